@@ -1,0 +1,1 @@
+//! Real processes, real sockets, faults: what only the whole system can show.

@@ -1,1 +1,4 @@
-//! placeholder
+//! What only the whole system can show: the shape of the workspace, and the programs run together as real processes.
+
+mod architecture;
+mod licences;

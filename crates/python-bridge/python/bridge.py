@@ -1,0 +1,205 @@
+"""Runs one blur module in this interpreter for the bridge plugin.
+
+Started as: python3 bridge.py CONTROL_FD MEMORY_FD. Over CONTROL_FD (a Unix stream socket) come JSON lines; each gets one
+JSON line back. Frames lie in the shared memory behind MEMORY_FD as BGR, 8 bit, height x width x 3, without padding; the
+module works on them where they lie. Whatever the module prints goes to standard error, so to the worker's log.
+
+Requests
+  {"op": "load", "module": PATH, "cameras": N}
+      -> {"ok": true, "kind": "filter"|"detector", "interface": TEXT, "size": [w, h]|null}
+  {"op": "frame", "width": W, "height": H, "camera": I, "index": K}
+      -> filter:   {"ok": true, "changed": BOOL}
+         detector: {"ok": true, "regions": [[x, y, w, h, score], ...]}
+Any answer may be {"ok": false, "error": TEXT, "traceback": TEXT} instead; nothing is skipped or passed through here.
+"""
+
+import importlib.util
+import inspect
+import json
+import mmap
+import os
+import socket
+import sys
+import traceback
+
+
+class Refused(Exception):
+    """The module broke a rule of the interface; the message says which and what to do."""
+
+
+def takes(function, name):
+    """How a callable takes the parameter `name`: "keyword", "position" (as its second parameter) or None (not at all)."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return "position"
+    if any(p.name == name and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+        return "keyword"
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return "position"
+    by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(by_position) >= 2:
+        return "position"
+    return "keyword" if any(p.kind is p.VAR_KEYWORD for p in parameters) else None
+
+
+def caller(function, name):
+    """A callable of (frame, number) for a module's function, whichever way it takes the number."""
+    how = takes(function, name)
+    if how == "keyword":
+        return lambda frame, number: function(frame, **{name: number})
+    if how == "position":
+        return lambda frame, number: function(frame, number)
+    return lambda frame, _number: function(frame)
+
+
+def construct(blurrer, cameras):
+    """An instance of the module's HeadBlurrer. `num_camera` is passed where the constructor takes it."""
+    try:
+        parameters = inspect.signature(blurrer).parameters.values()
+    except (TypeError, ValueError):
+        return blurrer(num_camera=cameras)
+    if any(p.name == "num_camera" or p.kind is p.VAR_KEYWORD for p in parameters):
+        return blurrer(num_camera=cameras)
+    missing = [
+        p.name for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if missing:
+        raise Refused(
+            f"HeadBlurrer's constructor needs {', '.join(missing)}; the only parameter the host can give is num_camera, "
+            "so give the others defaults"
+        )
+    return blurrer()
+
+
+class Module:
+    """A loaded blur module and the one interface of it that is used."""
+
+    def __init__(self, path, cameras):
+        path = os.path.abspath(path)
+        if not os.path.isfile(path):
+            raise Refused(f"there is no Python file {path}")
+        folder = os.path.dirname(path)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        name = os.path.splitext(os.path.basename(path))[0]
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        self.choose(module, path, cameras)
+
+    def choose(self, module, path, cameras):
+        """The class first, then the function, as the old system did; a detector only where there is neither."""
+        self.size = None
+        if hasattr(module, "HeadBlurrer"):
+            blurrer = construct(module.HeadBlurrer, cameras)
+            if not callable(getattr(blurrer, "process_frame", None)):
+                raise Refused(f"class HeadBlurrer of {path} has no method process_frame(frame, camera_index=0)")
+            self.kind, self.interface = "filter", "HeadBlurrer.process_frame"
+            self.call = caller(blurrer.process_frame, "camera_index")
+        elif callable(getattr(module, "apply_blur", None)):
+            self.kind, self.interface = "filter", "apply_blur"
+            self.call = caller(module.apply_blur, "thread_id")
+        elif callable(getattr(module, "detect", None)):
+            self.kind, self.interface = "detector", "detect"
+            self.call = caller(module.detect, "camera_index")
+            size = getattr(module, "DETECT_SIZE", None)
+            self.size = [int(size[0]), int(size[1])] if size else None
+        else:
+            raise Refused(
+                f"{path} has neither a class HeadBlurrer (process_frame), nor a function apply_blur(frame, thread_id=0), "
+                "nor a function detect(frame, camera_index)"
+            )
+
+    def filter(self, frame, camera):
+        """Whether the module's result was written into `frame`. The result must look like the frame it was given."""
+        import numpy
+
+        result = self.call(frame, camera)
+        if result is None:
+            raise Refused(f"{self.interface} returned None; it must return the frame (the one it was given, or a new one)")
+        if not isinstance(result, numpy.ndarray):
+            raise Refused(f"{self.interface} returned {type(result).__name__}; it must return a numpy array")
+        if result.shape != frame.shape or result.dtype != frame.dtype:
+            raise Refused(
+                f"{self.interface} returned an array of shape {result.shape} and type {result.dtype}; "
+                f"it must be {frame.shape} and {frame.dtype}, as the frame it was given"
+            )
+        if not numpy.shares_memory(result, frame):
+            frame[...] = result
+        elif result.ctypes.data != frame.ctypes.data or result.strides != frame.strides:
+            frame[...] = result.copy()
+        return True
+
+    def detect(self, frame, camera):
+        """The module's boxes as plain numbers: x, y, width, height in pixels of `frame`, and a score of 0 to 1."""
+        result = self.call(frame, camera)
+        if result is None:
+            raise Refused("detect returned None; it must return a list of (x, y, w, h, score), empty when nothing is there")
+        regions = []
+        for region in result:
+            numbers = [float(number) for number in region]
+            if len(numbers) != 5:
+                raise Refused(f"detect returned a region of {len(numbers)} numbers; it must be (x, y, w, h, score)")
+            regions.append(numbers)
+        return regions
+
+
+class Frames:
+    """The shared memory, mapped again when the host has made it larger."""
+
+    def __init__(self, descriptor):
+        self.descriptor, self.memory = descriptor, None
+
+    def view(self, width, height):
+        """A writable, contiguous BGR array over the frame that lies in the shared memory now."""
+        try:
+            import numpy
+        except ImportError as error:
+            raise Refused(f"numpy is missing in {sys.executable}: install it there, or name another python_executable") from error
+        needed = width * height * 3
+        if self.memory is None or len(self.memory) < needed:
+            self.memory = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
+        return numpy.frombuffer(self.memory, numpy.uint8, needed).reshape(height, width, 3)
+
+
+def answer(request, state, frames):
+    """What to send back for one request."""
+    if request["op"] == "load":
+        module = state["module"] = Module(request["module"], request["cameras"])
+        frames_need_numpy = frames.view(1, 1) is not None
+        return {"ok": frames_need_numpy, "kind": module.kind, "interface": module.interface, "size": module.size}
+    module = state["module"]
+    frame = frames.view(request["width"], request["height"])
+    if module.kind == "filter":
+        return {"ok": True, "changed": module.filter(frame, request["camera"])}
+    return {"ok": True, "regions": module.detect(frame, request["camera"])}
+
+
+def main():
+    control = socket.socket(fileno=int(sys.argv[1]))
+    frames = Frames(int(sys.argv[2]))
+    # The module's prints belong in the log, not in whatever standard output is here.
+    os.dup2(2, 1)
+    state = {}
+    lines = control.makefile("rwb")
+    for line in lines:
+        try:
+            reply = answer(json.loads(line), state, frames)
+        except Refused as error:
+            reply = {"ok": False, "error": str(error), "traceback": ""}
+        except BaseException as error:  # noqa: B902 - also SystemExit: a module that calls exit() failed
+            reply = {
+                "ok": False,
+                "error": f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(),
+            }
+        sys.stdout.flush()
+        lines.write(json.dumps(reply).encode() + b"\n")
+        lines.flush()
+
+
+if __name__ == "__main__":
+    main()

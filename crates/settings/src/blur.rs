@@ -1,0 +1,214 @@
+//! The settings of `blur-processor`.
+
+use crate::environment::Environment;
+use crate::json::Value;
+use crate::module::BlurModule;
+use crate::problem::Problems;
+use crate::read::{self, Reader};
+use crate::recorder::{disk, monitoring, places};
+use crate::{DiskBudget, Monitoring, Places, keys};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How heads are hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskStyle {
+    /// Coarse cells, smoothed for looks.
+    Blur,
+    /// Coarse cells as they are.
+    Mosaic,
+    /// One colour; the strictest.
+    Solid,
+}
+
+/// What is drawn into the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// The text before time and frame number.
+    pub text: String,
+}
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// Checked settings of the blur processor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlurSettings {
+    /// The ticket queue.
+    pub queue_dir: PathBuf,
+    /// Where originals must lie.
+    pub raw_dir: PathBuf,
+    /// Blurred videos, one directory per source.
+    pub output_dir: PathBuf,
+    /// What finds the heads, or blurs by itself.
+    pub blur_module: BlurModule,
+    /// JSON object handed to the plugin.
+    pub plugin: serde_json::Value,
+    /// Worker processes.
+    pub max_concurrent_processes: usize,
+    /// Longest time before a new ticket is seen.
+    pub polling_interval: Duration,
+    /// Longest time for one video.
+    pub process_timeout: Duration,
+    /// Attempts before a video is given up.
+    pub max_attempts: u32,
+    /// Memory of one worker in bytes; none: no limit.
+    pub worker_memory_limit: Option<u64>,
+    /// How heads are hidden.
+    pub mask: MaskStyle,
+    /// 1..=100, 15 is the usual strength.
+    pub blur_strength: u32,
+    /// Smallest size of the blur in pixels.
+    pub blur_kernel_size: u32,
+    /// Heads are looked for on every n-th frame.
+    pub detect_every: u32,
+    /// The size of the output; none: that of the input.
+    pub resize: Option<Size>,
+    /// What is drawn into the picture; none: nothing.
+    pub overlay: Option<Overlay>,
+    /// FFmpeg encoder of the output.
+    pub video_codec: String,
+    /// Its preset.
+    pub encoder_preset: String,
+    /// Bits per second; none: constant quality.
+    pub bitrate: Option<u64>,
+    /// Whether sound is kept.
+    pub keep_audio: bool,
+    /// Whether originals are deleted after publishing.
+    pub delete_original: bool,
+    /// Where originals are moved to instead of being deleted; none: they are not.
+    pub backup_dir: Option<PathBuf>,
+    /// The backup directory even when no backups are made now: it counts towards the disk budget.
+    pub configured_backup_dir: PathBuf,
+    /// A longer queue is warned about.
+    pub max_queue_size: usize,
+    /// Reports in the log.
+    pub monitoring: Monitoring,
+    /// The disk budget.
+    pub disk: DiskBudget,
+    /// Logs and status files.
+    pub places: Places,
+}
+
+impl BlurSettings {
+    /// Reads and checks a file, with the environment of this process.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or that it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        crate::read_file(path)
+            .and_then(|text| Self::from_text(&text, &Environment::of_process()))
+            .map_err(|problems| problems.in_file(path))
+    }
+
+    /// Reads and checks a text.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_text(text: &str, env: &Environment<'_>) -> Result<Self, Problems> {
+        crate::read_object(text, env, keys::BLUR, |reader| Self::read(reader, env))
+    }
+
+    fn read(mut reader: Reader<'_>, env: &Environment<'_>) -> Self {
+        let reader = &mut reader;
+        let backup_dir = reader.path("backup_dir");
+        let memory = reader.whole("worker_memory_limit_mb");
+        Self {
+            queue_dir: reader.path("queue_dir"),
+            raw_dir: reader.path("raw_dir"),
+            output_dir: reader.path("output_dir"),
+            blur_module: blur_module(reader, env),
+            plugin: reader
+                .optional("plugin", object)
+                .unwrap_or_else(|| serde_json::json!({})),
+            max_concurrent_processes: small(reader, "max_concurrent_processes") as usize,
+            polling_interval: reader.seconds("polling_interval"),
+            process_timeout: reader.seconds("process_timeout"),
+            max_attempts: small(reader, "max_attempts"),
+            worker_memory_limit: (memory > 0).then_some(memory << 20),
+            mask: mask(reader),
+            blur_strength: small(reader, "blur_strength"),
+            blur_kernel_size: small(reader, "blur_kernel_size"),
+            detect_every: small(reader, "detect_every"),
+            resize: resize(reader),
+            overlay: overlay(reader),
+            video_codec: video_codec(reader),
+            encoder_preset: reader.text("encoder_preset"),
+            bitrate: reader.nullable("bitrate", read::bitrate),
+            keep_audio: reader.flag("keep_audio"),
+            delete_original: reader.flag("delete_original"),
+            backup_dir: reader.flag("backup_original").then(|| backup_dir.clone()),
+            configured_backup_dir: backup_dir,
+            max_queue_size: small(reader, "max_queue_size") as usize,
+            monitoring: monitoring(reader),
+            disk: disk(reader),
+            places: places(reader),
+        }
+    }
+}
+
+/// A whole number that its table keeps within 32 bits.
+fn small(reader: &mut Reader<'_>, name: &str) -> u32 {
+    u32::try_from(reader.whole(name)).unwrap_or(u32::MAX)
+}
+
+fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {
+    let Some(node) = reader.given("blur_module_path") else {
+        return BlurModule::WholeFrame;
+    };
+    let Some(text) = reader.nullable("blur_module_path", read::text) else {
+        return BlurModule::WholeFrame;
+    };
+    match BlurModule::read(&text, env.program_dir.as_deref()) {
+        Ok(module) => module,
+        Err(message) => {
+            reader.problem("blur_module_path", Some(node.line), message);
+            BlurModule::WholeFrame
+        }
+    }
+}
+
+fn object(_: &keys::Kind, node: &crate::json::Node) -> Option<serde_json::Value> {
+    matches!(node.value, Value::Object(_)).then(|| node.to_json())
+}
+
+fn mask(reader: &mut Reader<'_>) -> MaskStyle {
+    match reader.choice("mask").as_str() {
+        "solid" => MaskStyle::Solid,
+        "mosaic" => MaskStyle::Mosaic,
+        _ => MaskStyle::Blur,
+    }
+}
+
+fn resize(reader: &mut Reader<'_>) -> Option<Size> {
+    let size = Size {
+        width: small(reader, "resize_width"),
+        height: small(reader, "resize_height"),
+    };
+    reader.flag("resize_before_blur").then_some(size)
+}
+
+fn overlay(reader: &mut Reader<'_>) -> Option<Overlay> {
+    let overlay = Overlay {
+        text: reader.text("overlay_text"),
+    };
+    reader.flag("add_overlay").then_some(overlay)
+}
+
+fn video_codec(reader: &mut Reader<'_>) -> String {
+    let name = reader.text("video_codec");
+    if matches!(name.as_str(), "copy" | "") {
+        let line = reader.given("video_codec").map(|node| node.line);
+        let message = format!(
+            "{name:?} is not allowed, since a blurred picture must be encoded; give an encoder such as \"libx264\""
+        );
+        reader.problem("video_codec", line, message);
+    }
+    name
+}

@@ -1,0 +1,102 @@
+//! `${NAME}` in the text of a settings file, replaced from the environment.
+
+use crate::json::{Member, Node, Value};
+use crate::problem::Problem;
+use std::path::PathBuf;
+
+/// What settings may ask of the process they are read in; replaced by a closure in tests.
+pub struct Environment<'a> {
+    /// The value of an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The directory of the running executable, where plugins named without a path are looked for.
+    pub program_dir: Option<PathBuf>,
+}
+
+impl Environment<'static> {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        let program = std::env::current_exe().ok();
+        Self {
+            variable: &|name| std::env::var(name).ok(),
+            program_dir: program.and_then(|path| path.parent().map(ToOwned::to_owned)),
+        }
+    }
+
+    /// No variables and no directory: for tests and samples.
+    pub fn empty() -> Self {
+        Self {
+            variable: &|_| None,
+            program_dir: None,
+        }
+    }
+}
+
+/// Replaces the variables in all texts beneath `node`; missing ones become problems.
+pub(crate) fn substitute(
+    node: &mut Node,
+    env: &Environment<'_>,
+    key: &str,
+    problems: &mut Vec<Problem>,
+) {
+    match &mut node.value {
+        Value::Text(text) => match replaced(text, env) {
+            Ok(new) => *text = new,
+            Err(message) => {
+                problems.push(Problem {
+                    line: Some(node.line),
+                    key: key.to_owned(),
+                    message,
+                });
+            }
+        },
+        Value::List(list) => {
+            for (i, element) in list.iter_mut().enumerate() {
+                substitute(element, env, &format!("{key}[{i}]"), problems);
+            }
+        }
+        Value::Object(members) => {
+            for Member {
+                key: name, node, ..
+            } in members
+            {
+                let path = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
+                substitute(node, env, &path, problems);
+            }
+        }
+        Value::Null | Value::Flag(_) | Value::Number(_) => {}
+    }
+}
+
+fn replaced(text: &str, env: &Environment<'_>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let Some(end) = inside.find('}') else {
+            return Err(
+                "`${` without `}`; write ${NAME}, or $${ for the characters themselves".to_owned(),
+            );
+        };
+        let name = &inside[..end];
+        let Some(value) = (env.variable)(name) else {
+            return Err(format!(
+                "the environment variable {name} is not set; set it, or write $${{ for the characters themselves"
+            ));
+        };
+        out.push_str(&value);
+        rest = &inside[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}

@@ -1,0 +1,438 @@
+//! The keys themselves.
+
+use super::{Key, Kind};
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        meaning,
+    }
+}
+
+const fn number(min: f64, max: f64, unit: &'static str) -> Kind {
+    Kind::Number { min, max, unit }
+}
+
+const fn whole(min: u64, max: u64, unit: &'static str) -> Kind {
+    Kind::Whole { min, max, unit }
+}
+
+const TRANSPORT: Kind = Kind::Choice(&["tcp", "udp"]);
+const FPS: Kind = number(0.1, 240.0, "frames per second");
+const SEGMENT: Kind = number(1.0, 86_400.0, "s");
+const YEAR_S: f64 = 31_536_000.0;
+const LIMIT: Kind = number(0.1, YEAR_S, "s, or null");
+const COUNT: Kind = whole(1, 1_000_000_000, "or null");
+const SCHEDULE: Kind = Kind::Other(
+    "null or {\"weekdays\": [0, 1, 2, 3, 4], \"start_time\": \"09:00\", \"end_time\": \"18:00\"}; 0 is Monday",
+);
+
+const DISK_USAGE: Key = key(
+    "max_disk_usage_gb",
+    number(0.001, 1_000_000.0, "GiB"),
+    "100",
+    "Space that raw, processed and backup videos may take together. Above it the oldest processed videos are deleted first; footage that is not yet processed never is.",
+);
+const MIN_FREE: Key = key(
+    "min_free_disk_gb",
+    number(0.0, 1_000_000.0, "GiB"),
+    "1",
+    "Space that stays free on the disk: below it old processed videos are deleted, and recording waits when that does not help.",
+);
+const CLEANUP: Key = key(
+    "cleanup_old_files",
+    Kind::Flag,
+    "true",
+    "Whether old videos may be deleted at all, for space or for age.",
+);
+const MAX_AGE: Key = key(
+    "max_file_age_hours",
+    number(0.01, 876_000.0, "h"),
+    "24",
+    "Processed and backup videos older than this are deleted.",
+);
+const MONITORING: Key = key(
+    "enable_monitoring",
+    Kind::Flag,
+    "true",
+    "Whether the state is written to the log at intervals.",
+);
+const INTERVAL: Key = key(
+    "monitoring_interval",
+    number(0.5, 86_400.0, "s"),
+    "10",
+    "Time between two such reports.",
+);
+const LOG_DIR: Key = key(
+    "log_dir",
+    Kind::Path,
+    "\"./logs\"",
+    "Where the log files go.",
+);
+const STATUS_DIR: Key = key(
+    "status_dir",
+    Kind::Path,
+    "\"./logs\"",
+    "Where the status file goes that `run-system --status` reads. The same for both daemons.",
+);
+const QUEUE_DIR: Key = key(
+    "queue_dir",
+    Kind::Path,
+    "\"./processing_queue\"",
+    "The queue between the two daemons: one file per segment. The same for both.",
+);
+
+/// Keys of `rtsp_recorder_config.json`.
+pub const RECORDER: &[Key] = &[
+    key(
+        "sources",
+        Kind::Other("a list of URLs or paths, or of objects with the per-source keys"),
+        "",
+        "The cameras: rtsp://, rtsps://, http://, https:// or a video file. At least one.",
+    ),
+    key(
+        "output_dir",
+        Kind::Path,
+        "\"./raw_videos\"",
+        "Where recorded segments go, one directory per source.",
+    ),
+    QUEUE_DIR,
+    key(
+        "segment_duration",
+        SEGMENT,
+        "30",
+        "Length of a segment. Cuts fall on key frames, so it may be a little longer.",
+    ),
+    key(
+        "input_fps",
+        FPS,
+        "15.0",
+        "Frame rate when re-encoding, and of streams that declare none.",
+    ),
+    key(
+        "video_codec",
+        Kind::Other("\"copy\" or the name of an FFmpeg encoder such as \"libx264\""),
+        "\"copy\"",
+        "\"copy\" stores what the camera sends; an encoder re-encodes at `input_fps` and `bitrate`.",
+    ),
+    key(
+        "container_format",
+        Kind::Choice(&["mp4"]),
+        "\"mp4\"",
+        "Container of the segments.",
+    ),
+    key(
+        "bitrate",
+        Kind::Bitrate,
+        "\"2M\"",
+        "Bits per second when re-encoding.",
+    ),
+    key(
+        "transport",
+        TRANSPORT,
+        "\"tcp\"",
+        "How RTP comes from rtsp:// cameras.",
+    ),
+    key(
+        "record_audio",
+        Kind::Flag,
+        "false",
+        "Whether sound is recorded. Check your law first: some forbid it for surveillance cameras.",
+    ),
+    key(
+        "max_recording_duration",
+        LIMIT,
+        "null",
+        "Recording ends for good after this time; null: never.",
+    ),
+    key(
+        "max_segments_per_source",
+        COUNT,
+        "null",
+        "A source ends after this many segments; null: never.",
+    ),
+    key(
+        "source_duration_limits",
+        Kind::Other("an object {\"source\": seconds}; source is a name or the URL as in `sources`"),
+        "{}",
+        "Time limits for single sources.",
+    ),
+    key(
+        "recording_schedule",
+        SCHEDULE,
+        "null",
+        "When to record, in local time; null: always. An end before the start is on the next day.",
+    ),
+    key(
+        "connection_timeout",
+        number(100.0, 600_000.0, "ms"),
+        "10000",
+        "Time for a camera to accept a connection and to answer.",
+    ),
+    key(
+        "read_timeout",
+        number(100.0, 600_000.0, "ms"),
+        "5000",
+        "Silence after which a connection counts as lost.",
+    ),
+    key(
+        "reconnect_interval",
+        number(0.1, 3_600.0, "s"),
+        "5",
+        "First wait before connecting again; it grows up to 30 s, or up to this when this is longer.",
+    ),
+    key(
+        "max_concurrent_recordings",
+        whole(1, 10_000, ""),
+        "4",
+        "Sources recorded at the same time. With more sources than this they take turns.",
+    ),
+    MONITORING,
+    INTERVAL,
+    DISK_USAGE,
+    MIN_FREE,
+    CLEANUP,
+    MAX_AGE,
+    LOG_DIR,
+    STATUS_DIR,
+];
+
+/// Keys of an object in `sources`; what is left out comes from the top of the file.
+pub const SOURCE: &[Key] = &[
+    key(
+        "url",
+        Kind::Other("rtsp://, rtsps://, http:// or https:// URL, or a path"),
+        "",
+        "Where the video comes from. Required.",
+    ),
+    key(
+        "name",
+        Kind::Other("letters, digits, `-`, `_` and `.`"),
+        "",
+        "Name of the source, of its directory and of its files; by default made from host and path.",
+    ),
+    key(
+        "username",
+        Kind::Text,
+        "",
+        "User name for the camera, instead of one in the URL.",
+    ),
+    key(
+        "password",
+        Kind::Text,
+        "",
+        "Password for the camera, instead of one in the URL; \"${NAME}\" takes it from the environment.",
+    ),
+    key("transport", TRANSPORT, "", "As at the top of the file."),
+    key("record_audio", Kind::Flag, "", "As at the top of the file."),
+    key(
+        "video_codec",
+        Kind::Other("\"copy\" or the name of an FFmpeg encoder"),
+        "",
+        "As at the top of the file.",
+    ),
+    key("input_fps", FPS, "", "As at the top of the file."),
+    key("bitrate", Kind::Bitrate, "", "As at the top of the file."),
+    key(
+        "segment_duration",
+        SEGMENT,
+        "",
+        "As at the top of the file.",
+    ),
+    key(
+        "recording_schedule",
+        SCHEDULE,
+        "",
+        "As at the top of the file.",
+    ),
+    key(
+        "duration_limit",
+        LIMIT,
+        "",
+        "This source ends after this time, as in `source_duration_limits`.",
+    ),
+    key(
+        "max_segments",
+        COUNT,
+        "",
+        "As `max_segments_per_source` at the top of the file.",
+    ),
+    key(
+        "connection_timeout",
+        number(100.0, 600_000.0, "ms"),
+        "",
+        "As at the top of the file.",
+    ),
+    key(
+        "read_timeout",
+        number(100.0, 600_000.0, "ms"),
+        "",
+        "As at the top of the file.",
+    ),
+];
+
+/// Keys of `blur_processor_config.json`.
+pub const BLUR: &[Key] = &[
+    QUEUE_DIR,
+    key(
+        "raw_dir",
+        Kind::Path,
+        "\"./raw_videos\"",
+        "Where the recorder writes; tickets that point elsewhere are refused.",
+    ),
+    key(
+        "output_dir",
+        Kind::Path,
+        "\"./processed_videos\"",
+        "Where blurred videos go, one directory per source.",
+    ),
+    key(
+        "blur_module_path",
+        Kind::Other("null, the name of a plugin, or a path that ends in .so or .py"),
+        "null",
+        "null: the whole picture is blurred. A bare name such as \"head-blur\" is looked for beside the program and in ../lib.",
+    ),
+    key(
+        "plugin",
+        Kind::Other("an object"),
+        "{}",
+        "Settings of the plugin, handed to it as they are.",
+    ),
+    key(
+        "max_concurrent_processes",
+        whole(1, 256, ""),
+        "2",
+        "Videos processed at the same time, each in a process of its own.",
+    ),
+    key(
+        "polling_interval",
+        number(0.05, 3_600.0, "s"),
+        "1.0",
+        "Longest time before a new ticket is seen.",
+    ),
+    key(
+        "process_timeout",
+        number(1.0, 86_400.0, "s"),
+        "300",
+        "Time a video may take; after it the attempt is stopped and counted as failed.",
+    ),
+    key(
+        "max_attempts",
+        whole(1, 1_000, ""),
+        "5",
+        "Attempts before a video is given up. Its original is kept.",
+    ),
+    key(
+        "worker_memory_limit_mb",
+        whole(0, 1_048_576, "MiB"),
+        "2048",
+        "Memory one worker process may use; 0: no limit.",
+    ),
+    key(
+        "mask",
+        Kind::Choice(&["blur", "mosaic", "solid"]),
+        "\"blur\"",
+        "How heads are hidden. \"solid\" covers them with one colour and is the strictest.",
+    ),
+    key(
+        "blur_strength",
+        whole(1, 100, ""),
+        "15",
+        "How strong the effect is. Small values do not go below what hides a person.",
+    ),
+    key(
+        "blur_kernel_size",
+        whole(1, 501, "px"),
+        "15",
+        "Smallest size of the blur on the picture.",
+    ),
+    key(
+        "detect_every",
+        whole(1, 60, "frames"),
+        "3",
+        "Heads are looked for on every n-th frame, and masked on all of them.",
+    ),
+    key(
+        "resize_before_blur",
+        Kind::Flag,
+        "false",
+        "Whether the output is scaled to `resize_width` x `resize_height`.",
+    ),
+    key(
+        "resize_width",
+        whole(16, 16_384, "px"),
+        "640",
+        "Width when `resize_before_blur` is true.",
+    ),
+    key(
+        "resize_height",
+        whole(16, 16_384, "px"),
+        "480",
+        "Height when `resize_before_blur` is true.",
+    ),
+    key(
+        "add_overlay",
+        Kind::Flag,
+        "true",
+        "Whether text, time and frame number are drawn into the picture.",
+    ),
+    key("overlay_text", Kind::Text, "\"Blurred\"", "The text drawn."),
+    key(
+        "video_codec",
+        Kind::Text,
+        "\"libx264\"",
+        "FFmpeg encoder of the output.",
+    ),
+    key(
+        "encoder_preset",
+        Kind::Text,
+        "\"veryfast\"",
+        "Preset of the encoder: slower ones make smaller files.",
+    ),
+    key(
+        "bitrate",
+        Kind::Other("null, or bits per second such as \"2M\""),
+        "null",
+        "Bits per second of the output; null: constant quality.",
+    ),
+    key(
+        "keep_audio",
+        Kind::Flag,
+        "false",
+        "Whether sound is kept, if it was recorded at all.",
+    ),
+    key(
+        "delete_original",
+        Kind::Flag,
+        "true",
+        "Whether the unblurred original is deleted once the blurred video is safe on disk.",
+    ),
+    key(
+        "backup_original",
+        Kind::Flag,
+        "false",
+        "Whether the original is moved to `backup_dir` instead.",
+    ),
+    key(
+        "backup_dir",
+        Kind::Path,
+        "\"./backup_videos\"",
+        "Where originals go then.",
+    ),
+    key(
+        "max_queue_size",
+        whole(1, 1_000_000_000, "tickets"),
+        "100",
+        "A longer queue than this is warned about.",
+    ),
+    MONITORING,
+    INTERVAL,
+    DISK_USAGE,
+    MIN_FREE,
+    CLEANUP,
+    MAX_AGE,
+    LOG_DIR,
+    STATUS_DIR,
+];

@@ -1,0 +1,297 @@
+//! The address of a source, which prints without its credentials.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// How a source is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `rtsp://`
+    Rtsp,
+    /// `rtsps://`, RTSP over TLS.
+    Rtsps,
+    /// `http://` or `https://`
+    Http,
+    /// A file on this machine.
+    File,
+}
+
+/// User name and password, decoded. `Debug` shows the name only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password; may be empty.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}:***)", self.username)
+    }
+}
+
+/// Where a source's video comes from. `Debug` and `Display` hide the credentials; only
+/// [`SourceUrl::expose`] and [`SourceUrl::credentials`] give them away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceUrl {
+    kind: SourceKind,
+    /// `rtsp`, `https` ...; empty for a file.
+    scheme: String,
+    credentials: Option<Credentials>,
+    /// As written, with brackets around an IPv6 address; empty for a file.
+    host: String,
+    port: Option<u16>,
+    /// The path and query after the host, with their `/` or `?`; for a file its path.
+    rest: String,
+}
+
+impl SourceUrl {
+    /// Reads an address. The error says what is wrong without repeating a password.
+    ///
+    /// A password may be percent-encoded; one that is not, and holds an `@`, is understood as well,
+    /// since the last `@` before the path ends it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("the address is empty".to_owned());
+        }
+        let Some((scheme, after)) = text.split_once("://") else {
+            return Ok(Self::file(text));
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let kind = match scheme.as_str() {
+            "rtsp" => SourceKind::Rtsp,
+            "rtsps" => SourceKind::Rtsps,
+            "http" | "https" => SourceKind::Http,
+            "file" => return Ok(Self::file(after)),
+            _ => {
+                return Err(format!(
+                    "{scheme}:// is not supported; use rtsp://, rtsps://, http://, https:// or a path"
+                ));
+            }
+        };
+        let split = after.find(['/', '?', '#']).unwrap_or(after.len());
+        let (authority, rest) = after.split_at(split);
+        let (userinfo, endpoint) = match authority.rsplit_once('@') {
+            Some((userinfo, endpoint)) => (Some(userinfo), endpoint),
+            None => (None, authority),
+        };
+        let (host, port) = host_and_port(endpoint).ok_or(
+            "host or port cannot be read; special characters in a password must be percent-encoded \
+             (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`",
+        )?;
+        let rest = rest.split('#').next().unwrap_or_default().to_owned();
+        let credentials = userinfo.map(decoded_credentials);
+        Ok(Self {
+            kind,
+            scheme,
+            credentials,
+            host,
+            port,
+            rest,
+        })
+    }
+
+    fn file(path: &str) -> Self {
+        Self {
+            kind: SourceKind::File,
+            scheme: String::new(),
+            credentials: None,
+            host: String::new(),
+            port: None,
+            rest: path.to_owned(),
+        }
+    }
+
+    /// The same address with other credentials.
+    pub(crate) fn with_credentials(mut self, username: String, password: String) -> Self {
+        self.credentials = Some(Credentials { username, password });
+        self
+    }
+
+    /// How the source is reached.
+    pub fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    /// The whole address with credentials, percent-encoded. Only for the code that connects.
+    pub fn expose(&self) -> String {
+        match &self.credentials {
+            Some(Credentials { username, password }) => {
+                self.written(&format!("{}:{}@", encoded(username), encoded(password)))
+            }
+            None => self.written(""),
+        }
+    }
+
+    /// The address without credentials: fit for tickets, logs and status files.
+    pub fn without_credentials(&self) -> String {
+        self.written("")
+    }
+
+    /// User name and password, decoded.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// The path, when the source is a file.
+    pub fn file_path(&self) -> Option<&Path> {
+        (self.kind == SourceKind::File).then(|| Path::new(self.rest.as_str()))
+    }
+
+    /// Host (without the brackets of IPv6) and TCP port, the scheme's usual one by default.
+    pub fn endpoint(&self) -> Option<(&str, u16)> {
+        let usual = match self.scheme.as_str() {
+            "rtsp" => 554,
+            "rtsps" => 322,
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        Some((host, self.port.unwrap_or(usual)))
+    }
+
+    /// What names are made of: the host with its unusual port, then path and query.
+    pub(crate) fn naming_parts(&self) -> (String, &str) {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        match self.port {
+            Some(port) if !matches!(port, 554 | 322 | 80 | 443) => {
+                (format!("{host}_{port}"), &self.rest)
+            }
+            _ => (host.to_owned(), &self.rest),
+        }
+    }
+
+    fn written(&self, userinfo: &str) -> String {
+        if self.kind == SourceKind::File {
+            return self.rest.clone();
+        }
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!(
+            "{}://{userinfo}{}{port}{}",
+            self.scheme, self.host, self.rest
+        )
+    }
+}
+
+impl fmt::Display for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let userinfo = if self.credentials.is_some() {
+            "***@"
+        } else {
+            ""
+        };
+        f.write_str(&hide_secrets(&self.written(userinfo)))
+    }
+}
+
+impl fmt::Debug for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceUrl({self})")
+    }
+}
+
+impl From<&SourceUrl> for PathBuf {
+    fn from(url: &SourceUrl) -> Self {
+        Self::from(&url.rest)
+    }
+}
+
+fn host_and_port(endpoint: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match endpoint.rfind(':') {
+        // The last colon of a bare `[::1]` belongs to the address.
+        Some(at) if !endpoint[at..].contains(']') => (&endpoint[..at], Some(&endpoint[at + 1..])),
+        _ => (endpoint, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let plain = host
+        .chars()
+        .all(|c| c.is_alphanumeric() || "-._".contains(c));
+    if host.is_empty() || !(plain || bracketed) {
+        return None;
+    }
+    let port = match port {
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+        None => None,
+    };
+    Some((host.to_owned(), port))
+}
+
+fn decoded_credentials(userinfo: &str) -> Credentials {
+    let (username, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    Credentials {
+        username: decoded(username),
+        password: decoded(password),
+    }
+}
+
+/// Percent-decoding; text that is not properly encoded was meant as it stands.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
+            return text.to_owned();
+        };
+        bytes.push(byte);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// Percent-encoding of everything that is not unreserved (RFC 3986 section 2.3).
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Whether the value of a query parameter of that name must not be shown: cameras take passwords in
+/// `?user=admin&password=...`, `pwd`, `token` and the like.
+pub(crate) fn is_secret(parameter: &str) -> bool {
+    let name = parameter.to_ascii_lowercase();
+    [
+        "pass", "pwd", "psw", "user", "usr", "token", "auth", "secret", "key",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
+}
+
+/// Text with what looks like credentials in URLs replaced by `***`.
+pub(crate) fn hide_secrets(text: &str) -> String {
+    let text = match text.split_once("://") {
+        Some((scheme, after)) => {
+            let end = after.find(['/', '?', '"']).unwrap_or(after.len());
+            match after[..end].rfind('@') {
+                Some(at) => format!("{scheme}://***{}", &after[at..]),
+                None => text.to_owned(),
+            }
+        }
+        None => text.to_owned(),
+    };
+    let Some((path, query)) = text.split_once('?') else {
+        return text;
+    };
+    let shown: Vec<String> = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if is_secret(name) => format!("{name}=***"),
+            _ => parameter.to_owned(),
+        })
+        .collect();
+    format!("{path}?{}", shown.join("&"))
+}

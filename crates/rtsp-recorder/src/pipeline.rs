@@ -1,0 +1,500 @@
+//! From frames as they arrive to segments: what goes into which file, with which times. No I/O, no clock.
+//!
+//! ```text
+//!  frame -> (first key frame?) -> reorder probe -> Timeline -> DecodeTimes -> held back by one -> cut or append
+//! ```
+//! One frame is always held back: its duration is the distance to the next one, so that the durations of a segment
+//! add up exactly to the start of the next; and only the next frame tells whether an open GOP can be cut cleanly.
+//!
+//! Invariants:
+//! - Between the first key frame of a session and its end every frame is in exactly one segment, unless
+//!   [`Pipeline::interrupt`] is called.
+//! - A segment begins with a frame that can be decoded alone; only past [`hard_cap`] any frame will do.
+//! - A segment is never cut for a strange timestamp.
+
+use crate::alignment::{ArrivalSmoother, Place, target_length};
+use crate::nal::{Entry, entry};
+use crate::reorder::{DecodeTimes, PROBE_FRAMES, Times, depth_of};
+use crate::stream::StreamParams;
+use crate::timeline::{Timeline, from_90k, to_90k};
+use jiff::{Timestamp, tz::TimeZone};
+use std::sync::Arc;
+use std::time::Duration;
+use ticket_queue::CutReason;
+
+/// An encoded video frame as it came from a source.
+#[derive(Debug)]
+pub struct VideoFrame {
+    /// The source's timestamp in ticks of 1/90000 s, wraps undone; any zero point.
+    pub raw_90k: i64,
+    /// When its first byte arrived, monotonic.
+    pub arrival: Duration,
+    /// The wall clock at that moment.
+    pub wall: Timestamp,
+    /// The source says that decoding can start here.
+    pub key: bool,
+    /// RTP packets known to be lost just before or within it.
+    pub packets_lost: u32,
+    /// Parameters that hold from this frame on, where they are new.
+    pub params: Option<Arc<StreamParams>>,
+    /// The payload as MP4 stores it.
+    pub data: Vec<u8>,
+}
+
+/// An encoded audio frame.
+#[derive(Debug)]
+pub struct AudioFrame {
+    /// The source's timestamp in ticks of 1/90000 s.
+    pub raw_90k: i64,
+    /// When it arrived, monotonic.
+    pub arrival: Duration,
+    /// Its length in ticks of 1/90000 s.
+    pub duration_90k: i64,
+    /// The payload as MP4 stores it.
+    pub data: Vec<u8>,
+}
+
+/// Which track of a segment a packet belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// The video.
+    Video,
+    /// The sound.
+    Audio,
+}
+
+/// A frame with its place in a segment. Times are ticks of 1/90000 s from the segment's start.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The track it goes to.
+    pub track: Track,
+    /// When it is shown.
+    pub pts_90k: i64,
+    /// When it is decoded.
+    pub dts_90k: i64,
+    /// Until the next one is decoded.
+    pub duration_90k: i64,
+    /// Decoding can start here.
+    pub key: bool,
+    /// The payload.
+    pub data: Vec<u8>,
+}
+
+/// A segment that begins.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Counts the segments of a source from 1.
+    pub number: u32,
+    /// What its tracks hold.
+    pub params: Arc<StreamParams>,
+    /// Wall clock of its first frame.
+    pub start: Timestamp,
+    /// Time without a recording before it, since the segment before; `None` if it follows without a gap.
+    pub gap_before: Option<Duration>,
+}
+
+/// A segment that is complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closing {
+    /// Why it ends here.
+    pub reason: CutReason,
+    /// Video frames in it.
+    pub frames: u64,
+    /// Wall clock of the first frame, by the least delayed frame.
+    pub start: Timestamp,
+    /// Length by our clock.
+    pub wall_duration: Duration,
+    /// Length by the video's own times.
+    pub media_duration: Duration,
+    /// RTP packets known to be missing.
+    pub packets_lost: u64,
+}
+
+/// What is to be done with files, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Begin a segment.
+    Open(Opening),
+    /// Append to the open segment.
+    Append(Packet),
+    /// Finish the open segment.
+    Close(Closing),
+}
+
+/// What segments a source is to have.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Intended length of a segment.
+    pub segment_duration: Duration,
+    /// Whose clock on the wall the cuts align with.
+    pub zone: TimeZone,
+    /// No more segments than this.
+    pub max_segments: Option<u32>,
+}
+
+/// Without a proper cut point a segment grows to this; then any frame begins the next one.
+///
+/// Far above the GOPs of smart codecs (H.264+ and H.265+: 40 s and more), which must extend a segment.
+pub fn hard_cap(segment_duration: Duration) -> Duration {
+    (segment_duration * 10).max(Duration::from_secs(600))
+}
+
+/// The pipeline of one source, over all of its sessions.
+#[derive(Debug)]
+pub struct Pipeline {
+    plan: Plan,
+    params: Option<Arc<StreamParams>>,
+    session: Session,
+    segment: Option<Segment>,
+    segments: u32,
+    exhausted: bool,
+    /// End of the last closed segment, monotonic.
+    last_end: Option<Duration>,
+    recorded: Duration,
+    anomalies: u64,
+    skipped: u64,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    seen_key: bool,
+    probe: Option<Vec<VideoFrame>>,
+    timeline: Timeline,
+    decode_times: Option<DecodeTimes>,
+    smoother: ArrivalSmoother,
+    audio: Option<AudioClock>,
+    held: Option<Placed>,
+    opened_any: bool,
+}
+
+#[derive(Debug)]
+struct AudioClock {
+    timeline: Timeline,
+    /// Place of the audio timeline's zero on the video timeline.
+    zero_90k: i64,
+}
+
+/// A frame with its times on the session's timeline.
+#[derive(Debug)]
+struct Placed {
+    frame: VideoFrame,
+    times: Times,
+    /// When it would have arrived without delay.
+    time: Duration,
+    entry: Entry,
+    must_cut: bool,
+}
+
+#[derive(Debug)]
+struct Segment {
+    opened: Duration,
+    deadline: Duration,
+    cap: Duration,
+    /// Wall clock at `opened`.
+    start: Timestamp,
+    first_of_session: bool,
+    base_90k: i64,
+    first_pts_90k: i64,
+    end_pts_90k: i64,
+    audio_end_90k: i64,
+    frames: u64,
+    packets_lost: u64,
+    new_params: Option<Arc<StreamParams>>,
+}
+
+impl Pipeline {
+    /// An empty pipeline.
+    pub fn new(plan: Plan) -> Self {
+        Pipeline {
+            plan,
+            params: None,
+            session: Session::default(),
+            segment: None,
+            segments: 0,
+            exhausted: false,
+            last_end: None,
+            recorded: Duration::ZERO,
+            anomalies: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Segments begun so far.
+    pub fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    /// True once the allowed number of segments is complete: nothing more will be recorded.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    /// True while a segment is open.
+    pub fn is_recording(&self) -> bool {
+        self.segment.is_some()
+    }
+
+    /// Time recorded in all segments, the open one included.
+    pub fn recorded(&self) -> Duration {
+        let open = self.segment.as_ref().map(|s| s.length_at(self.held_time(s)));
+        self.recorded + open.unwrap_or_default()
+    }
+
+    /// Timestamps that had to be mended.
+    pub fn anomalies(&self) -> u64 {
+        self.anomalies
+    }
+
+    /// Frames not recorded because no key frame had come.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Begins a session with a source whose streams are `params`.
+    pub fn begin_session(&mut self, params: Arc<StreamParams>) {
+        self.session = Session::default();
+        self.params = Some(params);
+    }
+
+    /// Takes the next video frame, in decoding order, and appends what is to be done to `out`.
+    pub fn push_video(&mut self, mut frame: VideoFrame, out: &mut Vec<Action>) {
+        if !self.session.seen_key {
+            if let Some(params) = frame.params.take() {
+                self.params = Some(params);
+            }
+            if self.entry_of(&frame) == Entry::None {
+                self.skipped += 1;
+                return;
+            }
+            self.session.seen_key = true;
+            self.session.probe = self.may_reorder().then(Vec::new);
+        }
+        if let Some(probe) = &mut self.session.probe {
+            probe.push(frame);
+            if probe.len() >= PROBE_FRAMES {
+                self.end_probe(out);
+            }
+            return;
+        }
+        self.place(frame, out);
+    }
+
+    /// Takes the next audio frame. Sound outside of segments is dropped.
+    pub fn push_audio(&mut self, frame: AudioFrame, out: &mut Vec<Action>) {
+        let Some(segment) = &mut self.segment else { return };
+        let smoother = &self.session.smoother;
+        let clock = self.session.audio.get_or_insert_with(|| AudioClock {
+            timeline: Timeline::new(false),
+            zero_90k: to_90k(frame.arrival) - to_90k(smoother.undelayed(Duration::ZERO)),
+        });
+        let pts = clock.zero_90k + clock.timeline.stamp(frame.raw_90k, frame.arrival).pts_90k;
+        let place = (pts - segment.base_90k).max(segment.audio_end_90k);
+        segment.audio_end_90k = place + 1;
+        out.push(Action::Append(Packet {
+            track: Track::Audio,
+            pts_90k: place,
+            dts_90k: place,
+            duration_90k: frame.duration_90k,
+            key: true,
+            data: frame.data,
+        }));
+    }
+
+    /// Ends the session and its open segment; every frame that was taken is in it.
+    pub fn end_session(&mut self, reason: CutReason, out: &mut Vec<Action>) {
+        self.end_probe(out);
+        if let Some(held) = self.session.held.take() {
+            let interval = self.session.timeline.interval_90k();
+            let end = held.time + from_90k(interval);
+            self.settle(held, None, out);
+            self.close(reason, end, out);
+        }
+        self.segment = None;
+        self.session = Session::default();
+    }
+
+    /// Frames are about to be lost (a disk that is full or too slow): ends the segment before them. Recording goes
+    /// on at the next key frame.
+    pub fn interrupt(&mut self, reason: CutReason, out: &mut Vec<Action>) {
+        let Some(held) = self.session.held.take() else { return };
+        if self.segment.is_none() {
+            self.skipped += 1;
+            return;
+        }
+        let end = held.time + from_90k(self.session.timeline.interval_90k());
+        self.settle(held, None, out);
+        self.close(reason, end, out);
+    }
+
+    /// Forgets the open segment: the writer lost it. Recording goes on at the next key frame.
+    pub fn abandon(&mut self) {
+        if let Some(segment) = self.segment.take() {
+            self.last_end = Some(segment.opened);
+        }
+    }
+
+    fn held_time(&self, segment: &Segment) -> Duration {
+        self.session.held.as_ref().map_or(segment.opened, |held| held.time)
+    }
+
+    fn may_reorder(&self) -> bool {
+        self.params.as_ref().is_some_and(|params| params.may_reorder)
+    }
+
+    fn entry_of(&self, frame: &VideoFrame) -> Entry {
+        let params = frame.params.as_ref().or(self.params.as_ref());
+        params.map_or(Entry::None, |params| entry(params.coding, &frame.data, frame.key))
+    }
+
+    fn end_probe(&mut self, out: &mut Vec<Action>) {
+        let Some(probe) = self.session.probe.take() else { return };
+        let pts: Vec<i64> = probe.iter().map(|frame| frame.raw_90k).collect();
+        let depth = depth_of(&pts);
+        self.session.timeline = Timeline::new(depth > 0);
+        self.session.decode_times = Some(DecodeTimes::new(depth));
+        for frame in probe {
+            self.place(frame, out);
+        }
+    }
+
+    fn place(&mut self, frame: VideoFrame, out: &mut Vec<Action>) {
+        let entry = self.entry_of(&frame);
+        let stamp = self.session.timeline.stamp(frame.raw_90k, frame.arrival);
+        self.anomalies += u64::from(stamp.anomaly.is_some());
+        let interval = self.session.timeline.interval_90k();
+        let decode_times = self.session.decode_times.get_or_insert_with(|| DecodeTimes::new(0));
+        let must_cut = decode_times.is_too_shallow() && entry == Entry::Clean;
+        if must_cut {
+            decode_times.deepen();
+        }
+        let times = decode_times.next(stamp.pts_90k, interval);
+        let time = self.session.smoother.observe(from_90k(times.pts_90k), frame.arrival);
+        let placed = Placed { frame, times, time, entry, must_cut };
+        if let Some(held) = self.session.held.take() {
+            self.settle(held, Some(&placed), out);
+        }
+        self.session.held = Some(placed);
+    }
+
+    /// Puts a frame into the open segment or begins a new one with it.
+    fn settle(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
+        let leads = next.is_some_and(|next| next.times.pts_90k < held.times.pts_90k);
+        let clean = held.entry == Entry::Clean || (held.entry == Entry::Open && !leads);
+        self.note_params(&mut held);
+        match self.cut_reason(&held, clean) {
+            Some(reason) => {
+                self.close(reason, held.time, out);
+                self.open(&held, out);
+            }
+            None if self.segment.is_none() && held.entry != Entry::None => self.open(&held, out),
+            None => {}
+        }
+        let interval = self.session.timeline.interval_90k();
+        let Some(segment) = &mut self.segment else {
+            self.skipped += u64::from(!self.exhausted);
+            return;
+        };
+        let step = next.map_or(interval, |next| next.times.dts_90k - held.times.dts_90k);
+        out.push(Action::Append(segment.append(held, if step > 0 { step } else { interval })));
+    }
+
+    fn note_params(&mut self, held: &mut Placed) {
+        let Some(params) = held.frame.params.take() else { return };
+        if self.params.as_ref() == Some(&params) {
+            return;
+        }
+        match &mut self.segment {
+            Some(segment) => segment.new_params = Some(params),
+            None => self.params = Some(params),
+        }
+    }
+
+    fn cut_reason(&self, held: &Placed, clean: bool) -> Option<CutReason> {
+        let segment = self.segment.as_ref()?;
+        if segment.new_params.is_some() && held.entry != Entry::None {
+            return Some(CutReason::ParametersChanged);
+        }
+        let due = held.time >= segment.deadline && clean;
+        let overdue = held.time >= segment.cap;
+        (due || overdue || held.must_cut).then_some(CutReason::Duration)
+    }
+
+    fn open(&mut self, held: &Placed, out: &mut Vec<Action>) {
+        self.exhausted |= self.plan.max_segments.is_some_and(|most| self.segments >= most);
+        let Some(params) = self.params.clone().filter(|_| !self.exhausted) else { return };
+        let delay = held.frame.arrival.saturating_sub(held.time);
+        let start = held.frame.wall.checked_sub(delay).unwrap_or(held.frame.wall);
+        let place = if self.session.opened_any { Place::Later } else { Place::First };
+        let length = target_length(start, &self.plan.zone, self.plan.segment_duration, place);
+        self.segments += 1;
+        self.session.opened_any = true;
+        self.segment = Some(Segment {
+            opened: held.time,
+            deadline: held.time + length,
+            cap: held.time + hard_cap(self.plan.segment_duration),
+            start,
+            first_of_session: place == Place::First,
+            base_90k: held.times.dts_90k,
+            first_pts_90k: held.times.pts_90k,
+            end_pts_90k: held.times.pts_90k,
+            audio_end_90k: 0,
+            frames: 0,
+            packets_lost: 0,
+            new_params: None,
+        });
+        let gap = self.last_end.map(|end| held.time.saturating_sub(end));
+        out.push(Action::Open(Opening {
+            number: self.segments,
+            params,
+            start,
+            gap_before: gap.filter(|gap| !gap.is_zero()),
+        }));
+    }
+
+    fn close(&mut self, reason: CutReason, end: Duration, out: &mut Vec<Action>) {
+        let Some(segment) = self.segment.take() else { return };
+        if let Some(params) = segment.new_params.clone() {
+            self.params = Some(params);
+        }
+        // The first frame of a session may have been late; later ones tell by how much.
+        let undelayed = self.session.smoother.undelayed(from_90k(segment.first_pts_90k));
+        let late = match segment.first_of_session {
+            true => segment.opened.saturating_sub(undelayed).min(LATEST_FIRST_FRAME),
+            false => Duration::ZERO,
+        };
+        let wall_duration = segment.length_at(end) + late;
+        self.recorded += wall_duration;
+        self.last_end = Some(end);
+        out.push(Action::Close(Closing {
+            reason,
+            frames: segment.frames,
+            start: segment.start.checked_sub(late).unwrap_or(segment.start),
+            wall_duration,
+            media_duration: from_90k(segment.end_pts_90k - segment.first_pts_90k),
+            packets_lost: segment.packets_lost,
+        }));
+    }
+}
+
+/// A first frame is never taken to be later than this.
+const LATEST_FIRST_FRAME: Duration = Duration::from_secs(5);
+
+impl Segment {
+    fn length_at(&self, time: Duration) -> Duration {
+        time.saturating_sub(self.opened)
+    }
+
+    fn append(&mut self, held: Placed, duration_90k: i64) -> Packet {
+        self.frames += 1;
+        self.packets_lost += u64::from(held.frame.packets_lost);
+        self.end_pts_90k = self.end_pts_90k.max(held.times.pts_90k + duration_90k);
+        Packet {
+            track: Track::Video,
+            pts_90k: held.times.pts_90k - self.base_90k,
+            dts_90k: held.times.dts_90k - self.base_90k,
+            duration_90k,
+            key: held.entry != Entry::None,
+            data: held.frame.data,
+        }
+    }
+}

@@ -1,8 +1,9 @@
 """Runs one blur module in this interpreter for the bridge plugin.
 
-Started as: python3 bridge.py CONTROL_FD MEMORY_FD. Over CONTROL_FD (a Unix stream socket) come JSON lines; each gets one
-JSON line back. Frames lie in the shared memory behind MEMORY_FD as BGR, 8 bit, height x width x 3, without padding; the
-module works on them where they lie. Whatever the module prints goes to standard error, so to the worker's log.
+The host starts the interpreter with a Unix stream socket as standard input and shared memory as standard output, and
+sends this text first. Over the socket come JSON lines; each gets one JSON line back. Frames lie in the shared memory as
+BGR, 8 bit, height x width x 3, without padding; the module works on them where they lie. Whatever the module prints goes
+to standard error, so to the worker's log.
 
 Requests
   {"op": "load", "module": PATH, "cameras": N}
@@ -168,9 +169,9 @@ class Frames:
 def answer(request, state, frames):
     """What to send back for one request."""
     if request["op"] == "load":
+        frames.view(1, 1)  # a missing numpy is told before the module's own import of it
         module = state["module"] = Module(request["module"], request["cameras"])
-        frames_need_numpy = frames.view(1, 1) is not None
-        return {"ok": frames_need_numpy, "kind": module.kind, "interface": module.interface, "size": module.size}
+        return {"ok": True, "kind": module.kind, "interface": module.interface, "size": module.size}
     module = state["module"]
     frame = frames.view(request["width"], request["height"])
     if module.kind == "filter":
@@ -179,13 +180,14 @@ def answer(request, state, frames):
 
 
 def main():
-    control = socket.socket(fileno=int(sys.argv[1]))
-    frames = Frames(int(sys.argv[2]))
-    # The module's prints belong in the log, not in whatever standard output is here.
+    control, frames = socket.socket(fileno=os.dup(0)), Frames(os.dup(1))
+    # The module may read and print: nothing comes in, and what it prints belongs in the log.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     state = {}
     lines = control.makefile("rwb")
-    for line in lines:
+    # Read line by line: a buffered iterator would wait for more than one request.
+    for line in iter(lines.readline, b""):
         try:
             reply = answer(json.loads(line), state, frames)
         except Refused as error:

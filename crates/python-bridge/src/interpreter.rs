@@ -1,0 +1,266 @@
+//! One Python interpreter with one module loaded: started, asked, ended.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use plugin_abi::{Failure, FrameInfo, FrameView, FrameViewMut, PluginKind};
+use serde::Deserialize;
+
+use crate::Launch;
+use crate::shared::SharedMemory;
+
+/// The interpreter's side, sent to it when it starts.
+const BRIDGE: &str = include_str!("../python/bridge.py");
+
+/// Reads the bridge's text (length as 4 bytes, big endian, then UTF-8) from standard input and runs it.
+const BOOTSTRAP: &str = "import os, socket
+s = socket.socket(fileno=os.dup(0))
+n = int.from_bytes(s.recv(4, socket.MSG_WAITALL), 'big')
+t = s.recv(n, socket.MSG_WAITALL)
+s.close()
+exec(compile(t, '<blur bridge>', 'exec'))";
+
+/// Longest answer that is read, bytes. A traceback or a thousand regions fit; a runaway module does not fill memory.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// What the module turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) kind: PluginKind,
+    pub(crate) name: String,
+    /// Largest picture a detector wants, pixels.
+    pub(crate) max_size: Option<(u32, u32)>,
+}
+
+/// Why a call gave no result.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The module failed or broke a rule; the interpreter is as before.
+    Module(String),
+    /// The interpreter died, hung or talked nonsense.
+    Lost(String),
+}
+
+impl CallError {
+    /// Whether the interpreter must not be used any more.
+    pub(crate) fn interpreter_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Module(text) | Self::Lost(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+#[derive(Deserialize)]
+struct Answer {
+    ok: bool,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    traceback: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    interface: String,
+    size: Option<(u32, u32)>,
+    #[serde(default)]
+    regions: Vec<[f32; 5]>,
+}
+
+/// A running interpreter. Dropping it ends the process.
+pub(crate) struct Interpreter {
+    child: Child,
+    control: BufReader<UnixStream>,
+    memory: SharedMemory,
+    frame_timeout: Duration,
+}
+
+impl Interpreter {
+    /// Starts the interpreter and loads the module.
+    ///
+    /// # Errors
+    /// The executable cannot be started, or the module cannot be loaded; the text holds the Python traceback.
+    pub(crate) fn start(launch: &Launch) -> Result<(Self, Interface), Failure> {
+        let memory = SharedMemory::new()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(&launch.python)
+            .args(["-u", "-c", BOOTSTRAP])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(memory.file()?))
+            .spawn()
+            .map_err(|error| {
+                format!(
+                    "cannot start the Python interpreter {}: {error}; name another with \"plugin\": {{\"python_executable\": ...}}",
+                    launch.python.display()
+                )
+            })?;
+        let mut interpreter = Self {
+            child,
+            control: BufReader::new(ours),
+            memory,
+            frame_timeout: launch.frame_timeout,
+        };
+        let load =
+            serde_json::json!({ "op": "load", "module": launch.module, "cameras": launch.cameras });
+        let answer = interpreter
+            .send_bridge()
+            .and_then(|()| interpreter.ask(&load, launch.load_timeout))
+            .map_err(|error| format!("Python module {}: {error}", launch.module.display()))?;
+        let kind = if answer.kind == "detector" {
+            PluginKind::Detector
+        } else {
+            PluginKind::Filter
+        };
+        Ok((
+            interpreter,
+            Interface {
+                kind,
+                name: answer.interface,
+                max_size: answer.size,
+            },
+        ))
+    }
+
+    /// Regions of one frame: x, y, width, height in its pixels, and a score.
+    pub(crate) fn detect(&mut self, frame: &FrameView<'_>) -> Result<Vec<[f32; 5]>, CallError> {
+        let info = *frame.info();
+        let (row, rows) = row_and_rows(&info);
+        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
+        for (y, target) in bytes.chunks_exact_mut(row).enumerate() {
+            target.copy_from_slice(frame.row(0, y));
+        }
+        Ok(self.ask_frame(&info)?.regions)
+    }
+
+    /// Runs the module over one frame, in place.
+    pub(crate) fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<(), CallError> {
+        let info = *frame.info();
+        let (row, rows) = row_and_rows(&info);
+        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
+        for (y, target) in bytes.chunks_exact_mut(row).enumerate() {
+            target.copy_from_slice(frame.row_mut(0, y));
+        }
+        self.ask_frame(&info)?;
+        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
+        for (y, source) in bytes.chunks_exact(row).enumerate() {
+            frame.row_mut(0, y).copy_from_slice(source);
+        }
+        Ok(())
+    }
+
+    fn ask_frame(&mut self, info: &FrameInfo) -> Result<Answer, CallError> {
+        let request = serde_json::json!({
+            "op": "frame", "width": info.width, "height": info.height, "camera": info.camera, "index": info.index,
+        });
+        self.ask(&request, self.frame_timeout)
+    }
+
+    fn send_bridge(&mut self) -> Result<(), CallError> {
+        let mut text = (BRIDGE.len() as u32).to_be_bytes().to_vec();
+        text.extend_from_slice(BRIDGE.as_bytes());
+        self.control
+            .get_mut()
+            .write_all(&text)
+            .map_err(|error| self.lost(&error))
+    }
+
+    /// One request, one answer, within `limit`.
+    fn ask(&mut self, request: &serde_json::Value, limit: Duration) -> Result<Answer, CallError> {
+        let line = format!("{request}\n");
+        self.control
+            .get_mut()
+            .write_all(line.as_bytes())
+            .map_err(|error| self.lost(&error))?;
+        let answer = self.read_line(limit)?;
+        let answer: Answer = serde_json::from_str(&answer).map_err(|error| {
+            CallError::Lost(format!("the Python bridge answered nonsense: {error}"))
+        })?;
+        if answer.ok {
+            return Ok(answer);
+        }
+        let traceback = answer.traceback.trim_end();
+        Err(CallError::Module(match traceback {
+            "" => answer.error,
+            _ => format!("{}\n{traceback}", answer.error),
+        }))
+    }
+
+    fn read_line(&mut self, limit: Duration) -> Result<String, CallError> {
+        self.control
+            .get_mut()
+            .set_read_timeout(Some(limit))
+            .map_err(|error| self.lost(&error))?;
+        let asked = Instant::now();
+        let mut line = String::new();
+        match (&mut self.control)
+            .take(LONGEST_ANSWER)
+            .read_line(&mut line)
+        {
+            Ok(_) if line.ends_with('\n') => Ok(line),
+            Ok(_) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Err(CallError::Lost(format!(
+                    "the module gave no answer for {:.0} s; the interpreter is ended",
+                    asked.elapsed().as_secs_f64()
+                )))
+            }
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// The reason in words: how the interpreter ended, when it did.
+    fn lost(&mut self, error: &io::Error) -> CallError {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    let how = match (status.code(), status.signal()) {
+                        (Some(code), _) => format!("exit code {code}"),
+                        (None, Some(signal)) => format!("signal {signal}"),
+                        (None, None) => "an unknown end".to_owned(),
+                    };
+                    return CallError::Lost(format!(
+                        "the Python interpreter ended with {how}; its last words are in the log"
+                    ));
+                }
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10))
+                }
+                _ => return CallError::Lost(format!("lost the Python interpreter: {error}")),
+            }
+        }
+    }
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        // Killed, not asked: a hung module would not listen. Errors mean that it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn row_and_rows(info: &FrameInfo) -> (usize, usize) {
+    info.format.plane_size(0, info.width, info.height)
+}
+
+fn no_memory(error: io::Error) -> CallError {
+    CallError::Lost(format!("no shared memory for a frame: {error}"))
+}

@@ -1,0 +1,527 @@
+//! The raw directory, from which a ticket must not lead out.
+//!
+//! A ticket is foreign text. Its path is resolved by the kernel (`openat2`) beneath the raw
+//! directory and without symbolic links, must end at a regular file, and that file is unlinked
+//! only through its directory's descriptor and only while the name still leads to the inode that
+//! was read. Where the kernel or a container's filter lacks `openat2`, the path is walked one
+//! component at a time with `O_NOFOLLOW`.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fsync, openat,
+    openat2, renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::queue::Failure;
+
+/// A relative path of plain names only: no `..`, no root, at least one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelPath(PathBuf);
+
+impl RelPath {
+    /// Takes `path` if it is relative and has no `..`; `.` and doubled slashes are dropped.
+    pub fn new(path: impl AsRef<Path>) -> Option<Self> {
+        let mut plain = PathBuf::new();
+        for component in path.as_ref().components() {
+            match component {
+                Component::Normal(name) => plain.push(name),
+                Component::CurDir => {}
+                _ => return None,
+            }
+        }
+        (!plain.as_os_str().is_empty()).then_some(Self(plain))
+    }
+
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    fn file_name(&self) -> &Path {
+        Path::new(self.0.file_name().expect("a RelPath has at least one name"))
+    }
+
+    fn dir(&self) -> Option<&Path> {
+        self.0.parent().filter(|dir| !dir.as_os_str().is_empty())
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// Which file a descriptor led to. Holds as long as the file exists and the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl FileId {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+        }
+    }
+}
+
+/// A file named by a ticket, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where it lies beneath the raw directory.
+    pub path: RelPath,
+    /// Open for reading, close-on-exec.
+    pub file: File,
+    /// Which file it is.
+    pub id: FileId,
+}
+
+/// Why a path was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{path:?} {reason}")]
+pub struct Refused {
+    /// The path as the ticket has it.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// What is wrong with a path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It leads out of the raw directory.
+    #[error("does not lie beneath the raw directory")]
+    Outside,
+    /// A symbolic link is in it.
+    #[error("goes through a symbolic link")]
+    Symlink,
+    /// A directory, device or pipe.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// Nothing is there.
+    #[error("does not exist in the raw directory")]
+    Missing,
+    /// The kernel would not open it.
+    #[error("cannot be opened: {0}")]
+    Unreadable(io::Error),
+}
+
+impl From<Refused> for Failure {
+    /// A missing file is [`Failure::Dead`], an unreadable one may become readable
+    /// ([`Failure::Retry`]), and a ticket that points elsewhere is [`Failure::Corrupt`].
+    fn from(refused: Refused) -> Self {
+        let reason = refused.to_string();
+        match refused.reason {
+            Reason::Missing => Self::Dead { reason },
+            Reason::Unreadable(_) => Self::Retry { reason },
+            Reason::Outside | Reason::Symlink | Reason::NotAFile => Self::Corrupt { reason },
+        }
+    }
+}
+
+/// What [`RawDir::unlink_if_same`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlinked {
+    /// The file, and removed it. Not durable before [`RawDir::sync_dir_of`].
+    Removed,
+    /// Nothing.
+    Gone,
+    /// Another file, and left it alone.
+    Different,
+}
+
+/// The directory beneath which all originals lie.
+#[derive(Debug)]
+pub struct RawDir {
+    fd: OwnedFd,
+    /// As configured, without a leading `./`.
+    configured: PathBuf,
+    absolute: PathBuf,
+    canonical: PathBuf,
+}
+
+impl RawDir {
+    /// Opens the directory. It may itself be, or lie behind, a symbolic link: the settings are
+    /// trusted, tickets are not.
+    ///
+    /// # Errors
+    /// It is missing, not a directory, or not accessible.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let fail = || Error::io("open raw directory", dir);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, dir, flags, Mode::empty()).map_err(|e| fail()(e.into()))?;
+        Ok(Self {
+            fd,
+            configured: dir
+                .components()
+                .filter(|c| *c != Component::CurDir)
+                .collect(),
+            absolute: std::path::absolute(dir).map_err(fail())?,
+            canonical: dir.canonicalize().map_err(fail())?,
+        })
+    }
+
+    /// The directory's absolute path, free of symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.canonical
+    }
+
+    /// The places beneath the raw directory that a ticket's `filepath` can mean, likeliest first:
+    /// relative to the working directory, relative to the raw directory, or absolute. Purely by
+    /// name; nothing is opened.
+    ///
+    /// # Errors
+    /// [`Reason::Outside`] if there is no such place.
+    pub fn resolve(&self, filepath: &str) -> Result<Vec<RelPath>, Refused> {
+        let path: PathBuf = Path::new(filepath)
+            .components()
+            .filter(|c| *c != Component::CurDir)
+            .collect();
+        let from_root = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let mut texts = vec![
+            path.strip_prefix(&self.configured)
+                .ok()
+                .filter(|_| !self.configured.as_os_str().is_empty()),
+            from_root.strip_prefix(&self.absolute).ok(),
+            from_root.strip_prefix(&self.canonical).ok(),
+        ];
+        if path.is_relative() {
+            texts.push(Some(&path));
+            // Written where the raw directory was `raw_videos`, read from another directory.
+            texts.push(
+                self.canonical
+                    .file_name()
+                    .and_then(|name| path.strip_prefix(name).ok()),
+            );
+        }
+        let mut places: Vec<RelPath> = Vec::new();
+        for place in texts.into_iter().flatten().filter_map(RelPath::new) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        if places.is_empty() {
+            Err(refused(filepath, Reason::Outside))
+        } else {
+            Ok(places)
+        }
+    }
+
+    /// Opens the file that a ticket names.
+    ///
+    /// # Errors
+    /// Why it is refused. `Refused` converts into the [`Failure`] to hand to the queue.
+    pub fn open_ticket_file(&self, filepath: &str) -> Result<Opened, Refused> {
+        for path in self.resolve(filepath)? {
+            match self.open_beneath(&path) {
+                Ok((file, id)) => return Ok(Opened { path, file, id }),
+                Err(Reason::Missing) => {}
+                Err(reason) => return Err(refused(filepath, reason)),
+            }
+        }
+        Err(refused(filepath, Reason::Missing))
+    }
+
+    /// Opens a file beneath the raw directory for reading.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn open_file(&self, path: &RelPath) -> Result<(File, FileId), Refused> {
+        self.open_beneath(path)
+            .map_err(|reason| refused(&path.to_string(), reason))
+    }
+
+    /// Unlinks `path` if it still leads to the file that was read.
+    ///
+    /// # Errors
+    /// The path is refused by now, or the unlink fails.
+    pub fn unlink_if_same(&self, path: &RelPath, id: FileId) -> Result<Unlinked, Error> {
+        self.if_same(path, id, |dir| {
+            unlinkat(dir, path.file_name(), AtFlags::empty())
+        })
+        .map_err(Error::io("unlink original", &self.canonical.join(&path.0)))
+    }
+
+    /// Renames `path` to `target`, which may lie outside but on the same file system, if it still
+    /// leads to the file that was read. Never replaces.
+    pub(crate) fn rename_if_same(
+        &self,
+        path: &RelPath,
+        id: FileId,
+        target: &Path,
+    ) -> io::Result<Unlinked> {
+        self.if_same(path, id, |dir| {
+            renameat_with(dir, path.file_name(), CWD, target, RenameFlags::NOREPLACE)
+        })
+    }
+
+    /// Makes the removal of a file durable. A directory that is gone needs no sync.
+    ///
+    /// # Errors
+    /// [`Error::DirectorySync`].
+    pub fn sync_dir_of(&self, path: &RelPath) -> Result<(), Error> {
+        self.try_sync_dir_of(path)
+            .map_err(Error::dir_sync(&self.canonical.join(&path.0)))
+    }
+
+    pub(crate) fn try_sync_dir_of(&self, path: &RelPath) -> io::Result<()> {
+        match self.open_dir_of(path) {
+            Ok(dir) => Ok(fsync(dir)?),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn if_same(
+        &self,
+        path: &RelPath,
+        id: FileId,
+        action: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<()>,
+    ) -> io::Result<Unlinked> {
+        let dir = match self.open_dir_of(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Unlinked::Gone),
+            Err(errno) => return Err(errno.into()),
+        };
+        match statat(&dir, path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(Unlinked::Gone),
+            Err(errno) => Err(errno.into()),
+            Ok(stat) if FileId::of(&stat) != id => Ok(Unlinked::Different),
+            Ok(_) => Ok(action(dir.as_fd()).map(|()| Unlinked::Removed)?),
+        }
+    }
+
+    fn open_beneath(&self, path: &RelPath) -> Result<(File, FileId), Reason> {
+        // O_NONBLOCK: opening a pipe that was put there must not hang.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self.open_at(&path.0, flags).map_err(reason)?;
+        let stat = fstat(&fd).map_err(reason)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Reason::NotAFile);
+        }
+        Ok((File::from(fd), FileId::of(&stat)))
+    }
+
+    fn open_dir_of(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
+        self.open_at(
+            path.dir().unwrap_or(Path::new(".")),
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )
+    }
+
+    fn open_at(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+            // Older container filters answer EPERM for calls they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => walk(self.fd.as_fd(), path, flags),
+            result => result,
+        }
+    }
+}
+
+/// Opens `path` (plain names only) one component at a time, following no symbolic link.
+fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let dir_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut dir: Option<OwnedFd> = None;
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        let at = dir.as_ref().map_or(root, AsFd::as_fd);
+        let last = components.peek().is_none();
+        let name: &Path = component.as_ref();
+        let opened = openat(
+            at,
+            name,
+            if last { flags } else { dir_flags },
+            Mode::empty(),
+        );
+        dir = Some(opened.map_err(|errno| symlink_or(errno, at, name))?);
+    }
+    dir.ok_or(Errno::NOENT)
+}
+
+/// Tells a symbolic link, where a directory was wanted, from a file: both give `ENOTDIR`.
+fn symlink_or(errno: Errno, dir: BorrowedFd<'_>, name: &Path) -> Errno {
+    let is_symlink = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+    if is_symlink { Errno::LOOP } else { errno }
+}
+
+fn reason(errno: Errno) -> Reason {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => Reason::Missing,
+        Errno::LOOP => Reason::Symlink,
+        Errno::XDEV => Reason::Outside,
+        // A socket, or a device without a driver.
+        Errno::NXIO | Errno::NODEV => Reason::NotAFile,
+        other => Reason::Unreadable(other.into()),
+    }
+}
+
+fn refused(path: &str, reason: Reason) -> Refused {
+    Refused {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn raw() -> (tempfile::TempDir, RawDir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("raw_videos");
+        fs::create_dir_all(dir.join("cam")).unwrap();
+        fs::write(dir.join("cam/a.mp4"), "video").unwrap();
+        fs::write(temp.path().join("secret"), "secret").unwrap();
+        symlink(temp.path(), dir.join("out")).unwrap();
+        symlink("cam/a.mp4", dir.join("link.mp4")).unwrap();
+        let raw = RawDir::open(&dir).unwrap();
+        (temp, raw)
+    }
+
+    fn verdict(raw: &RawDir, filepath: &str) -> String {
+        match raw.open_ticket_file(filepath) {
+            Ok(opened) => opened.path.to_string(),
+            Err(refused) => refused.reason.to_string(),
+        }
+    }
+
+    #[test]
+    fn paths_of_every_kind_lead_to_the_file() {
+        let (temp, raw) = raw();
+        let absolute = temp.path().join("raw_videos/cam/a.mp4");
+        for filepath in [
+            absolute.to_str().unwrap(),
+            "cam/a.mp4",
+            "./cam//a.mp4",
+            "raw_videos/cam/a.mp4",
+            "./raw_videos/cam/a.mp4",
+        ] {
+            assert_eq!(verdict(&raw, filepath), "cam/a.mp4", "{filepath}");
+        }
+        let mut text = String::new();
+        raw.open_ticket_file("cam/a.mp4")
+            .unwrap()
+            .file
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "video");
+    }
+
+    #[test]
+    fn a_raw_directory_with_dots_in_its_setting_is_found() {
+        let (temp, _) = raw();
+        let dotted = temp.path().join("raw_videos/../raw_videos");
+        let raw = RawDir::open(&dotted).unwrap();
+        let filepath = dotted.join("cam/a.mp4");
+        assert_eq!(verdict(&raw, filepath.to_str().unwrap()), "cam/a.mp4");
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_reason() {
+        let (temp, raw) = raw();
+        let secret = temp.path().join("secret");
+        for (filepath, expected) in [
+            ("../secret", "does not lie beneath"),
+            ("cam/../../secret", "does not lie beneath"),
+            (secret.to_str().unwrap(), "does not lie beneath"),
+            ("/etc/passwd", "does not lie beneath"),
+            (".", "does not lie beneath"),
+            ("out/secret", "symbolic link"),
+            ("link.mp4", "symbolic link"),
+            ("cam", "not a regular file"),
+            ("cam/b.mp4", "does not exist"),
+            ("cam/a.mp4/x", "does not exist"),
+        ] {
+            let verdict = verdict(&raw, filepath);
+            assert!(verdict.contains(expected), "{filepath}: {verdict}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let (temp, raw) = raw();
+        let pipe = temp.path().join("raw_videos/pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(verdict(&raw, "pipe").contains("not a regular file"));
+    }
+
+    #[test]
+    fn the_walk_agrees_with_openat2() {
+        let (_temp, raw) = raw();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for path in [
+            "cam/a.mp4",
+            "out/secret",
+            "link.mp4",
+            "cam/none",
+            "cam/a.mp4/x",
+            "cam",
+        ] {
+            let path = Path::new(path);
+            let walked = walk(raw.fd.as_fd(), path, flags).map(|fd| fstat(fd).unwrap().st_ino);
+            let opened = raw.open_at(path, flags).map(|fd| fstat(fd).unwrap().st_ino);
+            assert_eq!(walked, opened, "{}", path.display());
+        }
+        let dir_flags = flags | OFlags::DIRECTORY;
+        assert!(walk(raw.fd.as_fd(), Path::new("."), dir_flags).is_ok());
+    }
+
+    #[test]
+    fn only_the_file_that_was_read_is_unlinked() {
+        let (temp, raw) = raw();
+        let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+        let path = temp.path().join("raw_videos/cam/a.mp4");
+        fs::rename(&path, path.with_extension("old")).unwrap();
+        fs::write(&path, "other").unwrap();
+        assert_eq!(
+            raw.unlink_if_same(&opened.path, opened.id).unwrap(),
+            Unlinked::Different
+        );
+        fs::rename(path.with_extension("old"), &path).unwrap();
+        assert_eq!(
+            raw.unlink_if_same(&opened.path, opened.id).unwrap(),
+            Unlinked::Removed
+        );
+        raw.sync_dir_of(&opened.path).unwrap();
+        assert_eq!(
+            raw.unlink_if_same(&opened.path, opened.id).unwrap(),
+            Unlinked::Gone
+        );
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_swapped_for_a_link_does_not_lead_the_unlink_astray() {
+        let (temp, raw) = raw();
+        let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+        let elsewhere = temp.path().join("elsewhere");
+        fs::rename(temp.path().join("raw_videos/cam"), &elsewhere).unwrap();
+        symlink(&elsewhere, temp.path().join("raw_videos/cam")).unwrap();
+        assert!(raw.unlink_if_same(&opened.path, opened.id).is_err());
+        assert!(elsewhere.join("a.mp4").exists());
+    }
+}

@@ -1,0 +1,162 @@
+//! For humans: counting, listing, putting back, and pruning receipts.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::lock::{Hold, Locked};
+use super::{DirectoryQueue, READY};
+use crate::durable;
+use crate::error::Error;
+use crate::names::Stem;
+use crate::queue::{Entry, RetryWhich, State, Stats, Why};
+use crate::receipt::Receipt;
+
+/// States whose tickets carry an attempt in their names, and their directories.
+const NUMBERED: [(State, &str); 3] = [
+    (State::Active, "active"),
+    (State::Deferred, "deferred"),
+    (State::Failed, "failed"),
+];
+/// States whose tickets are called `<stem>.json`, and their directories.
+const PLAIN: [(State, &str); 2] = [(State::Ready, READY), (State::Corrupt, "corrupt")];
+
+impl DirectoryQueue {
+    /// Removes receipts older than `age` that `is_settled` agrees to, and whose tickets are gone.
+    /// A receipt is what tells that an original was processed already, so `is_settled` should say
+    /// no while the original still exists. Returns how many were removed.
+    ///
+    /// # Errors
+    /// The queue cannot be read or written.
+    pub fn prune_receipts(
+        &self,
+        age: Duration,
+        is_settled: &dyn Fn(&Receipt) -> bool,
+    ) -> Result<u64, Error> {
+        let live: HashSet<Stem> = self
+            .live_stems()?
+            .into_iter()
+            .map(|(stem, _)| stem)
+            .collect();
+        let mut removed = 0;
+        for (stem, path) in self.stems("done")? {
+            let old = fs::symlink_metadata(&path)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|time| self.distance(time) > age);
+            if !old || live.contains(&stem) {
+                continue;
+            }
+            let receipt = self.read_receipt(&stem)?;
+            if receipt.is_some_and(|receipt| is_settled(&receipt)) {
+                durable::remove_if_there(&path).map_err(Error::io("prune", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    pub(super) fn count(&self) -> Result<Stats, Error> {
+        let ready = self.stems(READY)?;
+        let oldest = ready.iter().filter_map(|(_, path)| modified(path)).min();
+        Ok(Stats {
+            ready: ready.len() as u64,
+            active: self.attempts("active")?.len() as u64,
+            deferred: self.attempts("deferred")?.len() as u64,
+            failed: self.attempts("failed")?.len() as u64,
+            corrupt: self.stems("corrupt")?.len() as u64,
+            done: self.stems("done")?.len() as u64,
+            oldest_age: oldest.map(|time| self.now().duration_since(time).unwrap_or_default()),
+        })
+    }
+
+    pub(super) fn list_all(&self) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for (state, dir) in PLAIN {
+            for (stem, path) in self.stems(dir)? {
+                entries.extend(self.entry(state, dir, stem, 0, path));
+            }
+        }
+        for (state, dir) in NUMBERED {
+            for (name, path) in self.attempts(dir)? {
+                entries.extend(self.entry(state, dir, name.stem, name.attempt, path));
+            }
+        }
+        entries.sort_by(|a, b| (a.state, &a.stem).cmp(&(b.state, &b.stem)));
+        Ok(entries)
+    }
+
+    /// `None` for a ticket that has moved on meanwhile.
+    fn entry(
+        &self,
+        state: State,
+        dir: &str,
+        stem: Stem,
+        attempt: u32,
+        path: PathBuf,
+    ) -> Option<Entry> {
+        let modified = modified(&path)?;
+        let why: Option<Why> = match state {
+            State::Failed | State::Corrupt => read_why(&self.dir(dir).join(stem.why_name())),
+            _ => None,
+        };
+        let attempt = why.as_ref().map_or(attempt, |why| why.attempt);
+        Some(Entry {
+            state,
+            stem,
+            attempt,
+            path,
+            modified,
+            why,
+        })
+    }
+
+    pub(super) fn put_back(&self, which: &RetryWhich) -> Result<Vec<Stem>, Error> {
+        let failed: Vec<_> = self
+            .attempts("failed")?
+            .into_iter()
+            .map(|(name, path)| (name.stem, path))
+            .collect();
+        let chosen = match which {
+            RetryWhich::All => failed,
+            RetryWhich::One(stem) => {
+                let mut all = failed;
+                all.extend(self.stems("corrupt")?);
+                all.retain(|(found, _)| found == stem);
+                all.truncate(1);
+                all
+            }
+        };
+        let mut back = Vec::new();
+        for (stem, path) in chosen {
+            if self.put_back_one(&stem, &path)? {
+                back.push(stem);
+            }
+        }
+        match which {
+            RetryWhich::One(stem) if back.is_empty() => Err(Error::NotFound { stem: stem.clone() }),
+            _ => Ok(back),
+        }
+    }
+
+    /// `false` if somebody else is at this ticket.
+    fn put_back_one(&self, stem: &Stem, path: &Path) -> Result<bool, Error> {
+        let Locked::Held(mut hold) = Hold::try_lock(path)? else {
+            return Ok(false);
+        };
+        self.move_held(&mut hold, &self.root.join(stem.file_name()))?;
+        let why = durable::parent(path).join(stem.why_name());
+        durable::remove_durable(&why)?;
+        Ok(true)
+    }
+}
+
+fn modified(path: &Path) -> Option<std::time::SystemTime> {
+    fs::symlink_metadata(path)
+        .and_then(|meta| meta.modified())
+        .ok()
+}
+
+fn read_why(path: &Path) -> Option<Why> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

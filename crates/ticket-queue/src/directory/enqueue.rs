@@ -1,0 +1,235 @@
+//! Putting tickets in, each id once.
+//!
+//! To know the ids that are there, the tickets' files are read, but each only once in a process'
+//! life: their content never changes, and a stem is never used twice. Enqueuers of all processes
+//! take turns by a lock, so that two cannot both find an id missing.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::{DirectoryQueue, READY};
+use crate::durable::{self, sync_dirs_on};
+use crate::error::Error;
+use crate::names::{Stem, stem_at};
+use crate::protocol::{NewFileSteps, Step};
+use crate::queue::Enqueued;
+use crate::ticket::{MAX_TICKET_BYTES, Ticket};
+
+/// The lock file of enqueuers, in `.tmp/`.
+pub(super) const LOCK_NAME: &str = "enqueue.lock";
+
+/// Which ids are in the queue or were finished. Ids stand as the first half of their hash.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    stems: HashMap<Stem, Option<IdHash>>,
+    ids: HashMap<IdHash, Stem>,
+    /// When `done/` was last read; it only grows, and may be large.
+    done_changed: Option<SystemTime>,
+}
+
+type IdHash = [u8; 16];
+
+/// What a ticket and a receipt have in common.
+#[derive(Deserialize)]
+struct Identified {
+    id: Option<String>,
+    filepath: Option<String>,
+}
+
+impl Index {
+    fn insert(&mut self, stem: Stem, id: Option<IdHash>) {
+        if let Some(id) = id {
+            self.ids.insert(id, stem.clone());
+        }
+        self.stems.insert(stem, id);
+    }
+
+    fn keep_only(&mut self, there: &HashSet<Stem>) {
+        self.stems.retain(|stem, _| there.contains(stem));
+        self.ids.retain(|_, stem| there.contains(stem));
+    }
+}
+
+impl DirectoryQueue {
+    /// The stem of the ticket or receipt with this id, wherever it is in the queue. For a
+    /// recorder's start-up sweep: cheaper than making a ticket to be told that it is a duplicate.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn find(&self, id: &str) -> Result<Option<Stem>, Error> {
+        let mut index = self.lock_index();
+        self.refresh(&mut index)?;
+        Ok(index.ids.get(&hash(id)).cloned())
+    }
+
+    pub(super) fn put(&self, ticket: &Ticket) -> Result<Enqueued, Error> {
+        let bytes = ticket.to_json().map_err(|error| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, error);
+            Error::io("write a ticket into", &self.root)(error)
+        })?;
+        let _turn = self.wait_for_turn()?;
+        let mut index = self.lock_index();
+        self.refresh(&mut index)?;
+        let id = hash(ticket.id());
+        if let Some(stem) = index.ids.get(&id) {
+            return Ok(Enqueued::Duplicate(stem.clone()));
+        }
+        let stem = self.write_ticket(&index, &bytes)?;
+        index.insert(stem.clone(), Some(id));
+        Ok(Enqueued::New(stem))
+    }
+
+    /// The write protocol: scratch, sync, rename that never replaces, sync of the directory.
+    fn write_ticket(&self, index: &Index, bytes: &[u8]) -> Result<Stem, Error> {
+        let temp = self.scratch("ticket");
+        let written = self
+            .write_scratch(&temp, bytes)
+            .and_then(|()| self.name_ticket(index, &temp));
+        if written.is_err() {
+            // Swept later if it cannot be removed now.
+            fs::remove_file(&temp).ok();
+        }
+        written
+    }
+
+    fn write_scratch(&self, temp: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(temp)
+            .map_err(Error::io("create", temp))?;
+        let steps = NewFileSteps::TICKET;
+        self.disk()
+            .perform(steps.write, &mut || file.write_all(bytes))
+            .map_err(Error::io("write", temp))?;
+        self.disk()
+            .perform(steps.sync, &mut || file.sync_all())
+            .map_err(Error::io("sync", temp))
+    }
+
+    /// Gives the ticket the first free microsecond from now on.
+    fn name_ticket(&self, index: &Index, temp: &Path) -> Result<Stem, Error> {
+        let mut time = timestamp(self.now());
+        loop {
+            let stem = stem_at(time);
+            time += SignedDuration::from_micros(1);
+            if index.stems.contains_key(&stem) {
+                continue;
+            }
+            let path = self.root.join(stem.file_name());
+            let renamed = self
+                .disk()
+                .perform(Step::RenameTicket, &mut || durable::rename_new(temp, &path));
+            match renamed.map_err(Error::io("rename ticket to", &path)) {
+                Ok(()) => {
+                    sync_dirs_on(self.disk(), Step::SyncQueueDir, &self.root, &self.root)?;
+                    return Ok(stem);
+                }
+                Err(error) if error.is_already_there() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn wait_for_turn(&self) -> Result<File, Error> {
+        let path = self.dir(".tmp").join(LOCK_NAME);
+        let open = || {
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+        };
+        let file = open().map_err(Error::io("open", &path))?;
+        file.lock().map_err(Error::io("lock", &path))?;
+        Ok(file)
+    }
+
+    fn lock_index(&self) -> MutexGuard<'_, Index> {
+        // A panic in the middle leaves at worst an id unknown, which the next refresh reads again.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns the tickets that others put in since, and forgets what is gone. Twice over the
+    /// directories, since tickets move while they are listed.
+    fn refresh(&self, index: &mut Index) -> Result<(), Error> {
+        let done = self.dir("done");
+        let done_changed = fs::metadata(&done)
+            .and_then(|meta| meta.modified())
+            .map_err(Error::io("stat", &done))?;
+        let full = index.done_changed != Some(done_changed);
+        let mut there = HashSet::new();
+        for _ in 0..2 {
+            for (stem, path) in self.live_stems()? {
+                learn(index, &stem, &path)?;
+                there.insert(stem);
+            }
+        }
+        if full {
+            for (stem, path) in self.stems("done")? {
+                learn(index, &stem, &path)?;
+                there.insert(stem);
+            }
+            index.keep_only(&there);
+            index.done_changed = Some(done_changed);
+        }
+        Ok(())
+    }
+
+    /// Every ticket that is not finished.
+    pub(super) fn live_stems(&self) -> Result<Vec<(Stem, PathBuf)>, Error> {
+        let mut found = self.stems(READY)?;
+        for dir in ["active", "deferred", "active", "failed"] {
+            let names = self.attempts(dir)?.into_iter();
+            found.extend(names.map(|(name, path)| (name.stem, path)));
+        }
+        found.extend(self.stems("corrupt")?);
+        Ok(found)
+    }
+}
+
+/// Reads a ticket's or receipt's id, unless it is known. One that has just moved on is read where
+/// it is met next.
+fn learn(index: &mut Index, stem: &Stem, path: &Path) -> Result<(), Error> {
+    if index.stems.get(stem).is_some_and(Option::is_some) {
+        return Ok(());
+    }
+    let id = match read_id(path) {
+        Ok(id) => id,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A link, a directory or a file of another user: it is no ticket of ours, but has a name.
+        Err(_) => None,
+    };
+    index.insert(stem.clone(), id);
+    Ok(())
+}
+
+fn read_id(path: &Path) -> io::Result<Option<IdHash>> {
+    let meta = fs::symlink_metadata(path)?;
+    if !meta.is_file() || meta.len() > MAX_TICKET_BYTES as u64 {
+        return Ok(None);
+    }
+    let bytes = fs::read(path)?;
+    let identified = serde_json::from_slice::<Identified>(&bytes).ok();
+    Ok(identified
+        .and_then(|found| found.id.or(found.filepath))
+        .map(|id| hash(&id)))
+}
+
+fn hash(id: &str) -> IdHash {
+    let mut half = IdHash::default();
+    half.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..16]);
+    half
+}
+
+/// The wall clock as a [`Timestamp`]; a clock beyond year 9999 reads as 1970.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}

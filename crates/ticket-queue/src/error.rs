@@ -1,0 +1,129 @@
+//! What can go wrong, by what the caller should do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::names::Stem;
+
+/// Why a queue or publish operation did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file operation failed. Try again later; [`Error::is_no_space`] tells a full disk apart.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `rename`, `open`.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory could not be synced, so it is unknown what a power cut would leave. Stop the
+    /// process: after a restart the recovery reads what is really on disk.
+    #[error("cannot sync directory {} to disk; stop and check this disk", path.display())]
+    DirectorySync {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The queue lies where locks can be lost. Choose another directory.
+    #[error(
+        "queue directory {} is on a network file system ({kind}), where a lock can be lost and a \
+         ticket be worked on twice; set queue_dir to a directory on a local disk",
+        path.display()
+    )]
+    NetworkFileSystem {
+        /// The queue directory.
+        path: PathBuf,
+        /// The file system's name, such as `nfs`.
+        kind: String,
+    },
+    /// The ticket is no longer where its owner put it: somebody moved it by hand. Drop the work.
+    #[error("ticket {stem} (attempt {attempt}) was taken away from its owner")]
+    LeaseLost {
+        /// The ticket.
+        stem: Stem,
+        /// The attempt that was held.
+        attempt: u32,
+    },
+    /// A ticket was to be removed without proof that its work is done: a bug in the caller.
+    #[error("ticket {stem} has no receipt yet; write it before completing")]
+    NoReceipt {
+        /// The ticket.
+        stem: Stem,
+    },
+    /// A receipt was to be written that is about another ticket: a bug in the caller.
+    #[error("receipt for {receipt} does not belong to ticket {stem}")]
+    ForeignReceipt {
+        /// The ticket.
+        stem: Stem,
+        /// What the receipt names.
+        receipt: String,
+    },
+    /// A ticket to be put back is not in `failed/` or `corrupt/`.
+    #[error("no ticket {stem} in failed/ or corrupt/; list the queue to see what is there")]
+    NotFound {
+        /// What was asked for.
+        stem: Stem,
+    },
+    /// The original is not the file that the receipt is about. It is kept.
+    #[error("original {} is not the file that was processed ({why}); it is kept", path.display())]
+    OriginalChanged {
+        /// The original, relative to the raw directory.
+        path: PathBuf,
+        /// The difference.
+        why: &'static str,
+    },
+    /// The backup's name is taken by a different file. The original is kept.
+    #[error("backup {} exists and differs from the original, which is kept; move it away", path.display())]
+    BackupDiffers {
+        /// The backup's path.
+        path: PathBuf,
+    },
+    /// The path in a ticket was refused; see [`crate::beneath::Refused`].
+    #[error(transparent)]
+    Refused(#[from] crate::beneath::Refused),
+}
+
+impl Error {
+    /// Wraps `source` with the verb and the path it happened on.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// As [`Error::io`], for the sync of a directory.
+    pub(crate) fn dir_sync(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::DirectorySync { path, source }
+    }
+
+    /// Whether the disk (or the quota) is full: a failure that must not count as an attempt.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::DirectorySync { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether a name that was to be new is taken.
+    pub fn is_already_there(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+    }
+
+    /// Whether the process should stop, because the state of the disk is unknown.
+    pub fn must_stop(&self) -> bool {
+        matches!(self, Self::DirectorySync { .. })
+    }
+}

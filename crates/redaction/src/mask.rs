@@ -187,6 +187,37 @@ pub(crate) struct RowPairs {
     pub(crate) spans: Vec<(usize, usize)>,
 }
 
+impl RowPairs {
+    /// True if nothing is masked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.iter().all(|&(from, to)| from == to)
+    }
+
+    /// The rows of a plane that may be masked.
+    pub(crate) fn rows(&self, shift_y: u8, height: usize) -> std::ops::Range<usize> {
+        let from = (2 * self.first) >> shift_y;
+        let to = (2 * (self.first + self.spans.len())).div_ceil(1 << shift_y);
+        from..to.min(height)
+    }
+
+    /// The masked samples `[from, to)` of a plane's row, rounded outwards.
+    pub(crate) fn columns(
+        &self,
+        y: usize,
+        shift_x: u8,
+        shift_y: u8,
+        width: usize,
+    ) -> Option<(usize, usize)> {
+        let (top, bottom) = ((y << shift_y) / 2, ((y + 1) << shift_y).div_ceil(2));
+        let pairs = top.max(self.first)..bottom.min(self.first + self.spans.len());
+        let spans = pairs
+            .map(|pair| self.spans[pair - self.first])
+            .filter(|(from, to)| from < to);
+        let (from, to) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        Some((from >> shift_x, to.div_ceil(1 << shift_x).min(width)))
+    }
+}
+
 fn pair_of(y: f32, height: u32) -> u32 {
     (y.clamp(0.0, height as f32 - 1.0) / 2.0) as u32
 }

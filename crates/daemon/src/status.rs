@@ -1,0 +1,161 @@
+//! What the daemons tell about themselves, in small JSON files that others may read at any time.
+//!
+//! Every field has a default and unknown ones are ignored, so that programs of different versions
+//! understand each other.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Name of the recorder in the names of its status, lock and log files.
+pub const RECORDER: &str = "rtsp_recorder";
+/// Name of the blur processor there.
+pub const PROCESSOR: &str = "blur_processor";
+/// Name of run-system there.
+pub const SYSTEM: &str = "system";
+
+/// The status file of the daemon of that name.
+pub fn file(status_dir: &Path, name: &str) -> PathBuf {
+    status_dir.join(format!("{name}.status.json"))
+}
+
+/// The lock file of the daemon of that name.
+pub fn lock_file(status_dir: &Path, name: &str) -> PathBuf {
+    status_dir.join(format!("{name}.lock"))
+}
+
+/// Writes a status file, whole or not at all.
+#[derive(Debug, Clone)]
+pub struct StatusFile {
+    path: PathBuf,
+}
+
+impl StatusFile {
+    /// For the daemon of that name. Nothing is written yet.
+    pub fn new(status_dir: &Path, name: &str) -> Self {
+        Self {
+            path: file(status_dir, name),
+        }
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// Of making the directory or writing; the old file is then untouched.
+    pub fn write(&self, status: &impl Serialize) -> io::Result<()> {
+        if let Some(dir) = self.path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let mut bytes = serde_json::to_vec_pretty(status)?;
+        bytes.push(b'\n');
+        crate::atomic::write(&self.path, &bytes)
+    }
+}
+
+/// Reads a status file.
+///
+/// # Errors
+/// When it is missing or not of that form.
+pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Status of `rtsp-recorder`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecorderStatus {
+    /// Process id.
+    pub pid: u32,
+    /// When the process started.
+    pub started: Timestamp,
+    /// When this was written.
+    pub updated: Timestamp,
+    /// `running`, `stopping`, `stopped`, or what else the daemon says of itself.
+    pub state: String,
+    /// One for each source of the settings, in their order.
+    pub sources: Vec<SourceStatus>,
+    /// What a person should know now, such as a full disk.
+    pub alarms: Vec<String>,
+}
+
+/// Status of one source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceStatus {
+    /// Name of the source.
+    pub name: String,
+    /// `connecting`, `recording`, `waiting`, `off_schedule`, `finished` and the like.
+    pub state: String,
+    /// Frames per second received lately.
+    pub fps: f64,
+    /// Frames per second that the stream declares.
+    pub declared_fps: Option<f64>,
+    /// Bits per second received lately.
+    pub bitrate_bps: u64,
+    /// Picture width in pixels.
+    pub width: Option<u32>,
+    /// Picture height in pixels.
+    pub height: Option<u32>,
+    /// Codec, such as `h264`.
+    pub codec: Option<String>,
+    /// Segments finished since the start.
+    pub segments: u64,
+    /// File name of the last finished one.
+    pub last_segment: Option<String>,
+    /// File name of the one being written.
+    pub current_segment: Option<String>,
+    /// When the last frame came.
+    pub last_frame: Option<Timestamp>,
+    /// Interruptions since the start.
+    pub gaps: u64,
+    /// The last interruption and its reason, in words.
+    pub last_gap: Option<String>,
+    /// Connections made after the first.
+    pub reconnects: u64,
+    /// RTP packets lost since the start.
+    pub packets_lost: u64,
+    /// What is wrong now, without credentials.
+    pub error: Option<String>,
+}
+
+/// Status of `blur-processor`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessorStatus {
+    /// Process id.
+    pub pid: u32,
+    /// When the process started.
+    pub started: Timestamp,
+    /// When this was written.
+    pub updated: Timestamp,
+    /// `running`, `stopping`, `stopped`, or what else the daemon says of itself.
+    pub state: String,
+    /// One for each worker slot.
+    pub workers: Vec<WorkerStatus>,
+    /// Videos published since the start.
+    pub published: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+    /// Frames per second of all workers together, lately.
+    pub frames_per_second: f64,
+    /// Seconds of video done per second, lately.
+    pub realtime_factor: f64,
+    /// What a person should know now, such as tickets given up.
+    pub alarms: Vec<String>,
+}
+
+/// Status of one worker slot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerStatus {
+    /// Number of the slot, from 0.
+    pub slot: u32,
+    /// Process id of the worker; none while the slot is empty.
+    pub pid: Option<u32>,
+    /// Stem of the ticket it works on.
+    pub ticket: Option<String>,
+    /// Part done, 0..=1.
+    pub progress: f64,
+}

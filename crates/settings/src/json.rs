@@ -4,6 +4,7 @@
 //! here; text and numbers are handed to serde_json. Comments (`//`, `/* */`) and a comma after the
 //! last element are allowed, a key twice in one object is not.
 
+use crate::url::hide_secrets;
 use serde_json::Number;
 
 /// Deeper nesting than this is refused, so that no file can exhaust the stack.
@@ -59,12 +60,12 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
 }
 
 impl Node {
-    /// The value in a few words, for "found ..." in messages.
+    /// The value in a few words, for messages; credentials are hidden.
     pub(crate) fn shown(&self) -> String {
         match &self.value {
             Value::List(_) => "a list".to_owned(),
             Value::Object(_) => "an object".to_owned(),
-            Value::Text(text) => format!("{text:?}"),
+            Value::Text(text) => format!("{:?}", hide_secrets(text)),
             _ => self.to_json().to_string(),
         }
     }
@@ -243,7 +244,8 @@ impl<'a> Parser<'a> {
                     let token = &self.rest()[..=end];
                     let text = serde_json::from_str(token).map_err(|_| {
                         self.error(format!(
-                            "{token} is not valid text; write \\\\ for a backslash"
+                            "{} is not valid text; write \\\\ for a backslash",
+                            hide_secrets(token)
                         ))
                     })?;
                     self.advance(end + 1);

@@ -1,6 +1,6 @@
 //! Names of sources: the same on every start, distinct for distinct sources, safe as file names.
 
-use crate::url::{SourceUrl, is_secret};
+use crate::url::{SourceUrl, hide_secrets, is_secret};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl SourceName {
 
     /// Checks a name the user gave; the error suggests one that would do.
     pub(crate) fn checked(text: &str) -> Result<Self, String> {
-        let safe = sanitised(text);
+        let safe = sanitised(&hide_secrets(text));
         if !text.is_empty() && safe == text {
             return Ok(Self(safe));
         }
@@ -30,7 +30,8 @@ impl SourceName {
             format!(", such as {safe:?}")
         };
         Err(format!(
-            "{text:?} cannot be a file name; use letters, digits, `-`, `_` and `.`, at most {MAX_BYTES} bytes{hint}"
+            "{:?} cannot be a file name; use letters, digits, `-`, `_` and `.`, at most {MAX_BYTES} bytes{hint}",
+            hide_secrets(text)
         ))
     }
 }

@@ -81,7 +81,11 @@ impl<'a> Reader<'a> {
         let kind = find(self.keys, name)?.kind;
         let value = convert(&kind, node);
         if value.is_none() {
-            let message = format!("{} is not allowed; give {}", node.shown(), kind.allowed());
+            let shown = match name {
+                "password" => "the value".to_owned(),
+                _ => node.shown(),
+            };
+            let message = format!("{shown} is not allowed; give {}", kind.allowed());
             self.problem(name, Some(node.line), message);
         }
         value

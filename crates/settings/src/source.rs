@@ -189,7 +189,7 @@ fn name_of(reader: &mut Reader<'_>) -> Option<SourceName> {
 
 fn url_of(reader: &mut Reader<'_>, written: Option<&str>, line: u32) -> Option<SourceUrl> {
     let username = reader.optional("username", read::text);
-    let password = reader.optional("password", |kind, node| read::text(kind, node));
+    let password = reader.optional("password", read::text);
     let url = match SourceUrl::parse(written?) {
         Ok(url) => url,
         Err(message) => {

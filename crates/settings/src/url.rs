@@ -1,7 +1,7 @@
 //! The address of a source, which prints without its credentials.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How a source is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +125,10 @@ impl SourceUrl {
         }
     }
 
-    /// The address without credentials: fit for tickets, logs and status files.
+    /// The address without credentials, with `***` for secret query parameters: fit for tickets, logs
+    /// and status files.
     pub fn without_credentials(&self) -> String {
-        self.written("")
+        hide_parameters(&self.written(""))
     }
 
     /// User name and password, decoded.
@@ -183,19 +184,13 @@ impl fmt::Display for SourceUrl {
         } else {
             ""
         };
-        f.write_str(&hide_secrets(&self.written(userinfo)))
+        f.write_str(&hide_parameters(&self.written(userinfo)))
     }
 }
 
 impl fmt::Debug for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SourceUrl({self})")
-    }
-}
-
-impl From<&SourceUrl> for PathBuf {
-    fn from(url: &SourceUrl) -> Self {
-        Self::from(&url.rest)
     }
 }
 
@@ -271,20 +266,21 @@ pub(crate) fn is_secret(parameter: &str) -> bool {
     .any(|word| name.contains(word))
 }
 
-/// Text with what looks like credentials in URLs replaced by `***`.
+/// Text of unknown form with what may be credentials in it replaced by `***`: all between `://` and
+/// the last `@`, since a password may hold any character.
 pub(crate) fn hide_secrets(text: &str) -> String {
-    let text = match text.split_once("://") {
-        Some((scheme, after)) => {
-            let end = after.find(['/', '?', '"']).unwrap_or(after.len());
-            match after[..end].rfind('@') {
-                Some(at) => format!("{scheme}://***{}", &after[at..]),
-                None => text.to_owned(),
-            }
+    match (text.find("://"), text.rfind('@')) {
+        (Some(start), Some(end)) if start < end => {
+            hide_parameters(&format!("{}***{}", &text[..start + 3], &text[end..]))
         }
-        None => text.to_owned(),
-    };
+        _ => hide_parameters(text),
+    }
+}
+
+/// An address without the values of secret query parameters.
+fn hide_parameters(text: &str) -> String {
     let Some((path, query)) = text.split_once('?') else {
-        return text;
+        return text.to_owned();
     };
     let shown: Vec<String> = query
         .split('&')

@@ -1,0 +1,23 @@
+//! What a user writes, and what comes of it.
+
+mod blur;
+mod files;
+mod problems;
+mod recorder;
+mod schedule;
+mod urls;
+
+use settings::Environment;
+use std::path::PathBuf;
+
+/// An environment with two variables and a program directory.
+fn environment() -> Environment<'static> {
+    Environment {
+        variable: &|name| match name {
+            "CAMERA_PASSWORD" => Some("p@ss/wörd".to_owned()),
+            "PLACE" => Some("gate".to_owned()),
+            _ => None,
+        },
+        program_dir: Some(PathBuf::from("/opt/bin")),
+    }
+}

@@ -1,0 +1,229 @@
+//! Messages: all at once, each with line, key, value found, what is allowed.
+
+use crate::environment;
+use expect_test::{Expect, expect};
+use settings::{BlurSettings, RecorderSettings};
+
+fn recorder(text: &str, expected: Expect) {
+    let problems = RecorderSettings::from_text(text, &environment()).expect_err("problems");
+    expected.assert_eq(&problems.to_string());
+}
+
+fn blur(text: &str, expected: Expect) {
+    let problems = BlurSettings::from_text(text, &environment()).expect_err("problems");
+    expected.assert_eq(&problems.to_string());
+}
+
+#[test]
+fn all_problems_at_once() {
+    recorder(
+        r#"// my cameras
+        {
+          "sources": ["ftp://x/y", 7, "rtsp://cam:99999/a", {"name": "a b"}],
+          "segment_duraton": 10,
+          /* a comment
+             over two lines */
+          "segment_duration": -3,
+          "video_codec": "lib x264",
+          "bitrate": "fast",
+          "transport": "sctp",
+          "max_concurrent_recordings": 0,
+          "enable_monitoring": "yes",
+          "log_dir": "",
+          "queue_dir": null,
+          "recording_schedule": {"weekdays": [7], "start_time": "9 o'clock"}
+        }"#,
+        expect![[r#"
+            15 problems in the settings
+              line 3: sources[0].url: ftp:// is not supported; use rtsp://, rtsps://, http://, https:// or a path
+              line 3: sources[1]: 7 is no source; give a URL in double quotes or an object with `url`
+              line 3: sources[2].url: host or port cannot be read; special characters in a password must be percent-encoded (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`
+              line 3: sources[3].url: missing; every source needs one
+              line 3: sources[3].name: "a b" cannot be a file name; use letters, digits, `-`, `_` and `.`, at most 80 bytes, such as "a_b"
+              line 4: segment_duraton: there is no such key; did you mean `segment_duration`?
+              line 7: segment_duration: -3 is not allowed; give a number from 1 to 86400 (s)
+              line 8: video_codec: "lib x264" is not allowed; give "copy" or the name of an FFmpeg encoder such as "libx264"
+              line 9: bitrate: "fast" is not allowed; give bits per second, such as "2M", "800k" or 2000000
+              line 10: transport: "sctp" is not allowed; give "tcp" or "udp"
+              line 11: max_concurrent_recordings: 0 is not allowed; give a whole number from 1 to 10000
+              line 12: enable_monitoring: "yes" is not allowed; give true or false
+              line 13: log_dir: "" is not allowed; give a path in double quotes
+              line 14: queue_dir: null is not allowed; give a path in double quotes
+              line 15: recording_schedule.weekdays: [7] is not allowed; give a list of numbers from 0 (Monday) to 6 (Sunday)"#]],
+    );
+}
+
+#[test]
+fn nothing_given() {
+    recorder(
+        "{}",
+        expect![[r#"
+        1 problem in the settings
+          sources: missing; give a list with the URL of at least one camera"#]],
+    );
+    recorder(
+        "{\"sources\": []}",
+        expect![[r#"
+        1 problem in the settings
+          line 1: sources: the list is empty; give the URL of at least one camera"#]],
+    );
+    recorder(
+        "[]",
+        expect![[r#"
+        1 problem in the settings
+          line 1: a list is not allowed here; the file must be an object in { }"#]],
+    );
+    recorder(
+        "",
+        expect![[r#"
+        1 problem in the settings
+          line 1: expected a value, found the end of the file"#]],
+    );
+}
+
+#[test]
+fn syntax() {
+    recorder(
+        "{\n  // fine\n  \"sources\": [\"a.mp4\"]\n  \"bitrate\": 3\n}",
+        expect![[r#"
+            1 problem in the settings
+              line 4: expected `,` after a value, found `"`"#]],
+    );
+    recorder(
+        "{\n  \"sources\": [\"a.mp4\n]}",
+        expect![[r#"
+        1 problem in the settings
+          line 2: text starts with `"` but does not end on this line"#]],
+    );
+    recorder(
+        "{\n  sources: []}",
+        expect![[r#"
+        1 problem in the settings
+          line 2: expected a key in double quotes or `}`, found `s`"#]],
+    );
+    recorder(
+        "{\n  \"sources\": [rtsp://x/y]}",
+        expect![[r#"
+        1 problem in the settings
+          line 2: "rtsp" is no value; put text in double quotes, write true, false or null"#]],
+    );
+    recorder(
+        "{\"sources\": [\"a.mp4\"]} x",
+        expect![[r#"
+        1 problem in the settings
+          line 1: expected the end of the file, found `x`"#]],
+    );
+    recorder(
+        "/* {}",
+        expect![[r#"
+        1 problem in the settings
+          line 1: a comment that starts with `/*` has no `*/`"#]],
+    );
+    recorder(
+        "{\"a\": \"C:\\videos\"}",
+        expect![[r#"
+        1 problem in the settings
+          line 1: "C:\videos" is not valid text; write \\ for a backslash"#]],
+    );
+    recorder(
+        "{\n\"bitrate\": 1,\n\"bitrate\": 2}",
+        expect![[r#"
+        1 problem in the settings
+          line 3: "bitrate" stands here again, first on line 2"#]],
+    );
+    recorder(
+        &"[".repeat(100_000),
+        expect![[r#"
+        1 problem in the settings
+          line 1: nested more than 64 levels deep"#]],
+    );
+}
+
+#[test]
+fn sources_must_be_distinct() {
+    recorder(
+        r#"{"sources": [
+            {"name": "gate", "url": "rtsp://a/1"},
+            {"name": "gate", "url": "rtsp://b/1"},
+            "rtsp://c/1",
+            "rtsp://c/1"
+        ]}"#,
+        expect![[r#"
+            2 problems in the settings
+              line 3: sources[1]: has the name "gate" like sources[0]; give one of them another `name`
+              line 5: sources[3]: has the name "c_1_cc90f63d" like sources[2]; give one of them another `name`"#]],
+    );
+}
+
+#[test]
+fn limits_must_name_a_source() {
+    recorder(
+        r#"{"sources": ["./raw_videos/media2.mp4"],
+            "source_duration_limits": {"media1": 10, "./raw_videos/media2.mp4": "long", "x": 3}}"#,
+        expect![[r#"
+            3 problems in the settings
+              line 2: source_duration_limits.media1: there is no such source; did you mean "media2"?
+              line 2: source_duration_limits../raw_videos/media2.mp4: "long" is not allowed; give a number of seconds from 0.1
+              line 2: source_duration_limits.x: there is no such source; give its name or its URL as under `sources`"#]],
+    );
+}
+
+#[test]
+fn missing_variables() {
+    recorder(
+        r#"{"sources": ["rtsp://u:${NOT_SET}@cam/1", "rtsp://${PLACE"]}"#,
+        expect![[r#"
+            3 problems in the settings
+              line 1: sources[0]: the environment variable NOT_SET is not set; set it, or write $${ for the characters themselves
+              line 1: sources[1]: `${` without `}`; write ${NAME}, or $${ for the characters themselves
+              line 1: sources[1].url: host or port cannot be read; special characters in a password must be percent-encoded (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`"#]],
+    );
+}
+
+#[test]
+fn no_message_shows_a_password() {
+    for text in [
+        r#"{"sources": "rtsp://admin:geheim@cam/1"}"#,
+        r#"{"sources": ["rtsp://admin:geheim/x@cam/1"]}"#,
+        r#"{"sources": ["rtsp://admin:geheim@cam/1", "rtsp://admin:geheim@cam/1"]}"#,
+        r#"{"sources": ["a"], "source_duration_limits": {"rtsp://admin:geheim@cam/1": 1}}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "password": "geheim"}]}"#,
+        r#"{"sources": ["a"], "bitrate": "rtsp://admin:geheim@cam/1"}"#,
+        r#"{"sources": [{"name": "rtsp://admin:geheim@cam/1", "url": "a"}]}"#,
+        r#"{"sources": [{"url": "rtspx://admin:geheim@cam/1"}]}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": ["geheim"]}]}"#,
+        r#"{"sources": ["rtsp://admin:geheim\d@cam/1"]}"#,
+        r#"{"sources": [rtsp://admin:geheim@cam/1]}"#,
+    ] {
+        let problems = RecorderSettings::from_text(text, &environment())
+            .expect_err(text)
+            .to_string();
+        assert!(!problems.contains("geheim"), "{text} gives {problems}");
+    }
+}
+
+#[test]
+fn blur_problems() {
+    blur(
+        r#"{
+          "blur_module_path": "head blur",
+          "mask": "pixelate",
+          "plugin": [],
+          "video_codec": "copy",
+          "max_concurrent_processes": 1.5,
+          "blur_strength": 1000,
+          "sources": [],
+          "delete_orginal": false
+        }"#,
+        expect![[r#"
+            8 problems in the settings
+              line 2: blur_module_path: "head blur" is no plugin; give a path that ends in .so or .py, a name such as "head-blur", or null
+              line 3: mask: "pixelate" is not allowed; give "blur", "mosaic" or "solid"
+              line 4: plugin: a list is not allowed; give an object
+              line 5: video_codec: "copy" is not allowed, since a blurred picture must be encoded; give an encoder such as "libx264"
+              line 6: max_concurrent_processes: 1.5 is not allowed; give a whole number from 1 to 256
+              line 7: blur_strength: 1000 is not allowed; give a whole number from 1 to 100
+              line 8: sources: there is no such key; remove it
+              line 9: delete_orginal: there is no such key; did you mean `delete_original`?"#]],
+    );
+}

@@ -1,0 +1,112 @@
+//! Addresses: what is shown and what is not.
+
+use expect_test::expect;
+use settings::{Environment, RecorderSettings, SourceUrl};
+
+fn url(text: &str) -> SourceUrl {
+    let file = serde_json::json!({ "sources": [text] }).to_string();
+    RecorderSettings::from_text(&file, &Environment::empty())
+        .unwrap()
+        .sources
+        .remove(0)
+        .url
+}
+
+#[test]
+fn credentials_are_hidden() {
+    let mut out = String::new();
+    for text in [
+        "rtsp://admin:geheim@192.168.1.10:554/stream1",
+        "rtsp://admin:ge%40heim%2F@cam/1",
+        "rtsp://admin:ge@heim@cam/1",
+        "rtsp://admin:100%@cam/1",
+        "rtsp://admin@cam/1",
+        "rtsps://cam",
+        "http://cam:8080/v?user=admin&password=geheim&res=1",
+        "rtsp://[::1]:8554/a",
+        "RTSP://Cam/1#fragment",
+        "./videos/a@b.mp4",
+        "file:///videos/a.mp4",
+    ] {
+        let url = url(text);
+        out += &format!(
+            "{text}\n  shown {url} | {url:?}\n  clean {}\n  exposed {}\n  {:?} {:?}\n",
+            url.without_credentials(),
+            url.expose(),
+            url.credentials(),
+            url.endpoint()
+        );
+    }
+    expect![[r#"
+        rtsp://admin:geheim@192.168.1.10:554/stream1
+          shown rtsp://***@192.168.1.10:554/stream1 | SourceUrl(rtsp://***@192.168.1.10:554/stream1)
+          clean rtsp://192.168.1.10:554/stream1
+          exposed rtsp://admin:geheim@192.168.1.10:554/stream1
+          Some(Credentials(admin:***)) Some(("192.168.1.10", 554))
+        rtsp://admin:ge%40heim%2F@cam/1
+          shown rtsp://***@cam/1 | SourceUrl(rtsp://***@cam/1)
+          clean rtsp://cam/1
+          exposed rtsp://admin:ge%40heim%2F@cam/1
+          Some(Credentials(admin:***)) Some(("cam", 554))
+        rtsp://admin:ge@heim@cam/1
+          shown rtsp://***@cam/1 | SourceUrl(rtsp://***@cam/1)
+          clean rtsp://cam/1
+          exposed rtsp://admin:ge%40heim@cam/1
+          Some(Credentials(admin:***)) Some(("cam", 554))
+        rtsp://admin:100%@cam/1
+          shown rtsp://***@cam/1 | SourceUrl(rtsp://***@cam/1)
+          clean rtsp://cam/1
+          exposed rtsp://admin:100%25@cam/1
+          Some(Credentials(admin:***)) Some(("cam", 554))
+        rtsp://admin@cam/1
+          shown rtsp://***@cam/1 | SourceUrl(rtsp://***@cam/1)
+          clean rtsp://cam/1
+          exposed rtsp://admin:@cam/1
+          Some(Credentials(admin:***)) Some(("cam", 554))
+        rtsps://cam
+          shown rtsps://cam | SourceUrl(rtsps://cam)
+          clean rtsps://cam
+          exposed rtsps://cam
+          None Some(("cam", 322))
+        http://cam:8080/v?user=admin&password=geheim&res=1
+          shown http://cam:8080/v?user=***&password=***&res=1 | SourceUrl(http://cam:8080/v?user=***&password=***&res=1)
+          clean http://cam:8080/v?user=***&password=***&res=1
+          exposed http://cam:8080/v?user=admin&password=geheim&res=1
+          None Some(("cam", 8080))
+        rtsp://[::1]:8554/a
+          shown rtsp://[::1]:8554/a | SourceUrl(rtsp://[::1]:8554/a)
+          clean rtsp://[::1]:8554/a
+          exposed rtsp://[::1]:8554/a
+          None Some(("::1", 8554))
+        RTSP://Cam/1#fragment
+          shown rtsp://Cam/1 | SourceUrl(rtsp://Cam/1)
+          clean rtsp://Cam/1
+          exposed rtsp://Cam/1
+          None Some(("Cam", 554))
+        ./videos/a@b.mp4
+          shown ./videos/a@b.mp4 | SourceUrl(./videos/a@b.mp4)
+          clean ./videos/a@b.mp4
+          exposed ./videos/a@b.mp4
+          None None
+        file:///videos/a.mp4
+          shown /videos/a.mp4 | SourceUrl(/videos/a.mp4)
+          clean /videos/a.mp4
+          exposed /videos/a.mp4
+          None None
+    "#]].assert_eq(&out);
+}
+
+#[test]
+fn decoded_credentials_survive_the_round_trip() {
+    for password in ["ge@heim", "a/b?c#d", "ä ö", "%41", ""] {
+        let file = serde_json::json!({"sources": [{"url": "rtsp://cam/1", "username": "u:x", "password": password}]});
+        let settings =
+            RecorderSettings::from_text(&file.to_string(), &Environment::empty()).unwrap();
+        let again = url(&settings.sources[0].url.expose());
+        let credentials = again.credentials().unwrap();
+        assert_eq!(
+            (credentials.username.as_str(), credentials.password.as_str()),
+            ("u:x", password)
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! The plugin's settings: the `plugin` object of the processor's settings file.
+
+use std::path::PathBuf;
+
+use plugin_abi::Failure;
+use serde::Deserialize;
+
+/// Checked settings. Paths are taken from the working directory.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder with the models, and the inference engine in its `lib`.
+    pub model_dir: PathBuf,
+    /// Threads for one picture, 1..=64. More workers are cheaper than more
+    /// threads.
+    pub threads: u32,
+    /// Arithmetic.
+    pub precision: Precision,
+    /// Largest picture that is searched, width and height in pixels.
+    pub input_size: (u32, u32),
+    /// Largest picture that is searched for faces; default: half as many pixels.
+    pub face_input_size: (u32, u32),
+    /// What is to be hidden.
+    pub target: Target,
+    /// Which of the models are used.
+    pub detectors: Vec<DetectorName>,
+    /// Persons below this score are left out, 0..1.
+    pub person_threshold: f32,
+    /// Faces below this score are left out, 0..1.
+    pub face_threshold: f32,
+    /// A YOLO model (ONNX) of the user's own, instead of `detectors`.
+    pub model: Option<PathBuf>,
+    /// Which of its classes are used, by name or number; default: all.
+    pub classes: Vec<ClassName>,
+    /// Objects of that model below this score are left out, 0..1.
+    pub model_threshold: f32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            model_dir: PathBuf::from("models"),
+            threads: 1,
+            precision: Precision::Auto,
+            input_size: (960, 544),
+            face_input_size: (640, 384),
+            target: Target::Head,
+            detectors: vec![DetectorName::Nanodet, DetectorName::Centerface],
+            person_threshold: 0.25,
+            face_threshold: 0.2,
+            model: None,
+            classes: Vec::new(),
+            model_threshold: 0.25,
+        }
+    }
+}
+
+/// Arithmetic of the inference engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `Bf16` where the processor does it natively, else `F32`.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with 8 bits of mantissa.
+    Bf16,
+}
+
+/// What is to be hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Heads.
+    Head,
+    /// Whole persons, and heads of whom nothing else was found.
+    Person,
+}
+
+/// The models that set-up fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectorName {
+    /// Persons from any side, of whom the head region is taken.
+    Nanodet,
+    /// Faces.
+    Centerface,
+}
+
+/// A class of a user's model.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ClassName {
+    /// By its number, from 0.
+    Number(usize),
+    /// By its name in the model's own list.
+    Name(String),
+}
+
+impl Config {
+    /// Reads settings from a JSON object; empty text means defaults.
+    ///
+    /// # Errors
+    /// Not JSON, an unknown key, or a value out of range; the text names it.
+    pub fn parse(json: &str) -> Result<Self, Failure> {
+        let json = if json.trim().is_empty() { "{}" } else { json };
+        let config: Self =
+            serde_json::from_str(json).map_err(|error| format!("plugin settings: {error}"))?;
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(format!("plugin settings: {}", problems.join("; ")).into())
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(1..=64).contains(&self.threads) {
+            problems.push(format!("threads is {}, 1 to 64 allowed", self.threads));
+        }
+        for (key, (width, height)) in [
+            ("input_size", self.input_size),
+            ("face_input_size", self.face_input_size),
+        ] {
+            if !(64..=4096).contains(&width) || !(64..=4096).contains(&height) {
+                problems.push(format!(
+                    "{key} is {width}x{height}, sides of 64 to 4096 allowed"
+                ));
+            }
+        }
+        for (key, value) in [
+            ("person_threshold", self.person_threshold),
+            ("face_threshold", self.face_threshold),
+            ("model_threshold", self.model_threshold),
+        ] {
+            if !(0.01..=0.99).contains(&value) {
+                problems.push(format!("{key} is {value}, 0.01 to 0.99 allowed"));
+            }
+        }
+        if self.detectors.is_empty() && self.model.is_none() {
+            problems.push("detectors is empty and no model is named".to_owned());
+        }
+        if self.model.is_none() && !self.classes.is_empty() {
+            problems.push("classes are named, but no model".to_owned());
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(json: &str) -> String {
+        Config::parse(json).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn nothing_means_defaults() {
+        assert_eq!(Config::parse("").expect("empty"), Config::default());
+        assert_eq!(Config::parse("{}").expect("object"), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::parse(
+            r#"{"model_dir": "/m", "threads": 2, "precision": "f32", "input_size": [640, 384],
+                "face_input_size": [320, 192], "target": "person", "detectors": ["nanodet"],
+                "person_threshold": 0.5, "face_threshold": 0.6, "model": "my.onnx",
+                "classes": ["head", 3], "model_threshold": 0.4}"#,
+        )
+        .expect("valid");
+        assert_eq!(config.input_size, (640, 384));
+        assert_eq!(config.target, Target::Person);
+        assert_eq!(
+            config.classes,
+            [ClassName::Name("head".to_owned()), ClassName::Number(3)]
+        );
+    }
+
+    #[test]
+    fn problems_are_told_together() {
+        let text = refusal(r#"{"threads": 0, "face_threshold": 2, "detectors": []}"#);
+        for part in ["threads is 0", "face_threshold is 2", "detectors is empty"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(refusal(r#"{"thread": 1}"#).contains("thread"));
+    }
+}

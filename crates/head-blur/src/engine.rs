@@ -1,0 +1,260 @@
+//! The seam to the inference engine: everything that says `openvino`.
+//!
+//! OpenVINO's libraries lie in `<model_dir>/lib` (set-up takes them from a
+//! package) and are opened at run time, so that building needs none of them.
+//! Pictures come in several shapes (cameras differ), and a network is compiled
+//! for one: [`Network`] keeps the few that are in use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openvino::{
+    CompiledModel, Core, DeviceType, InferRequest, PartialShape, PropertyKey, RwPropertyKey,
+};
+use plugin_abi::Failure;
+
+use crate::config::Precision;
+
+/// Shapes kept compiled per network; each costs some tens of megabytes.
+const SHAPES_KEPT: usize = 4;
+
+/// An opened engine; clones share it.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    core: Arc<Mutex<Core>>,
+    precision: &'static str,
+}
+
+impl Engine {
+    /// Opens the libraries in `folder` for `threads` threads.
+    pub(crate) fn open(folder: &Path, threads: u32, precision: Precision) -> Result<Self, Failure> {
+        let library = find_library(folder)?;
+        openvino_sys::library::load_from(library)?;
+        let mut core = Core::new().map_err(|error| format!("inference engine: {error}"))?;
+        let precision = choose_precision(&core, precision)?;
+        let threads = threads.to_string();
+        let properties = [
+            (RwPropertyKey::InferenceNumThreads, threads.as_str()),
+            (RwPropertyKey::NumStreams, "1"),
+            (RwPropertyKey::HintEnableCpuPinning, "NO"),
+            (RwPropertyKey::HintInferencePrecision, precision),
+        ];
+        core.set_properties(&DeviceType::CPU, properties)
+            .map_err(|error| format!("inference engine: {error}"))?;
+        Ok(Self {
+            core: Arc::new(Mutex::new(core)),
+            precision,
+        })
+    }
+
+    /// Arithmetic in use: `f32` or `bf16`.
+    pub(crate) fn precision(&self) -> &'static str {
+        self.precision
+    }
+}
+
+/// The C library among the files of the package, whatever its version suffix.
+fn find_library(folder: &Path) -> Result<PathBuf, Failure> {
+    let hint = "run scripts/setup (or scripts/fetch-model), or set plugin.model_dir";
+    let entries = fs::read_dir(folder).map_err(|error| {
+        format!(
+            "inference engine not found in {}: {error}; {hint}",
+            folder.display()
+        )
+    })?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libopenvino_c.so")
+        })
+        .collect();
+    found.sort();
+    found
+        .pop()
+        .ok_or_else(|| format!("no libopenvino_c.so in {}; {hint}", folder.display()).into())
+}
+
+/// `bf16` only where the processor multiplies it natively: elsewhere it is
+/// emulated and slower than `f32`.
+fn choose_precision(core: &Core, wish: Precision) -> Result<&'static str, Failure> {
+    Ok(match wish {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::Auto => {
+            let able = core
+                .get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities)
+                .map_err(|error| format!("inference engine: {error}"))?;
+            if able.split_whitespace().any(|word| word == "BF16") {
+                "bf16"
+            } else {
+                "f32"
+            }
+        }
+    })
+}
+
+/// A model file: its bytes and their hash.
+pub(crate) struct ModelFile {
+    pub(crate) name: String,
+    pub(crate) blake3: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl ModelFile {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let bytes = fs::read(path).map_err(|error| {
+            format!(
+                "model {}: {error}; run scripts/setup (or scripts/fetch-model), or set plugin.model_dir",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            name: path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            bytes,
+        })
+    }
+}
+
+/// One model, compiled for the picture shapes in use.
+pub(crate) struct Network {
+    engine: Engine,
+    file: ModelFile,
+    /// Most recently used last.
+    compiled: Vec<((u32, u32), Session)>,
+}
+
+impl Network {
+    pub(crate) fn new(engine: Engine, file: ModelFile) -> Self {
+        Self {
+            engine,
+            file,
+            compiled: Vec::new(),
+        }
+    }
+
+    pub(crate) fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// Width and height the model is fixed to; `None` if it takes any.
+    pub(crate) fn fixed_size(&self) -> Result<Option<(u32, u32)>, Failure> {
+        let mut core = lock(&self.engine.core);
+        let shape = (|| {
+            let model = core.read_model_from_buffer(&self.file.bytes, None)?;
+            model.get_input_by_index(0)?.get_partial_shape()
+        })()
+        .map_err(|error| self.explain("cannot be read", &error))?;
+        let dimensions = shape.get_dimensions();
+        let [_, channels, height, width] = dimensions else {
+            return Err(format!(
+                "model {}: its input has {} dimensions, 4 expected (1, 3, height, width)",
+                self.file.name,
+                dimensions.len()
+            )
+            .into());
+        };
+        if !channels.is_dynamic() && channels.get_min() != 3 {
+            return Err(format!(
+                "model {}: its input has {} channels, 3 expected",
+                self.file.name,
+                channels.get_min()
+            )
+            .into());
+        }
+        if width.is_dynamic() || height.is_dynamic() {
+            return Ok(None);
+        }
+        let side = |n: i64| u32::try_from(n).map_err(|_| "model with an absurd input size");
+        Ok(Some((side(width.get_min())?, side(height.get_min())?)))
+    }
+
+    /// The network for pictures of `width` x `height`, compiling it if need be.
+    pub(crate) fn session(&mut self, width: u32, height: u32) -> Result<&mut Session, Failure> {
+        let key = (width, height);
+        let ready = match self.compiled.iter().position(|(size, _)| *size == key) {
+            Some(place) => self.compiled.remove(place),
+            None => (key, self.compile(width, height)?),
+        };
+        if self.compiled.len() == SHAPES_KEPT {
+            self.compiled.remove(0);
+        }
+        self.compiled.push(ready);
+        let last = self.compiled.len() - 1;
+        Ok(&mut self.compiled[last].1)
+    }
+
+    fn compile(&self, width: u32, height: u32) -> Result<Session, Failure> {
+        let mut core = lock(&self.engine.core);
+        let compiled = (|| {
+            let mut model = core.read_model_from_buffer(&self.file.bytes, None)?;
+            let shape = [1, 3, i64::from(height), i64::from(width)];
+            model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
+            let mut compiled = core.compile_model(&model, DeviceType::CPU)?;
+            let request = compiled.create_infer_request()?;
+            Ok((request, compiled))
+        })();
+        let (request, compiled) = compiled.map_err(|error| {
+            self.explain(&format!("cannot take {width}x{height} pictures"), &error)
+        })?;
+        Ok(Session {
+            request,
+            _compiled: compiled,
+        })
+    }
+
+    fn explain(&self, what: &str, error: &openvino::InferenceError) -> String {
+        let detail = openvino::get_last_error_message()
+            .filter(|text| !text.is_empty())
+            .map(|text| format!(" ({})", text.trim()))
+            .unwrap_or_default();
+        format!("model {}: {what}: {error}{detail}", self.file.name)
+    }
+}
+
+/// A network compiled for one picture shape.
+pub(crate) struct Session {
+    request: InferRequest,
+    /// The request runs in it.
+    _compiled: CompiledModel,
+}
+
+impl Session {
+    /// Lets `fill` write the input (f32, 1 x 3 x height x width) and runs.
+    pub(crate) fn run(&mut self, fill: impl FnOnce(&mut [f32])) -> Result<(), Failure> {
+        let explain = |error| format!("inference: {error}");
+        let mut input = self.request.get_input_tensor().map_err(explain)?;
+        fill(input.get_data_mut::<f32>().map_err(explain)?);
+        self.request.infer().map_err(explain)?;
+        Ok(())
+    }
+
+    /// Hands output number `index` to `read`: its dimensions and values.
+    pub(crate) fn output<T>(
+        &self,
+        index: usize,
+        read: impl FnOnce(&[i64], &[f32]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let explain = |error| format!("inference: {error}");
+        let tensor = self
+            .request
+            .get_output_tensor_by_index(index)
+            .map_err(explain)?;
+        let shape = tensor.get_shape().map_err(explain)?;
+        read(
+            shape.get_dimensions(),
+            tensor.get_data::<f32>().map_err(explain)?,
+        )
+    }
+}
+
+fn lock(core: &Mutex<Core>) -> std::sync::MutexGuard<'_, Core> {
+    // A panic while compiling leaves the core as it was: it only reads models.
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}

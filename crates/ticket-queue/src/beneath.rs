@@ -252,10 +252,14 @@ impl RawDir {
     /// # Errors
     /// The path is refused by now, or the unlink fails.
     pub fn unlink_if_same(&self, path: &RelPath, id: FileId) -> Result<Unlinked, Error> {
+        self.try_unlink_if_same(path, id)
+            .map_err(Error::io("unlink original", &self.canonical.join(&path.0)))
+    }
+
+    pub(crate) fn try_unlink_if_same(&self, path: &RelPath, id: FileId) -> io::Result<Unlinked> {
         self.if_same(path, id, |dir| {
             unlinkat(dir, path.file_name(), AtFlags::empty())
         })
-        .map_err(Error::io("unlink original", &self.canonical.join(&path.0)))
     }
 
     /// Renames `path` to `target`, which may lie outside but on the same file system, if it still

@@ -84,6 +84,9 @@ pub enum Error {
         /// The backup's path.
         path: PathBuf,
     },
+    /// A receipt asks for a backup, but the publisher has no backup directory.
+    #[error("the receipt asks for a backup of the original; set backup_dir to finish this ticket")]
+    NoBackupDir,
     /// The path in a ticket was refused; see [`crate::beneath::Refused`].
     #[error(transparent)]
     Refused(#[from] crate::beneath::Refused),

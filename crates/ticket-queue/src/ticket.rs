@@ -290,7 +290,7 @@ mod tests {
         for (text, expected) in [
             ("", "EOF"),
             (&OLD[..120], "EOF"),
-            ("[]", "invalid length"),
+            ("[]", "invalid type: sequence"),
             (r#"{"source": "x"}"#, "missing field `filepath`"),
             (r#"{"filepath": 7}"#, "expected a string"),
             (r#"{"filepath": ""}"#, "filepath is empty"),

@@ -206,7 +206,7 @@ impl DirectoryQueue {
         reason: &str,
         ticket: Option<&Ticket>,
     ) -> Result<(), Error> {
-        self.into_corrupt(stem, |name, target| {
+        self.move_to_corrupt(stem, |name, target| {
             self.write_why("corrupt", name, attempt, reason, ticket)?;
             self.move_held(hold, target)
         })
@@ -215,7 +215,7 @@ impl DirectoryQueue {
     /// As [`Self::refuse`] for what cannot be locked: a link, a directory, a pipe. Nobody can have
     /// claimed it, and the rename itself is atomic.
     fn refuse_unlockable(&self, path: &Path, stem: &Stem, reason: &str) -> Result<(), Error> {
-        let moved = self.into_corrupt(stem, |name, target| {
+        let moved = self.move_to_corrupt(stem, |name, target| {
             self.write_why("corrupt", name, 0, reason, None)?;
             durable::rename_noreplace(path, target)
         });
@@ -234,7 +234,7 @@ impl DirectoryQueue {
 
     /// Runs `act` with a name that is free in `corrupt/`: the ticket's own, or with a number where
     /// one of that name was refused before.
-    fn into_corrupt(
+    fn move_to_corrupt(
         &self,
         stem: &Stem,
         mut act: impl FnMut(&Stem, &Path) -> Result<(), Error>,

@@ -1,0 +1,158 @@
+//! `kill -9` before and after every named step, each in a process of its own, then recovery.
+
+use std::env;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use ticket_queue::protocol::{Disk, Step};
+use ticket_queue::{Failure, OriginalFate, Queue, State};
+
+use crate::common::{
+    KillAt, Scene, When, fast_tempdir, process, real_disk, record, recover, verdict,
+};
+
+const ROOT: &str = "TICKET_QUEUE_CRASH_ROOT";
+const POINT: &str = "TICKET_QUEUE_CRASH_POINT";
+const NAMES: [&str; 2] = ["a.mp4", "b.mp4"];
+
+/// What the child does until it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Script {
+    /// Record and process two segments.
+    Publish(OriginalFate),
+    /// Record one segment and give it up.
+    GiveUp,
+}
+
+/// Every place to die at, with what leads there.
+fn points() -> Vec<(Script, Step, When)> {
+    let publish = Script::Publish(OriginalFate::Deleted);
+    let back_up = Script::Publish(OriginalFate::BackedUp);
+    let backup_steps = [
+        Step::RenameBackup,
+        Step::SyncBackupDir,
+        Step::SyncOriginalDir,
+    ];
+    let give_up_steps = [
+        Step::WriteWhy,
+        Step::SyncWhy,
+        Step::RenameWhy,
+        Step::SyncWhyDir,
+        Step::MoveTicket,
+        Step::SyncMove,
+    ];
+    let steps = Step::WRITE
+        .into_iter()
+        .chain(Step::PUBLISH)
+        .map(|step| (publish, step));
+    steps
+        .chain(backup_steps.map(|step| (back_up, step)))
+        .chain(give_up_steps.map(|step| (Script::GiveUp, step)))
+        .flat_map(|(script, step)| [When::Before, When::After].map(|when| (script, step, when)))
+        .collect()
+}
+
+fn fate(script: Script) -> OriginalFate {
+    match script {
+        Script::Publish(fate) => fate,
+        Script::GiveUp => OriginalFate::Deleted,
+    }
+}
+
+/// Runs in the child: dies at the point that the environment names.
+#[test]
+#[ignore = "run by the tests below, in a process that is to be killed"]
+fn child() {
+    let Some(root) = env::var_os(ROOT) else {
+        return;
+    };
+    let point: usize = env::var(POINT).unwrap().parse().unwrap();
+    let (script, step, when) = points()[point];
+    let scene = Scene::new(Path::new(&root), Path::new(&root), fate(script));
+    // Opened before it becomes deadly: the first segment gets through the steps before.
+    let disk: Arc<dyn Disk> = Arc::new(KillAt { step, when });
+    let (queue, publisher) = scene.open(&disk);
+    record(&scene, &queue, NAMES[0]).unwrap();
+    let raw = scene.raw_dir();
+    match script {
+        Script::Publish(fate) => {
+            record(&scene, &queue, NAMES[1]).unwrap();
+            while let Some(lease) = queue.claim().unwrap() {
+                process(&queue, &publisher, &raw, fate, lease).unwrap();
+            }
+        }
+        Script::GiveUp => {
+            let lease = queue.claim().unwrap().unwrap();
+            queue
+                .fail(
+                    lease,
+                    Failure::Dead {
+                        reason: "undecodable".to_owned(),
+                    },
+                )
+                .unwrap();
+        }
+    }
+}
+
+fn run_to_death(root: &Path, point: usize) {
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "crash_points::child", "--ignored", "--quiet"])
+        .env(ROOT, root)
+        .env(POINT, point.to_string())
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&status.stdout);
+    assert_eq!(
+        status.status.signal(),
+        Some(9),
+        "{:?} was not reached: {output}",
+        points()[point]
+    );
+}
+
+#[test]
+fn no_kill_loses_a_segment_or_publishes_it_twice() {
+    for (index, (script, step, when)) in points().into_iter().enumerate() {
+        let dir = fast_tempdir();
+        run_to_death(dir.path(), index);
+        let scene = Scene::new(dir.path(), dir.path(), fate(script));
+        if script == Script::GiveUp {
+            assert_given_up(&scene, step, when);
+            continue;
+        }
+        recover(&scene);
+        // The second was not recorded if the first one's recording was the end.
+        let recorded = if Step::WRITE.contains(&step) { 1 } else { 2 };
+        if let Err(problem) = verdict(&scene, &NAMES[..recorded]) {
+            panic!("killed {when:?} {step:?}: {problem}");
+        }
+        recover(&scene);
+        verdict(&scene, &NAMES[..recorded]).expect("recovering again changes nothing");
+    }
+}
+
+/// The ticket is in `failed/` with its reason, or is tried again; the original is kept.
+fn assert_given_up(scene: &Scene, step: Step, when: When) {
+    let (queue, _) = scene.open(&real_disk());
+    queue.reap().unwrap();
+    if let Some(lease) = queue.claim().unwrap() {
+        queue
+            .fail(
+                lease,
+                Failure::Dead {
+                    reason: "undecodable".to_owned(),
+                },
+            )
+            .unwrap();
+    }
+    let entries = queue.list().unwrap();
+    let [entry] = &entries[..] else {
+        panic!("killed {when:?} {step:?}: {entries:?}")
+    };
+    assert_eq!(entry.state, State::Failed, "killed {when:?} {step:?}");
+    assert_eq!(entry.why.as_ref().unwrap().reason, "undecodable");
+    assert!(scene.segment(NAMES[0]).exists());
+}

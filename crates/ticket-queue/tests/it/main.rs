@@ -1,0 +1,11 @@
+//! The queue as its users see it: states, crashes, and many processes at once.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chaos;
+mod crash_points;
+mod model;
+mod no_space;
+mod publishing;
+mod states;

@@ -1,0 +1,252 @@
+//! Publishing and finishing without a crash, and what they refuse.
+
+use std::fs;
+use std::io::Write as _;
+
+use ticket_queue::beneath::RelPath;
+use ticket_queue::publish::{Committed, Publisher, Stage};
+use ticket_queue::{DirectoryQueue, Error, Lease, OriginalFate, Queue, Reaped, RetryWhich};
+
+use crate::common::{
+    Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
+    ticket_for, verdict, video,
+};
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    scene: Scene,
+    queue: DirectoryQueue,
+    publisher: Publisher,
+}
+
+impl Bench {
+    fn new(fate: OriginalFate) -> Self {
+        let dir = fast_tempdir();
+        let scene = Scene::new(dir.path(), dir.path(), fate);
+        let (queue, publisher) = scene.open(&real_disk());
+        record(&scene, &queue, "a.mp4").unwrap();
+        Self {
+            _dir: dir,
+            scene,
+            queue,
+            publisher,
+        }
+    }
+
+    fn claim(&self) -> Lease {
+        self.queue.claim().unwrap().expect("a ticket is there")
+    }
+
+    fn process(&self, lease: Lease) -> Result<(), Error> {
+        process(
+            &self.queue,
+            &self.publisher,
+            &self.scene.raw_dir(),
+            self.scene.fate,
+            lease,
+        )
+    }
+
+    /// Publishes `content` for the lease, as an attempt that died before its receipt.
+    fn publish(&self, lease: &Lease, content: &[u8]) -> Committed {
+        let draft = self.publisher.draft(lease, &output()).unwrap();
+        draft.file().write_all(content).unwrap();
+        draft.commit().unwrap()
+    }
+}
+
+fn output() -> RelPath {
+    output_of("cam/a.mp4")
+}
+
+#[test]
+fn an_original_is_deleted_kept_or_backed_up() {
+    for fate in [
+        OriginalFate::Deleted,
+        OriginalFate::Kept,
+        OriginalFate::BackedUp,
+    ] {
+        let bench = Bench::new(fate);
+        bench.process(bench.claim()).unwrap();
+        verdict(&bench.scene, &["a.mp4"]).unwrap();
+        let drafts = fs::read_dir(bench.scene.out.join(".tmp")).unwrap().count();
+        assert_eq!(drafts, 0);
+    }
+}
+
+#[test]
+fn a_draft_has_attempt_and_extension_in_its_name_and_vanishes_when_dropped() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let draft = bench.publisher.draft(&lease, &output()).unwrap();
+    let path = draft.path().to_owned();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with(&format!("{}.a1.", lease.stem())), "{name}");
+    assert!(name.ends_with(".mp4") && path.exists(), "{name}");
+    drop(draft);
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_earlier_attempts_drafts_are_dropped_and_others_kept() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let dir = bench.scene.out.join(".tmp");
+    let (mine, other) = (
+        dir.join(format!("{}.a1.x", lease.stem())),
+        dir.join("queue_2.a1.x"),
+    );
+    fs::write(&mine, "").unwrap();
+    fs::write(&other, "").unwrap();
+    let _draft = bench.publisher.draft(&lease, &output()).unwrap();
+    assert!(!mine.exists() && other.exists());
+}
+
+#[test]
+fn nothing_published_is_ever_replaced() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let path = bench.scene.published("a.mp4");
+    assert_eq!(
+        bench.publish(&lease, b"first"),
+        Committed::New(path.clone())
+    );
+    assert_eq!(
+        bench.publish(&lease, b"second"),
+        Committed::AlreadyThere(path.clone())
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    assert_eq!(
+        bench.publisher.stage(&lease, &output()).unwrap(),
+        Stage::Published(path)
+    );
+}
+
+#[test]
+fn an_original_that_changed_meanwhile_is_kept() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let raw = bench.scene.raw_dir();
+    let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+    bench.publish(&lease, b"output");
+    let receipt = receipt(
+        &lease,
+        &opened,
+        &bench.scene.published("a.mp4"),
+        bench.scene.fate,
+    );
+    let original = bench.scene.segment("a.mp4");
+    fs::rename(&original, original.with_extension("old")).unwrap();
+    fs::write(&original, video("b.mp4")).unwrap();
+    for seen in [Some(opened.id), None] {
+        let settled = bench
+            .publisher
+            .settle(&bench.queue, &lease, &receipt, &raw, seen);
+        assert!(
+            matches!(settled, Err(Error::OriginalChanged { .. })),
+            "{settled:?}"
+        );
+        assert_eq!(fs::read(&original).unwrap(), video("b.mp4"));
+    }
+}
+
+#[test]
+fn a_backup_never_replaces_another_file() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let backup = bench.scene.backup.join("cam/a.mp4");
+    fs::create_dir_all(backup.parent().unwrap()).unwrap();
+    fs::write(&backup, "something else").unwrap();
+    let error = bench.process(bench.claim()).unwrap_err();
+    assert!(matches!(error, Error::BackupDiffers { .. }), "{error}");
+    assert!(bench.scene.segment("a.mp4").exists());
+    fs::remove_file(&backup).unwrap();
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher);
+    verdict(&bench.scene, &["a.mp4"]).unwrap();
+}
+
+#[test]
+fn the_reaper_hands_back_what_only_needs_finishing() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let raw = bench.scene.raw_dir();
+    let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+    bench.publish(&lease, &crate::common::blurred(&video("a.mp4")));
+    let receipt = receipt(
+        &lease,
+        &opened,
+        &bench.scene.published("a.mp4"),
+        bench.scene.fate,
+    );
+    bench.queue.write_receipt(&lease, &receipt).unwrap();
+    drop(lease);
+    let mut reaped = bench.queue.reap().unwrap();
+    let Some(Reaped::Finish(lease)) = reaped.pop() else {
+        panic!("{reaped:?}")
+    };
+    assert_eq!(lease.receipt(), Some(&receipt));
+    bench.process(*lease).unwrap();
+    verdict(&bench.scene, &["a.mp4"]).unwrap();
+}
+
+#[test]
+fn a_finished_segment_is_not_enqueued_again_until_its_receipt_is_pruned() {
+    let bench = Bench::new(OriginalFate::Kept);
+    bench.process(bench.claim()).unwrap();
+    assert!(bench.queue.find("cam/a.mp4").unwrap().is_some());
+    let age = std::time::Duration::ZERO;
+    assert_eq!(bench.queue.prune_receipts(age, &|_| false).unwrap(), 0);
+    assert_eq!(
+        bench
+            .queue
+            .prune_receipts(age, &|receipt| receipt.id == "cam/a.mp4")
+            .unwrap(),
+        1
+    );
+    assert!(bench.queue.find("cam/a.mp4").unwrap().is_none());
+}
+
+#[test]
+fn a_name_that_was_used_before_is_refused() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    let lease = bench.claim();
+    let stem = lease.stem().clone();
+    bench.process(lease).unwrap();
+    let path = bench.scene.queue.join(format!("{stem}.json"));
+    fs::write(path, ticket_for("b.mp4").to_json().unwrap()).unwrap();
+    assert!(bench.queue.claim().unwrap().is_none());
+    let why = bench.queue.list().unwrap().remove(0).why.unwrap();
+    assert!(
+        why.reason.contains("its name was used before"),
+        "{}",
+        why.reason
+    );
+}
+
+#[test]
+fn a_ticket_that_failed_after_its_receipt_is_finished_on_retry() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let without_backup = Publisher::open(&bench.scene.out, None, real_disk()).unwrap();
+    let raw = bench.scene.raw_dir();
+    let error = process(
+        &bench.queue,
+        &without_backup,
+        &raw,
+        bench.scene.fate,
+        bench.claim(),
+    )
+    .unwrap_err();
+    assert!(matches!(error, Error::NoBackupDir), "{error}");
+    let mut reaped = bench.queue.reap().unwrap();
+    let Some(Reaped::Finish(lease)) = reaped.pop() else {
+        panic!("{reaped:?}")
+    };
+    let stem = lease.stem().clone();
+    let reason = error.to_string();
+    bench
+        .queue
+        .fail(*lease, ticket_queue::Failure::Dead { reason })
+        .unwrap();
+    bench.queue.retry(&RetryWhich::One(stem)).unwrap();
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher);
+    verdict(&bench.scene, &["a.mp4"]).unwrap();
+}

@@ -1,0 +1,67 @@
+use crate::{again, role, wait_until};
+use daemon::Singleton;
+use daemon::lock::{Holder, LockError, holder};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn one_process_at_a_time_and_free_after_kill() {
+    if let Some(path) = role() {
+        let _lock = Singleton::acquire(Path::new(&path)).unwrap();
+        std::thread::sleep(Duration::from_secs(1000));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status/x.lock");
+    assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+    let mut owner = again(
+        "lock::one_process_at_a_time_and_free_after_kill",
+        path.to_str().unwrap(),
+    )
+    .stdout(Stdio::null())
+    .spawn()
+    .unwrap();
+    wait_until("the other one holds the lock", || {
+        holder(&path).unwrap() == Holder::Process(owner.id())
+    });
+
+    let error = Singleton::acquire(&path).unwrap_err();
+    assert!(matches!(&error, LockError::Held { pid, .. } if *pid == Some(owner.id())));
+    let expected = format!(
+        "already running: {} is locked by process {}; stop that one first, or give this one another status_dir",
+        path.display(),
+        owner.id()
+    );
+    assert_eq!(error.to_string(), expected);
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+    let lock = Singleton::acquire(&path).unwrap();
+    assert_eq!(holder(&path).unwrap(), Holder::Process(std::process::id()));
+    drop(lock);
+    assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+}
+
+#[test]
+fn looking_does_not_keep_a_daemon_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let looker = std::thread::spawn({
+        let path = path.clone();
+        move || (0..20_000).for_each(|_| drop(holder(&path)))
+    });
+    for _ in 0..100 {
+        drop(Singleton::acquire(&path).unwrap());
+    }
+    looker.join().unwrap();
+}
+
+#[test]
+fn a_wrong_pid_in_the_file_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let _lock = Singleton::acquire(&path).unwrap();
+    std::fs::write(&path, "1\n").unwrap();
+    assert_eq!(holder(&path).unwrap(), Holder::Unknown);
+}

@@ -1,0 +1,59 @@
+use daemon::redact::text;
+use std::borrow::Cow;
+
+#[test]
+fn credentials_are_taken_out() {
+    for (from, to) in [
+        (
+            "rtsp://admin:geheim@10.0.0.7:554/a",
+            "rtsp://***@10.0.0.7:554/a",
+        ),
+        (
+            "[rtsp @ 0x5] rtsp://a:b@h/x failed, then http://c:d@i",
+            "[rtsp @ 0x5] rtsp://***@h/x failed, then http://***@i",
+        ),
+        (
+            "url=\"rtsp://a:p@ss/w?rd@h/x\" next",
+            "url=\"rtsp://***@h/x\" next",
+        ),
+        ("(rtsp://a:b@h)", "(rtsp://***@h)"),
+        (
+            "http://h/v?user=admin&pwd=geheim&res=1 x",
+            "http://h/v?user=***&pwd=***&res=1 x",
+        ),
+        (
+            "GET /v?Password=geheim HTTP/1.1",
+            "GET /v?Password=*** HTTP/1.1",
+        ),
+        (
+            "Authorization: Digest username=\"a\", response=\"b\"\r\nCSeq: 3",
+            "Authorization: ***\r\nCSeq: 3",
+        ),
+        ("authorization: Basic YTpi", "authorization: ***"),
+        (
+            "\"Authorization: Basic YTpi\\r\\nCSeq: 1\"",
+            "\"Authorization: ***\\r\\nCSeq: 1\"",
+        ),
+    ] {
+        assert_eq!(text(from), to);
+    }
+}
+
+#[test]
+fn other_text_stays_as_it_is() {
+    for same in [
+        "",
+        "plain",
+        "a@b",
+        "rtsp://h/x",
+        "x=1&y=2 ?",
+        "://@",
+        "한글 rtsp://h/한글",
+        "segments=3 fps=15.0",
+    ] {
+        let out = text(same);
+        if same != "://@" {
+            assert!(matches!(out, Cow::Borrowed(_)), "{same} became {out}");
+        }
+    }
+}

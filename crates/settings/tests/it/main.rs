@@ -1,5 +1,7 @@
 //! What a user writes, and what comes of it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod blur;
 mod files;
 mod problems;

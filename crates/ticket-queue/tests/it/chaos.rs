@@ -1,1 +1,224 @@
-//! soon
+//! Many worker processes on one queue, killed at random moments with `kill -9`.
+//!
+//! `TICKET_QUEUE_LONG=1` runs the long form.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use ticket_queue::{DirectoryQueue, Error, Lease, OriginalFate, Queue, Reaped};
+
+use crate::common::{Scene, fast_tempdir, process, real_disk, record, recover, verdict};
+
+const ROOT: &str = "TICKET_QUEUE_CHAOS_ROOT";
+const WORKERS: usize = 8;
+/// Two more names for what only one worker at a time may do to a ticket.
+const WITNESSES: &str = "witnesses";
+const DOUBLE_CLAIMS: &str = "double_claims";
+
+struct Form {
+    tickets: usize,
+    kills: usize,
+}
+
+fn form() -> Form {
+    match env::var_os("TICKET_QUEUE_LONG") {
+        Some(_) => Form {
+            tickets: 3000,
+            kills: 120,
+        },
+        None => Form {
+            tickets: 400,
+            kills: 48,
+        },
+    }
+}
+
+fn scene(root: &Path) -> Scene {
+    Scene::new(root, root, OriginalFate::Deleted)
+}
+
+/// Runs in each worker: claims and processes until killed.
+#[test]
+#[ignore = "run by the test below, in processes that are to be killed"]
+fn worker() {
+    let Some(root) = env::var_os(ROOT) else {
+        return;
+    };
+    let root = Path::new(&root);
+    let scene = scene(root);
+    let (queue, publisher) = scene.open(&real_disk());
+    let raw = scene.raw_dir();
+    loop {
+        for lease in next(&queue) {
+            let witness = witness(root, &lease);
+            // Long enough to be killed in, or to be overlapped by another claim.
+            std::thread::sleep(Duration::from_millis(rand::random_range(0..6)));
+            match process(&queue, &publisher, &raw, scene.fate, lease) {
+                Ok(()) => {}
+                Err(error @ Error::LeaseLost { .. }) => note(root, &error.to_string()),
+                Err(error) => panic!("{error}"),
+            }
+            drop(witness);
+        }
+    }
+}
+
+/// Alternates between reaping and claiming, as a worker's scan does.
+fn next(queue: &DirectoryQueue) -> Vec<Lease> {
+    let reaped = queue
+        .reap()
+        .unwrap()
+        .into_iter()
+        .filter_map(|reaped| match reaped {
+            Reaped::Finish(lease) => Some(*lease),
+            Reaped::Failed { .. } => None,
+        });
+    let leases: Vec<_> = reaped.chain(queue.claim().unwrap()).collect();
+    if leases.is_empty() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    leases
+}
+
+/// A lock of the test's own per ticket. If it is taken, two workers hold one ticket. It cannot
+/// tell of an overlap that was none: the kernel frees it with its owner, as it does the ticket's.
+fn witness(root: &Path, lease: &Lease) -> File {
+    let path = root.join(WITNESSES).join(lease.stem().as_str());
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => note(root, &format!("{} is held twice", lease.stem())),
+        Err(TryLockError::Error(error)) => panic!("{error}"),
+    }
+    file
+}
+
+fn note(root: &Path, text: &str) {
+    let path = root.join(DOUBLE_CLAIMS);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    writeln!(file, "{text}").unwrap();
+}
+
+fn spawn(root: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "chaos::worker",
+            "--ignored",
+            "--quiet",
+            "--nocapture",
+        ])
+        .env(ROOT, root)
+        .spawn()
+        .unwrap()
+}
+
+/// Kills its workers when the test ends in whatever way.
+struct Workers(Vec<Child>);
+
+impl Workers {
+    fn kill(&mut self, index: usize) {
+        self.0[index].kill().unwrap();
+        self.0[index].wait().unwrap();
+    }
+
+    fn kill_one_and_replace(&mut self, root: &Path) {
+        let index = rand::random_range(0..self.0.len());
+        assert_eq!(
+            self.0[index].try_wait().unwrap(),
+            None,
+            "a worker ended by itself"
+        );
+        self.kill(index);
+        self.0[index] = spawn(root);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for index in 0..self.0.len() {
+            self.kill(index);
+        }
+    }
+}
+
+#[test]
+fn killed_workers_lose_nothing_and_never_share_a_ticket() {
+    let Form { tickets, kills } = form();
+    let dir = fast_tempdir();
+    let root = dir.path();
+    fs::create_dir(root.join(WITNESSES)).unwrap();
+    let scene = scene(root);
+    let names: Vec<String> = (0..tickets).map(|number| format!("{number}.mp4")).collect();
+    let (queue, _) = scene.open(&real_disk());
+    let began = Instant::now();
+    let mut workers = Workers((0..WORKERS).map(|_| spawn(root)).collect());
+    let mut killed = 0;
+    for (number, name) in names.iter().enumerate() {
+        record(&scene, &queue, name).unwrap();
+        if number * kills / tickets > killed {
+            workers.kill_one_and_replace(root);
+            killed += 1;
+        }
+    }
+    while killed < kills || !is_done(&queue, tickets) {
+        assert!(
+            began.elapsed() < Duration::from_secs(300),
+            "{:?}",
+            queue.stats().unwrap()
+        );
+        if killed < kills {
+            workers.kill_one_and_replace(root);
+            killed += 1;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(workers);
+    recover(&scene);
+    let double = fs::read_to_string(root.join(DOUBLE_CLAIMS)).unwrap_or_default();
+    assert_eq!(double, "", "double claims");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    verdict(&scene, &names).unwrap();
+    let interrupted = attempts(&scene)
+        .values()
+        .filter(|attempt| **attempt > 1)
+        .count();
+    assert!(
+        interrupted > 0,
+        "no kill hit a worker at work: the test tests nothing"
+    );
+    eprintln!(
+        "{tickets} tickets, {killed} kills, {interrupted} published by a later attempt, {:?}",
+        began.elapsed()
+    );
+}
+
+fn is_done(queue: &DirectoryQueue, tickets: usize) -> bool {
+    let stats = queue.stats().unwrap();
+    stats.done == tickets as u64 && stats.active == 0
+}
+
+/// Which attempt published each segment.
+fn attempts(scene: &Scene) -> HashMap<String, u32> {
+    let receipts = fs::read_dir(scene.queue.join("done")).unwrap();
+    receipts
+        .map(|entry| {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            let receipt: ticket_queue::Receipt = serde_json::from_slice(&bytes).unwrap();
+            (receipt.id, receipt.attempt)
+        })
+        .collect()
+}

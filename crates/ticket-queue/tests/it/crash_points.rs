@@ -1,6 +1,7 @@
 //! `kill -9` before and after every named step, each in a process of its own, then recovery.
 
 use std::env;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +15,7 @@ use crate::common::{
 };
 
 const ROOT: &str = "TICKET_QUEUE_CRASH_ROOT";
+const OUT_ROOT: &str = "TICKET_QUEUE_CRASH_OUT_ROOT";
 const POINT: &str = "TICKET_QUEUE_CRASH_POINT";
 const NAMES: [&str; 2] = ["a.mp4", "b.mp4"];
 
@@ -22,6 +24,8 @@ const NAMES: [&str; 2] = ["a.mp4", "b.mp4"];
 enum Script {
     /// Record and process two segments.
     Publish(OriginalFate),
+    /// The same, with output and backup on another file system.
+    BackUpAcross,
     /// Record one segment and give it up.
     GiveUp,
 }
@@ -30,6 +34,9 @@ enum Script {
 fn points() -> Vec<(Script, Step, When)> {
     let publish = Script::Publish(OriginalFate::Deleted);
     let back_up = Script::Publish(OriginalFate::BackedUp);
+    let across_steps = Step::BACKUP
+        .into_iter()
+        .chain([Step::UnlinkOriginal, Step::UnlinkTicket]);
     let backup_steps = [
         Step::RenameBackup,
         Step::SyncBackupDir,
@@ -49,6 +56,7 @@ fn points() -> Vec<(Script, Step, When)> {
         .map(|step| (publish, step));
     steps
         .chain(backup_steps.map(|step| (back_up, step)))
+        .chain(across_steps.map(|step| (Script::BackUpAcross, step)))
         .chain(give_up_steps.map(|step| (Script::GiveUp, step)))
         .flat_map(|(script, step)| [When::Before, When::After].map(|when| (script, step, when)))
         .collect()
@@ -57,6 +65,7 @@ fn points() -> Vec<(Script, Step, When)> {
 fn fate(script: Script) -> OriginalFate {
     match script {
         Script::Publish(fate) => fate,
+        Script::BackUpAcross => OriginalFate::BackedUp,
         Script::GiveUp => OriginalFate::Deleted,
     }
 }
@@ -70,45 +79,41 @@ fn child() {
     };
     let point: usize = env::var(POINT).unwrap().parse().unwrap();
     let (script, step, when) = points()[point];
-    let scene = Scene::new(Path::new(&root), Path::new(&root), fate(script));
-    // Opened before it becomes deadly: the first segment gets through the steps before.
+    let out_root = env::var_os(OUT_ROOT).unwrap();
+    let scene = Scene::new(Path::new(&root), Path::new(&out_root), fate(script));
     let disk: Arc<dyn Disk> = Arc::new(KillAt { step, when });
     let (queue, publisher) = scene.open(&disk);
     record(&scene, &queue, NAMES[0]).unwrap();
     let raw = scene.raw_dir();
     match script {
-        Script::Publish(fate) => {
-            record(&scene, &queue, NAMES[1]).unwrap();
-            while let Some(lease) = queue.claim().unwrap() {
-                process(&queue, &publisher, &raw, fate, lease).unwrap();
-            }
-        }
         Script::GiveUp => {
             let lease = queue.claim().unwrap().unwrap();
-            queue
-                .fail(
-                    lease,
-                    Failure::Dead {
-                        reason: "undecodable".to_owned(),
-                    },
-                )
-                .unwrap();
+            let reason = "undecodable".to_owned();
+            queue.fail(lease, Failure::Dead { reason }).unwrap();
+        }
+        Script::Publish(_) | Script::BackUpAcross => {
+            record(&scene, &queue, NAMES[1]).unwrap();
+            while let Some(lease) = queue.claim().unwrap() {
+                process(&queue, &publisher, &raw, scene.fate, lease).unwrap();
+            }
         }
     }
 }
 
-fn run_to_death(root: &Path, point: usize) {
-    let status = Command::new(env::current_exe().unwrap())
+fn run_to_death(root: &Path, out_root: &Path, point: usize) {
+    let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "crash_points::child", "--ignored", "--quiet"])
         .env(ROOT, root)
+        .env(OUT_ROOT, out_root)
         .env(POINT, point.to_string())
         .output()
         .unwrap();
-    let output = String::from_utf8_lossy(&status.stdout);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let signal = output.status.signal();
     assert_eq!(
-        status.status.signal(),
+        signal,
         Some(9),
-        "{:?} was not reached: {output}",
+        "{:?} was not reached: {text}",
         points()[point]
     );
 }
@@ -117,8 +122,18 @@ fn run_to_death(root: &Path, point: usize) {
 fn no_kill_loses_a_segment_or_publishes_it_twice() {
     for (index, (script, step, when)) in points().into_iter().enumerate() {
         let dir = fast_tempdir();
-        run_to_death(dir.path(), index);
-        let scene = Scene::new(dir.path(), dir.path(), fate(script));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let out_root = if script == Script::BackUpAcross {
+            elsewhere.path()
+        } else {
+            dir.path()
+        };
+        if script == Script::BackUpAcross && device(dir.path()) == device(out_root) {
+            eprintln!("SKIPPED: {step:?} needs two file systems; /dev/shm and TMPDIR are one");
+            continue;
+        }
+        run_to_death(dir.path(), out_root, index);
+        let scene = Scene::new(dir.path(), out_root, fate(script));
         if script == Script::GiveUp {
             assert_given_up(&scene, step, when);
             continue;
@@ -132,6 +147,10 @@ fn no_kill_loses_a_segment_or_publishes_it_twice() {
         recover(&scene);
         verdict(&scene, &NAMES[..recorded]).expect("recovering again changes nothing");
     }
+}
+
+fn device(path: &Path) -> u64 {
+    path.metadata().unwrap().dev()
 }
 
 /// The ticket is in `failed/` with its reason, or is tried again; the original is kept.

@@ -1,4 +1,8 @@
 //! The queue as its users see it: states, crashes, and many processes at once.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in helpers of tests too, a surprise is a failed test"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -219,7 +219,10 @@ fn what_was_given_up_starts_again_on_demand() {
     let bench = Bench::new();
     let stem = bench.put("a.mp4");
     bench.queue.fail(bench.claim(), dead()).unwrap();
-    assert_eq!(bench.queue.retry(&RetryWhich::All).unwrap(), [stem.clone()]);
+    assert_eq!(
+        bench.queue.retry(&RetryWhich::All).unwrap(),
+        std::slice::from_ref(&stem)
+    );
     assert_eq!(bench.picture(), format!("Ready {stem} a0\n"));
     assert_eq!(
         fs::read_dir(bench.dir.path().join("failed"))

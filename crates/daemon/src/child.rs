@@ -6,7 +6,8 @@
 //! only reaped under the same mutex that guards sending signals.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 use std::fmt;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

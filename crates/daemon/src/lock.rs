@@ -4,6 +4,7 @@
 //! inside the file is for people and for [`holder`]; it is believed only when that process has the
 //! very file open.
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
@@ -104,6 +105,27 @@ pub fn holder(path: &Path) -> io::Result<Holder> {
             _ => Holder::Unknown,
         }),
     }
+}
+
+/// Sends a signal to the process that holds the lock on that file. None when nobody does, or when the
+/// process cannot be identified; else its id.
+///
+/// # Errors
+/// When the file cannot be read or the signal not sent.
+pub fn signal_holder(path: &Path, signal: Signal) -> io::Result<Option<u32>> {
+    let Holder::Process(id) = holder(path)? else {
+        return Ok(None);
+    };
+    let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    // Asked again with the process pinned, so that no stranger with the same id is hit.
+    if holder(path)? != Holder::Process(id) {
+        return Ok(None);
+    }
+    pidfd_send_signal(&process, signal)?;
+    Ok(Some(id))
 }
 
 fn open(path: &Path, create: bool) -> io::Result<File> {

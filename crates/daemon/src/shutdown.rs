@@ -1,6 +1,7 @@
 //! The wish to stop, shared by all tasks and threads of a program.
 
 use std::io;
+use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -28,15 +29,21 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Stops on the first SIGINT or SIGTERM. Call it within a tokio runtime.
+    /// Stops on the first SIGINT or SIGTERM, and when the terminal is closed (SIGHUP) unless `nohup`
+    /// had that ignored. Call it within a tokio runtime.
     ///
     /// # Errors
     /// When the signal handlers cannot be installed.
     pub fn on_signals(second: SecondSignal) -> io::Result<Self> {
         let shutdown = Self::manual();
-        let interrupt = signal(SignalKind::interrupt())?;
-        let terminate = signal(SignalKind::terminate())?;
-        tokio::spawn(shutdown.clone().listen(interrupt, terminate, second));
+        let mut signals = vec![
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ];
+        if !hangup_is_ignored() {
+            signals.push(signal(SignalKind::hangup())?);
+        }
+        tokio::spawn(shutdown.clone().listen(signals, second));
         Ok(shutdown)
     }
 
@@ -50,6 +57,11 @@ impl Shutdown {
     /// Asks everybody to stop, gracefully.
     pub fn request(&self) {
         self.raise(Stage::Graceful);
+    }
+
+    /// Asks everybody to drop everything.
+    pub fn request_at_once(&self) {
+        self.raise(Stage::AtOnce);
     }
 
     /// Whether stopping was asked for. Fit for threads that know no tokio.
@@ -89,11 +101,11 @@ impl Shutdown {
         });
     }
 
-    async fn listen(self, mut interrupt: Signal, mut terminate: Signal, second: SecondSignal) {
-        either(&mut interrupt, &mut terminate).await;
+    async fn listen(self, mut signals: Vec<Signal>, second: SecondSignal) {
+        any_of(&mut signals).await;
         tracing::info!("asked to stop; finishing what is open, a second signal stops at once");
         self.raise(Stage::Graceful);
-        either(&mut interrupt, &mut terminate).await;
+        any_of(&mut signals).await;
         tracing::warn!("asked again to stop; stopping at once");
         self.raise(Stage::AtOnce);
         if second == SecondSignal::Exits {
@@ -102,11 +114,24 @@ impl Shutdown {
     }
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+async fn any_of(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let mut came = false;
+        for signal in signals.iter_mut() {
+            came |= signal.poll_recv(context).is_ready();
+        }
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Whether this process was started with SIGHUP ignored, as by `nohup`.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Bit 0 stands for signal 1, SIGHUP.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[expect(

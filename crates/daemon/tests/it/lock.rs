@@ -1,6 +1,7 @@
 use crate::{again, role, wait_until};
 use daemon::Singleton;
-use daemon::lock::{Holder, LockError, holder};
+use daemon::child::Signal;
+use daemon::lock::{Holder, LockError, holder, signal_holder};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -34,8 +35,12 @@ fn one_process_at_a_time_and_free_after_kill() {
     );
     assert_eq!(error.to_string(), expected);
 
-    owner.kill().unwrap();
+    assert_eq!(
+        signal_holder(&path, Signal::KILL).unwrap(),
+        Some(owner.id())
+    );
     owner.wait().unwrap();
+    assert_eq!(signal_holder(&path, Signal::KILL).unwrap(), None);
     assert_eq!(holder(&path).unwrap(), Holder::Nobody);
     let lock = Singleton::acquire(&path).unwrap();
     assert_eq!(holder(&path).unwrap(), Holder::Process(std::process::id()));

@@ -1,1 +1,65 @@
-//! placeholder
+//! Everything about video files and codecs, and the only crate that says `ffmpeg`.
+//!
+//! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`write`]), decoding ([`decode`]),
+//! encoding ([`encode`]), scaling ([`scale`]), making an interrupted recording whole again
+//! ([`mod@salvage`], [`mod@finalise`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
+//! byte helpers ([`h26x`]). It knows nothing of cameras, tickets, heads or settings.
+//!
+//! Invariants:
+//! - FFmpeg's C API is touched only in the private module `ff` and in the modules of the types
+//!   that own one FFmpeg object each ([`packet`], [`frame`], [`scale`], [`log`]); no raw pointer leaves them.
+//! - A frame's pixels are reachable for writing only through [`frame::Frame::planes_mut`], which
+//!   first makes the memory exclusive: the decoder may still predict from it otherwise.
+//! - No error is swallowed: end of file, I/O error and damaged data are three different answers.
+//! - Files are read and written through descriptors that the caller may have opened, at positions of
+//!   our own (`pread`/`pwrite`); nothing else is ever opened on their behalf.
+//! - Text that comes from FFmpeg passes a credential filter before anyone sees it.
+#![expect(
+    unsafe_code,
+    reason = "FFmpeg's C API; confined to `ff` and to the types that own one FFmpeg object"
+)]
+
+pub mod audio;
+pub mod boxes;
+pub mod decode;
+pub mod encode;
+pub mod error;
+mod ff;
+pub mod finalise;
+pub mod frame;
+pub mod h26x;
+pub mod log;
+pub mod packet;
+pub mod probe;
+pub mod reader;
+pub mod salvage;
+pub mod scale;
+pub mod segment;
+pub mod synth;
+pub mod track;
+pub mod verify;
+pub mod write;
+
+pub use decode::{Decoder, DecoderOptions};
+pub use encode::{Encoder, EncoderSettings, Rate};
+pub use error::MediaError;
+pub use finalise::finalise;
+pub use frame::Frame;
+pub use packet::Packet;
+pub use probe::probe;
+pub use reader::{Reader, ReaderOptions, StopHandle};
+pub use salvage::salvage;
+pub use scale::{Quality, Scaler};
+pub use segment::{Sample, SegmentWriter};
+pub use track::{
+    AudioCodec, AudioTrack, ColourRange, ColourTags, PixelFormat, Rational, Track, VideoCodec,
+    VideoTrack,
+};
+pub use verify::verify;
+pub use write::{Container, FileWriter, WriterOptions};
+
+/// Prepares FFmpeg for this process: its log lines go to `tracing` (target `ffmpeg`), with the
+/// credentials of URLs hidden and floods cut. Cheap and safe to call more than once, on any thread.
+pub fn init() {
+    log::install();
+}

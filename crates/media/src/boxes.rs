@@ -1,0 +1,158 @@
+//! The outermost boxes of an MP4 file, just well enough to find where a torn recording is still whole.
+//!
+//! Reads headers only; never panics and never trusts a length. Source: ISO/IEC 14496-12, 4.2 and 8.8.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// One outermost box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopBox {
+    /// Its four letters, such as `moov`.
+    pub kind: [u8; 4],
+    /// Offset of its first byte.
+    pub start: u64,
+    /// Its whole size in bytes, header included.
+    pub size: u64,
+}
+
+impl TopBox {
+    /// Offset of the first byte behind it.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.size)
+    }
+}
+
+/// How far a recording is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WholePart {
+    /// Everything before this offset can be used.
+    pub end: u64,
+    /// Whether there is an index (`moov`); without it nothing can be read.
+    pub has_index: bool,
+    /// Number of whole fragments (`moof` with its `mdat`).
+    pub fragments: u64,
+    /// Number of bytes behind `end`.
+    pub torn: u64,
+}
+
+/// Something boxes can be read from.
+pub trait Bytes {
+    /// Reads up to `into.len()` bytes at `offset`; 0 at the end.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Number of bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn length(&self) -> io::Result<u64>;
+}
+
+impl Bytes for File {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, into, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+impl Bytes for [u8] {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.get(at..))
+            .unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+}
+
+/// The outermost boxes that lie wholly inside the data; ends at the first that does not.
+///
+/// # Errors
+/// The operating system's; damage is not an error here.
+pub fn top_boxes(data: &(impl Bytes + ?Sized)) -> io::Result<Vec<TopBox>> {
+    let length = data.length()?;
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(next) = header(data, at, length)? {
+        if next.end() > length {
+            break;
+        }
+        at = next.end();
+        found.push(next);
+    }
+    Ok(found)
+}
+
+/// How far a recording is whole: up to the last index or whole fragment.
+///
+/// # Errors
+/// The operating system's; damage is not an error here.
+pub fn whole_part(data: &(impl Bytes + ?Sized)) -> io::Result<WholePart> {
+    let mut whole = WholePart::default();
+    let mut before = *b"    ";
+    for next in top_boxes(data)? {
+        match &next.kind {
+            b"moov" => {
+                whole.has_index = true;
+                whole.end = next.end();
+            }
+            b"mdat" if &before == b"moof" => {
+                whole.fragments += 1;
+                whole.end = next.end();
+            }
+            b"mdat" | b"mfra" if whole.has_index => whole.end = next.end(),
+            _ => {}
+        }
+        before = next.kind;
+    }
+    whole.torn = data.length()?.saturating_sub(whole.end);
+    Ok(whole)
+}
+
+fn header(data: &(impl Bytes + ?Sized), at: u64, length: u64) -> io::Result<Option<TopBox>> {
+    let mut bytes = [0; 16];
+    let mut have = 0;
+    while have < bytes.len() {
+        match data.read_at(&mut bytes[have..], at.saturating_add(have as u64)) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if have < 8 {
+        return Ok(None);
+    }
+    let kind = [bytes[4], bytes[5], bytes[6], bytes[7]];
+    let short = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let long = bytes[8..]
+        .iter()
+        .fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    let (size, smallest) = match short {
+        0 => (length.saturating_sub(at), 8),
+        1 if have == 16 => (long, 16),
+        1 => return Ok(None),
+        size => (u64::from(size), 8),
+    };
+    // Zeros behind a power cut look like a box of no kind that goes on to the end.
+    let named = kind
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    Ok((size >= smallest && named).then_some(TopBox {
+        kind,
+        start: at,
+        size,
+    }))
+}

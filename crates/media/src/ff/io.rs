@@ -1,0 +1,203 @@
+//! FFmpeg's I/O on a descriptor that is already open.
+//!
+//! Reads and writes go to positions of our own (`pread`, `pwrite`), so a descriptor shared with another
+//! process is never disturbed. The operating system's own error is kept: FFmpeg's number for it is lossy.
+
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ffmpeg_next::ffi;
+
+use super::no_memory;
+use crate::error::MediaError;
+
+const BUFFER: usize = 64 * 1024;
+const EIO: c_int = -5;
+
+struct State {
+    file: Arc<File>,
+    position: u64,
+    /// Reading ends here even if the file goes on (a torn tail is cut off that way).
+    limit: Option<u64>,
+    error: Option<io::Error>,
+}
+
+/// An `AVIOContext` over a file.
+pub(crate) struct FileIo {
+    context: *mut ffi::AVIOContext,
+    state: *mut State,
+}
+
+// SAFETY: both objects belong to this value alone and have no tie to a thread.
+unsafe impl Send for FileIo {}
+
+impl FileIo {
+    pub(crate) fn reader(file: Arc<File>, limit: Option<u64>) -> Result<Self, MediaError> {
+        Self::new(file, limit, false)
+    }
+
+    pub(crate) fn writer(file: Arc<File>) -> Result<Self, MediaError> {
+        Self::new(file, None, true)
+    }
+
+    fn new(file: Arc<File>, limit: Option<u64>, write: bool) -> Result<Self, MediaError> {
+        let state = Box::into_raw(Box::new(State {
+            file,
+            position: 0,
+            limit,
+            error: None,
+        }));
+        // SAFETY: the buffer is av_malloc'ed as required; the callbacks get `state`, which lives until
+        // this value is dropped, after the context.
+        unsafe {
+            let buffer = ffi::av_malloc(BUFFER).cast::<u8>();
+            let context = if buffer.is_null() {
+                std::ptr::null_mut()
+            } else {
+                ffi::avio_alloc_context(
+                    buffer,
+                    BUFFER as c_int,
+                    c_int::from(write),
+                    state.cast(),
+                    Some(read),
+                    if write { Some(self::write) } else { None },
+                    Some(seek),
+                )
+            };
+            if context.is_null() {
+                ffi::av_free(buffer.cast());
+                drop(Box::from_raw(state));
+                return Err(no_memory("file buffer"));
+            }
+            Ok(Self { context, state })
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut ffi::AVIOContext {
+        self.context
+    }
+
+    /// Gives the context to FFmpeg's keeping until [`Self::from_raw`] takes it back.
+    pub(crate) fn into_raw(self) -> *mut ffi::AVIOContext {
+        std::mem::ManuallyDrop::new(self).context
+    }
+
+    /// # Safety
+    /// `context` came from [`Self::into_raw`] and is not used by anyone else any more.
+    pub(crate) unsafe fn from_raw(context: *mut ffi::AVIOContext) -> Self {
+        // SAFETY: the caller's promise; `new` stored the state as the context's opaque pointer.
+        let state = unsafe { (*context).opaque.cast() };
+        Self { context, state }
+    }
+
+    /// The operating system's error behind the last failed call, if it was one.
+    pub(crate) fn take_error(&mut self) -> Option<io::Error> {
+        // SAFETY: `&mut self`: no FFmpeg call is running that could use the state.
+        unsafe { (*self.state).error.take() }
+    }
+}
+
+impl Drop for FileIo {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once. FFmpeg may have replaced the buffer, so it is taken from the context.
+        unsafe {
+            ffi::av_freep((&raw mut (*self.context).buffer).cast());
+            ffi::avio_context_free(&mut self.context);
+            drop(Box::from_raw(self.state));
+        }
+    }
+}
+
+/// Runs `body` on the state; a panic must not cross into C.
+///
+/// # Safety
+/// `opaque` is the pointer given to `avio_alloc_context`.
+unsafe fn with_state<T>(
+    opaque: *mut c_void,
+    failed: T,
+    body: impl FnOnce(&mut State) -> io::Result<T>,
+) -> T {
+    // SAFETY: the caller's promise; FFmpeg calls from one thread at a time.
+    let state = unsafe { &mut *opaque.cast::<State>() };
+    match catch_unwind(AssertUnwindSafe(|| body(state))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            state.error = Some(error);
+            failed
+        }
+        Err(_) => failed,
+    }
+}
+
+unsafe extern "C" fn read(opaque: *mut c_void, data: *mut u8, size: c_int) -> c_int {
+    // SAFETY: FFmpeg hands over a writable buffer of `size` bytes and our own opaque pointer.
+    unsafe {
+        let wanted = std::slice::from_raw_parts_mut(data, usize::try_from(size).unwrap_or(0));
+        with_state(opaque, EIO, |state| {
+            let left = state
+                .limit
+                .map_or(u64::MAX, |l| l.saturating_sub(state.position));
+            let room = wanted
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = retry(|| state.file.read_at(&mut wanted[..room], state.position))?;
+            state.position += count as u64;
+            Ok(if count == 0 {
+                ffi::AVERROR_EOF
+            } else {
+                count as c_int
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn write(opaque: *mut c_void, data: *mut u8, size: c_int) -> c_int {
+    // SAFETY: FFmpeg hands over `size` readable bytes and our own opaque pointer.
+    unsafe {
+        let given = std::slice::from_raw_parts(data, usize::try_from(size).unwrap_or(0));
+        with_state(opaque, EIO, |state| {
+            state.file.write_all_at(given, state.position)?;
+            state.position += given.len() as u64;
+            Ok(size)
+        })
+    }
+}
+
+unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i64 {
+    // SAFETY: our own opaque pointer.
+    unsafe {
+        with_state(opaque, i64::from(EIO), |state| {
+            let length =
+                || -> io::Result<i64> {
+                    let length = state.file.metadata()?.len();
+                    Ok(i64::try_from(state.limit.map_or(length, |l| l.min(length)))
+                        .unwrap_or(i64::MAX))
+                };
+            let to = match whence & !ffi::AVSEEK_FORCE {
+                ffi::AVSEEK_SIZE => return length(),
+                0 => Some(offset),
+                1 => i64::try_from(state.position)
+                    .unwrap_or(i64::MAX)
+                    .checked_add(offset),
+                2 => length()?.checked_add(offset),
+                _ => None,
+            };
+            let to = to.and_then(|t| u64::try_from(t).ok());
+            state.position = to.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+            Ok(state.position as i64)
+        })
+    }
+}
+
+fn retry(mut body: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match body() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! An opened muxer on a file descriptor.
+
+use std::ffi::{c_char, c_int};
+use std::fs::File;
+use std::ptr;
+use std::sync::Arc;
+
+use ffmpeg_next::ffi;
+
+use super::dict::Dict;
+use super::io::FileIo;
+use super::params::{self, Params};
+use super::{EINVAL, c_string, int, no_memory};
+use crate::error::MediaError;
+use crate::packet::Packet;
+use crate::track::{Rational, Track, VideoCodec};
+
+/// How to open.
+pub(crate) struct Setup<'a> {
+    /// FFmpeg's name of the container.
+    pub(crate) format: &'a str,
+    pub(crate) tracks: &'a [Track],
+    pub(crate) options: &'a [(&'a str, String)],
+    /// Push every finished part of the file to the kernel at once.
+    pub(crate) flush: bool,
+    /// Shown in errors.
+    pub(crate) name: String,
+}
+
+/// An opened `AVFormatContext` for writing, its header already written.
+pub(crate) struct Output {
+    context: *mut ffi::AVFormatContext,
+    io: FileIo,
+    /// `context.opaque` points to it: for reading back while the index is moved to the front.
+    file: Arc<File>,
+    time_bases: Vec<Rational>,
+    name: String,
+}
+
+// SAFETY: everything the context points to belongs to this value; FFmpeg ties none of it to a thread.
+unsafe impl Send for Output {}
+
+impl Output {
+    pub(crate) fn open(file: Arc<File>, setup: &Setup<'_>) -> Result<Self, MediaError> {
+        crate::init();
+        let io = FileIo::writer(Arc::clone(&file))?;
+        let format = c_string(setup.format);
+        let mut context = ptr::null_mut();
+        // SAFETY: a zero-ended name; the result is ours.
+        let code = unsafe {
+            ffi::avformat_alloc_output_context2(
+                &mut context,
+                ptr::null(),
+                format.as_ptr(),
+                ptr::null(),
+            )
+        };
+        super::check(code, || format!("open {}", setup.name))?;
+        let mut output = Self {
+            context,
+            io,
+            file,
+            time_bases: Vec::new(),
+            name: setup.name.clone(),
+        };
+        // SAFETY: a fresh context; what it points to lives in `output`, which frees the context first.
+        unsafe {
+            (*context).pb = output.io.as_ptr();
+            (*context).flags |= ffi::AVFMT_FLAG_CUSTOM_IO | ffi::AVFMT_FLAG_BITEXACT;
+            (*context).flush_packets = c_int::from(setup.flush);
+            (*context).opaque = Arc::as_ptr(&output.file).cast_mut().cast();
+            (*context).io_open = Some(read_back);
+            (*context).io_close2 = Some(close_read_back);
+            (*context).avoid_negative_ts = 0;
+        }
+        for track in setup.tracks {
+            output.add(track, setup.format)?;
+        }
+        output.write_header(setup)?;
+        Ok(output)
+    }
+
+    fn add(&mut self, track: &Track, format: &str) -> Result<(), MediaError> {
+        let par = match track {
+            Track::Video(video) => {
+                let par = Params::video(video)?;
+                // Safari and QuickTime play HEVC only under this tag; FFmpeg's default is hev1.
+                if video.codec == VideoCodec::H265 && format != "matroska" {
+                    par.set_tag(*b"hvc1");
+                }
+                par
+            }
+            Track::Audio(audio) => Params::audio(audio)?,
+            Track::Other { .. } => {
+                return Err(MediaError::unsupported(
+                    format!("open {}", self.name),
+                    "track of other kind",
+                ));
+            }
+        };
+        // SAFETY: a live context whose header is not written; copy makes its own copies.
+        unsafe {
+            let stream = ffi::avformat_new_stream(self.context, ptr::null());
+            if stream.is_null() {
+                return Err(no_memory("stream"));
+            }
+            let code = ffi::avcodec_parameters_copy((*stream).codecpar, par.as_ptr());
+            super::check(code, || format!("open {}", self.name))?;
+            (*stream).time_base = track.time_base().into();
+            if let Track::Video(video) = track {
+                params::write_geometry(stream, video)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_header(&mut self, setup: &Setup<'_>) -> Result<(), MediaError> {
+        let mut dict = Dict::new();
+        for (name, value) in setup.options {
+            dict.set(name, value);
+        }
+        // SAFETY: a complete, not yet started context.
+        let code = unsafe { ffi::avformat_write_header(self.context, dict.as_mut_ptr()) };
+        self.check(code, "start")?;
+        let unknown = dict.left_over();
+        if !unknown.is_empty() {
+            let (what, option) = (format!("start {}", self.name), unknown.join(", "));
+            return Err(MediaError::InvalidOption {
+                what,
+                option,
+                detail: String::new(),
+            });
+        }
+        // SAFETY: the muxer has now fixed each stream's time base.
+        self.time_bases = unsafe {
+            (0..setup.tracks.len())
+                .map(|i| (**(*self.context).streams.add(i)).time_base.into())
+                .collect()
+        };
+        Ok(())
+    }
+
+    /// The muxer's own ticks of a track.
+    pub(crate) fn time_base(&self, track: usize) -> Rational {
+        self.time_bases[track]
+    }
+
+    /// Writes a packet whose times and track already are the muxer's; keeps no reference to borrowed
+    /// data. `interleave` lets FFmpeg order packets of several tracks (it then copies borrowed data).
+    pub(crate) fn write(
+        &mut self,
+        packet: &mut Packet,
+        interleave: bool,
+    ) -> Result<(), MediaError> {
+        // SAFETY: a started context and a live packet; av_write_frame only reads it, the other takes its
+        // content and leaves it empty.
+        let code = unsafe {
+            if interleave {
+                ffi::av_interleaved_write_frame(self.context, packet.as_mut_ptr())
+            } else {
+                ffi::av_write_frame(self.context, packet.as_mut_ptr())
+            }
+        };
+        self.check(code, "write")
+    }
+
+    /// Writes `data` without copying it first.
+    pub(crate) fn write_borrowed(
+        &mut self,
+        data: &[u8],
+        packet: &mut Packet,
+    ) -> Result<(), MediaError> {
+        let raw = packet.as_mut_ptr();
+        // SAFETY: the packet has no buffer of its own, so nothing is leaked or freed; the muxer copies
+        // what it keeps before the call returns, and the pointer is taken out again at once.
+        unsafe {
+            (*raw).data = data.as_ptr().cast_mut();
+            (*raw).size = int(data.len());
+        }
+        let result = self.write(packet, false);
+        // SAFETY: as above.
+        unsafe {
+            (*raw).data = ptr::null_mut();
+            (*raw).size = 0;
+        }
+        result
+    }
+
+    /// Writes what is still held back and the index.
+    pub(crate) fn finish(mut self) -> Result<(), MediaError> {
+        // SAFETY: a started context, finished once since `self` is consumed.
+        let code = unsafe { ffi::av_write_trailer(self.context) };
+        self.check(code, "finish")?;
+        // SAFETY: our own I/O context.
+        unsafe { ffi::avio_flush(self.io.as_ptr()) };
+        self.check(0, "finish")
+    }
+
+    fn check(&mut self, code: c_int, verb: &str) -> Result<(), MediaError> {
+        let what = || format!("{verb} {}", self.name);
+        match self.io.take_error() {
+            Some(source) => Err(MediaError::io(what(), source)),
+            None => super::check(code, what).map(drop),
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // SAFETY: ours; with custom I/O FFmpeg leaves `pb` alone, and `io` is freed afterwards.
+        unsafe { ffi::avformat_free_context(self.context) };
+    }
+}
+
+/// Lets the MP4 muxer read what it wrote, to move it behind the index; nothing else is opened.
+unsafe extern "C" fn read_back(
+    context: *mut ffi::AVFormatContext,
+    opened: *mut *mut ffi::AVIOContext,
+    _url: *const c_char,
+    flags: c_int,
+    _options: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    if flags & ffi::AVIO_FLAG_WRITE != 0 {
+        return EINVAL;
+    }
+    // SAFETY: `opaque` is the content of the Arc that the `Output` keeps; `opened` is FFmpeg's out pointer.
+    unsafe {
+        let file = (*context).opaque.cast::<File>().cast_const();
+        Arc::increment_strong_count(file);
+        match FileIo::reader(Arc::from_raw(file), None) {
+            Ok(io) => {
+                *opened = io.into_raw();
+                0
+            }
+            Err(_) => super::ENOMEM,
+        }
+    }
+}
+
+unsafe extern "C" fn close_read_back(
+    _context: *mut ffi::AVFormatContext,
+    opened: *mut ffi::AVIOContext,
+) -> c_int {
+    // SAFETY: came from `read_back`, and FFmpeg is done with it.
+    drop(unsafe { FileIo::from_raw(opened) });
+    0
+}

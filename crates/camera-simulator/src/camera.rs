@@ -1,0 +1,490 @@
+//! One camera: a live source whose clock runs whether or not anybody watches.
+//!
+//! A single task per camera walks the timeline and hands each unit to all subscribers, so that all clients see
+//! the same moment. It never waits for a client: one whose queue is full is dropped.
+
+use crate::clip::{Clip, Track};
+use crate::fault::{Conditions, Fault};
+use crate::record::{LogFile, Recent, SentUnit};
+use crate::timeline::{Timeline, ticks};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+/// Units a client may lag behind before it is dropped; at 15 fps with sound about two seconds, on top of
+/// what the socket buffers hold.
+const CLIENT_QUEUE: usize = 128;
+/// Seconds from 1900 (NTP) to 1970 (Unix), RFC 868.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// Where a new client's stream begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the next key frame, as most cameras do.
+    #[default]
+    NextKeyFrame,
+    /// With the latest key frame, sent in one burst up to now. Quick for tests; some cameras do it.
+    LatestKeyFrame,
+}
+
+/// A unit on its way to the clients.
+#[derive(Debug)]
+pub(crate) struct LiveUnit {
+    clip: Arc<Clip>,
+    unit: usize,
+    /// Media time, without jumps.
+    pub(crate) pts_ns: i64,
+    /// RTP clock with jumps, without the session's offset.
+    pub(crate) ticks: i64,
+}
+
+impl LiveUnit {
+    pub(crate) fn track(&self) -> Track {
+        self.clip.units[self.unit].track
+    }
+
+    pub(crate) fn payloads(&self) -> &[Bytes] {
+        &self.clip.units[self.unit].payloads
+    }
+
+    fn is_video_key(&self) -> bool {
+        let unit = &self.clip.units[self.unit];
+        unit.track == Track::Video && unit.key
+    }
+}
+
+/// A client's end of the live stream. Dropping it ends the subscription.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) units: mpsc::Receiver<Arc<LiveUnit>>,
+    /// Media time that `RTP-Info` refers to: the first frame's.
+    pub(crate) start_ns: i64,
+    /// What jumps had added to the RTP clock then.
+    pub(crate) jump_ns: i64,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    units: mpsc::Sender<Arc<LiveUnit>>,
+    start_ns: i64,
+    started: bool,
+    /// Ends the connection or session behind the queue.
+    kill: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Live {
+    timeline: Timeline,
+    /// Everything sent since the latest key frame.
+    group: Vec<Arc<LiveUnit>>,
+    subscribers: Vec<Subscriber>,
+    frames: u64,
+    jump_ns: i64,
+    recent: Recent,
+}
+
+/// Counters of one camera since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CameraStats {
+    /// Video frames the live source has produced.
+    pub frames: u64,
+    /// Clients playing now.
+    pub clients: usize,
+    /// Control connections and UDP sessions attached now.
+    pub attached: usize,
+    /// Requests answered.
+    pub requests: u64,
+    /// RTP packets sent, over all clients.
+    pub packets_sent: u64,
+    /// RTP packets left out by [`Fault::Loss`].
+    pub packets_lost: u64,
+    /// Clients dropped because they read too slowly.
+    pub slow_clients_dropped: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) packets_sent: AtomicU64,
+    pub(crate) packets_lost: AtomicU64,
+    slow_clients_dropped: AtomicU64,
+    next_attachment: AtomicU64,
+}
+
+/// One camera, shared by its task, its connections and the fault interface.
+#[derive(Debug)]
+pub(crate) struct Camera {
+    pub(crate) name: String,
+    pub(crate) counters: Counters,
+    start_at: StartAt,
+    epoch: Instant,
+    wall_epoch: SystemTime,
+    live: Mutex<Live>,
+    conditions: Mutex<Conditions>,
+    attached: Mutex<HashMap<u64, Arc<Notify>>>,
+    clip_changed: Notify,
+    log: Option<Arc<LogFile>>,
+}
+
+/// Keeps a connection or session on the camera's list of things to close.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    camera: Arc<Camera>,
+    id: u64,
+}
+
+impl Attachment {
+    pub(crate) fn camera(&self) -> &Arc<Camera> {
+        &self.camera
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        crate::lock(&self.camera.attached).remove(&self.id);
+    }
+}
+
+impl Camera {
+    pub(crate) fn new(
+        name: String,
+        clip: Arc<Clip>,
+        start_at: StartAt,
+        log: Option<Arc<LogFile>>,
+    ) -> Self {
+        Self {
+            name,
+            counters: Counters::default(),
+            start_at,
+            epoch: Instant::now(),
+            wall_epoch: SystemTime::now(),
+            live: Mutex::new(Live {
+                timeline: Timeline::new(clip, 0),
+                group: Vec::new(),
+                subscribers: Vec::new(),
+                frames: 0,
+                jump_ns: 0,
+                recent: Recent::default(),
+            }),
+            conditions: Mutex::default(),
+            attached: Mutex::default(),
+            clip_changed: Notify::new(),
+            log,
+        }
+    }
+
+    /// Sends for ever, paced by decoding times.
+    pub(crate) async fn run(&self) {
+        loop {
+            let due_ns = self.live().timeline.peek().due_ns;
+            let due = self.epoch + Duration::from_nanos(due_ns.max(0) as u64);
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => self.emit(),
+                () = self.clip_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Sends the next unit to whoever plays.
+    fn emit(&self) {
+        let silent = self.conditions().silent_until().is_some();
+        let mut live = self.live();
+        let placed = live.timeline.peek();
+        let loops = live.timeline.loops();
+        let clip = Arc::clone(live.timeline.clip());
+        live.timeline.advance();
+        let unit = &clip.units[placed.unit];
+        let rate = clip.rate(unit.track);
+        let live_unit = Arc::new(LiveUnit {
+            clip: Arc::clone(&clip),
+            unit: placed.unit,
+            pts_ns: placed.pts_ns,
+            ticks: placed.ticks + ticks(live.jump_ns, rate),
+        });
+        let clients = live.deliver(&live_unit, silent, &self.counters);
+        let sent = SentUnit {
+            cam: self.name.clone(),
+            n: live.count(unit.track),
+            track: unit.track as u8,
+            r#loop: loops,
+            frame: unit.index,
+            t: seconds_since_1970(),
+            pts: (placed.pts_ns + live.jump_ns) as f64 / 1e9,
+            ticks: live_unit.ticks,
+            key: unit.key,
+            len: unit.size,
+            vcl_md5: unit.md5.clone(),
+            clients,
+        };
+        if let Some(log) = &self.log {
+            log.write(&sent);
+        }
+        live.recent.push(sent);
+    }
+
+    /// Joins the live stream; `kill` is notified should the client read too slowly.
+    pub(crate) fn subscribe(&self, kill: Arc<Notify>) -> Subscription {
+        let mut live = self.live();
+        let from_latest = self.start_at == StartAt::LatestKeyFrame && !live.group.is_empty();
+        let backlog: &[Arc<LiveUnit>] = if from_latest { &live.group } else { &[] };
+        let (sender, units) = mpsc::channel(CLIENT_QUEUE + backlog.len());
+        let start_ns = match backlog.first() {
+            Some(unit) => unit.pts_ns,
+            None => live.timeline.next_key_pts_ns(),
+        };
+        let subscriber = Subscriber {
+            units: sender,
+            start_ns,
+            started: from_latest,
+            kill,
+        };
+        for unit in backlog.iter().filter(|u| subscriber.wants(u)) {
+            subscriber
+                .units
+                .try_send(Arc::clone(unit))
+                .expect("the queue was made to hold the backlog");
+        }
+        let jump_ns = live.jump_ns;
+        live.subscribers.push(subscriber);
+        Subscription {
+            units,
+            start_ns,
+            jump_ns,
+        }
+    }
+
+    /// Puts `kill` on the list of what [`Fault::Close`] ends, until the attachment is dropped.
+    pub(crate) fn attach(self: &Arc<Self>, kill: Arc<Notify>) -> Attachment {
+        let id = self
+            .counters
+            .next_attachment
+            .fetch_add(1, Ordering::Relaxed);
+        crate::lock(&self.attached).insert(id, kill);
+        Attachment {
+            camera: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Carries out every fault that needs no new clip.
+    pub(crate) fn apply(&self, fault: &Fault) {
+        match fault {
+            Fault::Close => self.close_all(),
+            Fault::Silence(duration) => self.conditions().silence(*duration),
+            Fault::Loss(percent) => self.conditions().loss = percent / 100.0,
+            Fault::Jump(seconds) => self.live().jump_ns += (seconds * 1e9) as i64,
+            Fault::Slow(delay) => self.conditions().slow = *delay,
+            Fault::Unauthorized(on) => self.conditions().unauthorized = *on,
+            Fault::Refuse(duration) => self.conditions().refuse(*duration),
+            Fault::Reboot(duration) => {
+                self.conditions().refuse(*duration);
+                self.close_all();
+            }
+            Fault::Clear => *self.conditions() = Conditions::default(),
+            Fault::Switch(_) | Fault::Resize(..) => {}
+        }
+    }
+
+    /// Goes on with `clip` where the running one would have had its next unit.
+    pub(crate) fn switch(&self, clip: Arc<Clip>) {
+        let mut live = self.live();
+        let from = live.timeline.peek().due_ns.max(self.now_ns());
+        live.timeline = Timeline::new(clip, from);
+        live.group.clear();
+        drop(live);
+        self.clip_changed.notify_one();
+    }
+
+    fn close_all(&self) {
+        for kill in crate::lock(&self.attached).values() {
+            kill.notify_one();
+        }
+    }
+
+    /// The clip that is being sent now.
+    pub(crate) fn clip(&self) -> Arc<Clip> {
+        Arc::clone(self.live().timeline.clip())
+    }
+
+    /// The faults in force.
+    pub(crate) fn conditions(&self) -> MutexGuard<'_, Conditions> {
+        crate::lock(&self.conditions)
+    }
+
+    /// Media time now, nanoseconds.
+    fn now_ns(&self) -> i64 {
+        self.epoch.elapsed().as_nanos() as i64
+    }
+
+    /// This instant as NTP (32.32 fixed point since 1900) and in a track's RTP clock, for sender reports.
+    /// The camera's wall clock is set once, at its start, and then runs with the media clock.
+    pub(crate) fn report_time(&self, track: Track) -> (u64, i64) {
+        let now_ns = self.now_ns();
+        let live = self.live();
+        let rate = live.timeline.clip().rate(track);
+        let ticks = ticks(now_ns, rate) + ticks(live.jump_ns, rate);
+        (
+            ntp_time(self.wall_epoch + Duration::from_nanos(now_ns as u64)),
+            ticks,
+        )
+    }
+
+    pub(crate) fn sent(&self) -> Vec<SentUnit> {
+        self.live().recent.to_vec()
+    }
+
+    pub(crate) fn stats(&self) -> CameraStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let attached = crate::lock(&self.attached).len();
+        let live = self.live();
+        let open = live.subscribers.iter().filter(|s| !s.units.is_closed());
+        CameraStats {
+            frames: live.frames,
+            clients: open.count(),
+            attached,
+            requests: get(&self.counters.requests),
+            packets_sent: get(&self.counters.packets_sent),
+            packets_lost: get(&self.counters.packets_lost),
+            slow_clients_dropped: get(&self.counters.slow_clients_dropped),
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        crate::lock(&self.live)
+    }
+}
+
+impl Live {
+    /// Hands the unit to all who want it; returns to how many.
+    fn deliver(&mut self, unit: &Arc<LiveUnit>, silent: bool, counters: &Counters) -> usize {
+        if unit.is_video_key() {
+            self.group.clear();
+        }
+        if unit.is_video_key() || !self.group.is_empty() {
+            self.group.push(Arc::clone(unit));
+        }
+        let mut reached = 0;
+        self.subscribers.retain_mut(|subscriber| {
+            if silent {
+                subscriber.started = false;
+                return !subscriber.units.is_closed();
+            }
+            subscriber.started |= unit.is_video_key();
+            if !subscriber.started || !subscriber.wants(unit) {
+                return !subscriber.units.is_closed();
+            }
+            match subscriber.units.try_send(Arc::clone(unit)) {
+                Ok(()) => {
+                    reached += 1;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    counters
+                        .slow_clients_dropped
+                        .fetch_add(1, Ordering::Relaxed);
+                    subscriber.kill.notify_one();
+                    false
+                }
+            }
+        });
+        reached
+    }
+
+    /// The number of the current video frame.
+    fn count(&mut self, track: Track) -> u64 {
+        if track == Track::Video {
+            self.frames += 1;
+        }
+        self.frames.saturating_sub(1)
+    }
+}
+
+impl Subscriber {
+    /// Sound from before the first picture is left out.
+    fn wants(&self, unit: &LiveUnit) -> bool {
+        unit.track() == Track::Video || unit.pts_ns >= self.start_ns
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+/// RFC 3550 section 4: 32 bits of seconds since 1900 (wrapping in 2036), 32 bits of fraction.
+fn ntp_time(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    (since.as_secs().wrapping_add(NTP_TO_UNIX) << 32) | fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::tests::small_clip;
+
+    fn camera(start_at: StartAt) -> Camera {
+        Camera::new("cam0".into(), Arc::new(small_clip(true)), start_at, None)
+    }
+
+    #[test]
+    fn a_new_client_starts_at_a_key_frame() {
+        let camera = camera(StartAt::NextKeyFrame);
+        camera.emit();
+        let mut subscription = camera.subscribe(Arc::default());
+        assert_eq!(subscription.start_ns, 500_000_000);
+        while camera.stats().frames < 7 {
+            camera.emit();
+        }
+        let first = subscription.units.try_recv().unwrap();
+        assert!(first.is_video_key());
+        assert_eq!(first.ticks, 45_000);
+    }
+
+    #[test]
+    fn or_at_the_latest_one() {
+        let camera = camera(StartAt::LatestKeyFrame);
+        while camera.stats().frames < 8 {
+            camera.emit();
+        }
+        let mut subscription = camera.subscribe(Arc::default());
+        assert_eq!(subscription.units.try_recv().unwrap().ticks, 45_000);
+        assert!(subscription.units.len() >= 2);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_dropped_and_told() {
+        let camera = camera(StartAt::NextKeyFrame);
+        let kill = Arc::new(Notify::new());
+        let _subscription = camera.subscribe(Arc::clone(&kill));
+        for _ in 0..CLIENT_QUEUE + 20 {
+            camera.emit();
+        }
+        assert_eq!(camera.stats().slow_clients_dropped, 1);
+        assert_eq!(camera.stats().clients, 0);
+    }
+
+    #[test]
+    fn a_jump_moves_timestamps_and_reports_alike() {
+        let camera = camera(StartAt::NextKeyFrame);
+        let (_, before) = camera.report_time(Track::Video);
+        camera.apply(&Fault::Jump(-3600.0));
+        let (_, after) = camera.report_time(Track::Video);
+        assert!((after - before + 3600 * 90_000).abs() < 9000);
+    }
+
+    #[test]
+    fn ntp_counts_from_1900() {
+        assert_eq!(
+            ntp_time(UNIX_EPOCH + Duration::from_millis(500)),
+            (NTP_TO_UNIX << 32) | (1 << 31)
+        );
+    }
+}

@@ -17,15 +17,32 @@ struct Frame {
 
 impl Frame {
     fn new() -> Self {
-        let pixels = |count: usize| (0..count).map(|at| (at * 7 + at / 1920 * 3) as u8).collect();
+        let pixels = |count: usize| {
+            (0..count)
+                .map(|at| (at * 7 + at / 1920 * 3) as u8)
+                .collect()
+        };
         let quarter = WIDTH * HEIGHT / 4;
-        Self { y: pixels(WIDTH * HEIGHT), u: pixels(quarter), v: pixels(quarter) }
+        Self {
+            y: pixels(WIDTH * HEIGHT),
+            u: pixels(quarter),
+            v: pixels(quarter),
+        }
     }
 
     fn planes(&mut self) -> YuvPlanes<'_> {
-        let luma = Plane { data: &mut self.y, stride: WIDTH };
-        let u = Plane { data: &mut self.u, stride: WIDTH / 2 };
-        let v = Plane { data: &mut self.v, stride: WIDTH / 2 };
+        let luma = Plane {
+            data: &mut self.y,
+            stride: WIDTH,
+        };
+        let u = Plane {
+            data: &mut self.u,
+            stride: WIDTH / 2,
+        };
+        let v = Plane {
+            data: &mut self.v,
+            stride: WIDTH / 2,
+        };
         YuvPlanes::i420((WIDTH, HEIGHT), luma, u, v).expect("planes of the right size")
     }
 }
@@ -36,15 +53,29 @@ fn five_heads(time: f64) -> FrameMasks {
         let width = 60.0 + 15.0 * track as f32;
         let head = Rect::new(150.0 + 330.0 * track as f32, 301.0, width, width * 1.25);
         let shape = MaskRules::default().shape(&head);
-        Mask { track: TrackId(track), head, shape, certainty: Certainty::Seen, score: 0.9 }
+        Mask {
+            track: TrackId(track),
+            head,
+            shape,
+            certainty: Certainty::Seen,
+            score: 0.9,
+        }
     };
-    FrameMasks { frame: 0, time, whole_frame: false, masks: (0..5).map(mask).collect() }
+    FrameMasks {
+        frame: 0,
+        time,
+        whole_frame: false,
+        masks: (0..5).map(mask).collect(),
+    }
 }
 
 fn masks(criterion: &mut Criterion) {
     let mut frame = Frame::new();
     for effect in [Effect::Blur, Effect::Mosaic, Effect::Solid] {
-        let settings = EffectSettings { effect, ..EffectSettings::default() };
+        let settings = EffectSettings {
+            effect,
+            ..EffectSettings::default()
+        };
         let mut redactor = Redactor::new(settings.clone());
         let mut time = 0.0;
         criterion.bench_function(&format!("five heads, {effect:?}"), |bench| {

@@ -1,4 +1,9 @@
 //! Cheap image matching on a small grey picture of each frame.
+//!
+//! A [`Patch`] is cut from one picture and looked for in another by normalised cross-correlation,
+//! which does not mind brightness and contrast changing. Parts beyond the picture's edge are left
+//! out of the comparison, so that a head can be followed while it leaves. Some 10 to 40 us a
+//! search.
 
 use crate::geometry::{PictureSize, Rect};
 
@@ -74,5 +79,277 @@ impl LumaPicture {
         let fx = self.width as f32 / size.width as f32;
         let fy = self.height as f32 / size.height as f32;
         Rect::new(rect.x * fx, rect.y * fy, rect.width * fx, rect.height * fy)
+    }
+}
+
+/// Patches are compared on at most this many samples a side; larger ones are thinned out.
+const MOST_SAMPLES: usize = 16;
+/// ... and are cut at least this many pixels wide and high: less says too little.
+const LEAST_SIDE: f32 = 7.0;
+/// Below this standard deviation (grey levels) a patch is too plain to be found again.
+const PLAIN: f32 = 3.0;
+
+/// A piece of a picture to be found again in another one.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    columns: usize,
+    rows: usize,
+    spacing: usize,
+    samples: Vec<u8>,
+    /// From the box's centre to the patch's first sample.
+    offset: (f32, f32),
+}
+
+/// Where a patch was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// The box's centre in small-picture pixels, finer than a pixel.
+    pub centre: (f32, f32),
+    /// Normalised cross-correlation, -1..=1; 1 is the same up to brightness and contrast.
+    pub similarity: f32,
+}
+
+impl Patch {
+    /// Cuts the core of a box (in small-picture pixels); `None` if too little of it lies inside or
+    /// it is too plain.
+    pub fn cut(picture: &LumaPicture, rect: &Rect) -> Option<Self> {
+        // The corners of a head's box are background, which would hold the patch back.
+        let (width, height) = (0.8 * rect.width, 0.8 * rect.height);
+        let core = Rect::centred(rect.centre(), width.max(LEAST_SIDE), height.max(LEAST_SIDE));
+        let inside = core.intersection(&Rect::new(
+            0.0,
+            0.0,
+            picture.width as f32,
+            picture.height as f32,
+        ));
+        if !core.is_sound() || inside.width < 4.0 || inside.height < 4.0 {
+            return None;
+        }
+        let (left, top) = (inside.x.round() as usize, inside.y.round() as usize);
+        let width = (inside.width as usize).min(picture.width - left);
+        let height = (inside.height as usize).min(picture.height - top);
+        let spacing = width.max(height).div_ceil(MOST_SAMPLES);
+        let (columns, rows) = (width.div_ceil(spacing), height.div_ceil(spacing));
+        let row = |y: usize| &picture.pixels[(top + y * spacing) * picture.width + left..][..width];
+        let samples: Vec<u8> = (0..rows)
+            .flat_map(|y| row(y).iter().step_by(spacing))
+            .copied()
+            .collect();
+        let centre = rect.centre();
+        let offset = (left as f32 - centre.0, top as f32 - centre.1);
+        let patch = Self {
+            columns,
+            rows,
+            spacing,
+            samples,
+            offset,
+        };
+        (patch.deviation() >= PLAIN).then_some(patch)
+    }
+
+    fn deviation(&self) -> f32 {
+        let count = self.samples.len() as f32;
+        let mean = self.samples.iter().map(|&s| f32::from(s)).sum::<f32>() / count;
+        let squares = self
+            .samples
+            .iter()
+            .map(|&s| (f32::from(s) - mean).powi(2))
+            .sum::<f32>();
+        (squares / count).sqrt()
+    }
+
+    /// The best place within `radius` pixels of `centre`; `None` if the patch would lie mostly
+    /// outside everywhere.
+    pub fn find(&self, picture: &LumaPicture, centre: (f32, f32), radius: f32) -> Option<Found> {
+        let start = (
+            (centre.0 + self.offset.0).round(),
+            (centre.1 + self.offset.1).round(),
+        );
+        let reachable = |value: f32| value.is_finite() && value.abs() < 1e6;
+        if !reachable(start.0) || !reachable(start.1) {
+            return None;
+        }
+        let start = (start.0 as i32, start.1 as i32);
+        let radius = radius.clamp(1.0, 64.0);
+        let steps = (radius / self.spacing as f32).ceil() as i32;
+        let spacing = self.spacing as i32;
+        let judge = |at: (i32, i32)| {
+            let away = ((at.0 - start.0) as f32).hypot((at.1 - start.1) as f32) / radius;
+            // Among equals the nearest: plain stripes match all along themselves.
+            Some((at, self.similarity(picture, at)? - 0.015 * away * away))
+        };
+        let coarse = best((-steps..=steps).flat_map(|y| {
+            (-steps..=steps)
+                .filter_map(move |x| judge((start.0 + x * spacing, start.1 + y * spacing)))
+        }))?;
+        let around = spacing - 1;
+        let fine = best((-around..=around).flat_map(|y| {
+            (-around..=around).filter_map(move |x| judge((coarse.0 + x, coarse.1 + y)))
+        }))?;
+        let similarity = self.similarity(picture, fine)?;
+        let shift = self.below_pixel(picture, fine, similarity);
+        let centre = |at: i32, shift: f32, offset: f32| at as f32 + shift - offset;
+        Some(Found {
+            centre: (
+                centre(fine.0, shift.0, self.offset.0),
+                centre(fine.1, shift.1, self.offset.1),
+            ),
+            similarity,
+        })
+    }
+
+    /// The top of the parabola through the best place and its neighbours, per axis.
+    fn below_pixel(&self, picture: &LumaPicture, at: (i32, i32), here: f32) -> (f32, f32) {
+        let top = |before: Option<f32>, after: Option<f32>| {
+            let (Some(before), Some(after)) = (before, after) else {
+                return 0.0;
+            };
+            let bend = before - 2.0 * here + after;
+            if bend < -1e-6 {
+                (0.5 * (before - after) / bend).clamp(-0.5, 0.5)
+            } else {
+                0.0
+            }
+        };
+        let similarity = |dx, dy| self.similarity(picture, (at.0 + dx, at.1 + dy));
+        (
+            top(similarity(-1, 0), similarity(1, 0)),
+            top(similarity(0, -1), similarity(0, 1)),
+        )
+    }
+
+    /// Normalised cross-correlation with the patch's first sample at `at`, over what lies inside
+    /// the picture; `None` if that is less than two fifths of the patch.
+    fn similarity(&self, picture: &LumaPicture, (x, y): (i32, i32)) -> Option<f32> {
+        let columns = inside(x, self.spacing, self.columns, picture.width);
+        let rows = inside(y, self.spacing, self.rows, picture.height);
+        let count = columns.len() * rows.len();
+        if 5 * count < 2 * self.samples.len() {
+            return None;
+        }
+        let mut sums = Sums::default();
+        for row in rows {
+            let ours = &self.samples[row * self.columns..][columns.clone()];
+            let top = (y + (row * self.spacing) as i32) as usize;
+            let left = (x + (columns.start * self.spacing) as i32) as usize;
+            let theirs = &picture.pixels[top * picture.width + left..(top + 1) * picture.width];
+            if self.spacing == 1 {
+                sums.add(ours, theirs.iter());
+            } else {
+                sums.add(ours, theirs.iter().step_by(self.spacing));
+            }
+        }
+        Some(sums.correlation(count as f32))
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    ours: i32,
+    theirs: i32,
+    ours_squared: i32,
+    theirs_squared: i32,
+    product: i32,
+}
+
+impl Sums {
+    #[inline]
+    fn add<'a>(&mut self, ours: &[u8], theirs: impl Iterator<Item = &'a u8>) {
+        for (&a, &b) in ours.iter().zip(theirs) {
+            let (a, b) = (i32::from(a), i32::from(b));
+            self.ours += a;
+            self.theirs += b;
+            self.ours_squared += a * a;
+            self.theirs_squared += b * b;
+            self.product += a * b;
+        }
+    }
+
+    fn correlation(&self, count: f32) -> f32 {
+        let (ours, theirs) = (self.ours as f32 / count, self.theirs as f32 / count);
+        let ours_spread = self.ours_squared as f32 / count - ours * ours;
+        let theirs_spread = self.theirs_squared as f32 / count - theirs * theirs;
+        if ours_spread < 1.0 || theirs_spread < 1.0 {
+            return 0.0;
+        }
+        let common = self.product as f32 / count - ours * theirs;
+        common / (ours_spread * theirs_spread).sqrt()
+    }
+}
+
+/// Which of `count` samples, `spacing` apart from `start` on, lie in `0..length`.
+fn inside(start: i32, spacing: usize, count: usize, length: usize) -> std::ops::Range<usize> {
+    let (start, spacing, length) = (i64::from(start), spacing as i64, length as i64);
+    let first = (-start).max(0).div_euclid(spacing) + i64::from((-start).max(0) % spacing != 0);
+    let end = (length - start + spacing - 1)
+        .div_euclid(spacing)
+        .clamp(0, count as i64);
+    first.min(end) as usize..end as usize
+}
+
+fn best(places: impl Iterator<Item = ((i32, i32), f32)>) -> Option<(i32, i32)> {
+    places.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Smooth random blobs: `shift` moves them, `gain` changes the contrast.
+    fn scene(shift: (f32, f32), gain: f32) -> LumaPicture {
+        let value = |x: f32, y: f32| {
+            (x * 0.31).sin() + (y * 0.27 + x * 0.05).cos() + (x * 0.11 - y * 0.19).sin()
+        };
+        let pixels = (0..90).flat_map(|y| (0..160).map(move |x| (x, y)));
+        let pixels = pixels.map(|(x, y)| {
+            (128.0 + gain * 30.0 * value(x as f32 - shift.0, y as f32 - shift.1)) as u8
+        });
+        LumaPicture::new(160, 90, pixels.collect()).expect("the right number of pixels")
+    }
+
+    #[test]
+    fn a_patch_is_found_where_it_went_below_a_pixel() {
+        for side in [8.0, 20.0, 40.0] {
+            let rect = Rect::centred((80.0, 45.0), side, side);
+            let patch = Patch::cut(&scene((0.0, 0.0), 1.0), &rect).expect("textured");
+            let found = patch
+                .find(&scene((3.4, -2.7), 0.7), (80.0, 45.0), 8.0)
+                .expect("inside");
+            assert!(found.similarity > 0.95, "{side}: {found:?}");
+            let error = (found.centre.0 - 83.4).hypot(found.centre.1 - 42.3);
+            assert!(error < 0.6, "{side}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_patch_is_followed_over_the_edge() {
+        let rect = Rect::centred((6.0, 45.0), 12.0, 12.0);
+        let patch = Patch::cut(&scene((0.0, 0.0), 1.0), &rect).expect("textured");
+        let found = patch
+            .find(&scene((-4.0, 0.0), 1.0), (5.0, 45.0), 6.0)
+            .expect("partly inside");
+        assert!((found.centre.0 - 2.0).abs() < 0.7, "{found:?}");
+    }
+
+    #[test]
+    fn a_plain_wall_is_no_patch() {
+        let wall = LumaPicture::new(160, 90, vec![90; 160 * 90]).expect("the right number");
+        assert!(Patch::cut(&wall, &Rect::new(40.0, 40.0, 20.0, 20.0)).is_none());
+    }
+
+    #[test]
+    fn blocks_are_averaged_and_a_remainder_is_dropped() {
+        let luma: Vec<u8> = (0..7 * 5).map(|at| (at % 7 * 10) as u8).collect();
+        let small = LumaPicture::scaled_down(
+            &luma,
+            7,
+            PictureSize {
+                width: 7,
+                height: 5,
+            },
+            3,
+        );
+        assert_eq!((small.width(), small.height()), (2, 1));
+        assert_eq!(small.pixels(), [10, 40]);
     }
 }

@@ -2,3 +2,5 @@
 
 mod effects;
 mod picture;
+mod scene;
+mod tracks;

@@ -39,7 +39,13 @@ impl Picture {
             height.div_ceil(1 << subsampling.y),
         );
         // One value per chroma position, whatever the layout.
-        let odd = |value: u8| if value % 16 == 0 { value + 7 } else { value };
+        let odd = |value: u8| {
+            if value.is_multiple_of(16) {
+                value + 7
+            } else {
+                value
+            }
+        };
         let plane = |salt: u64, width: u32, height: u32| -> Vec<u8> {
             let stride = u64::from(width) + padding as u64;
             (0..stride * u64::from(height))

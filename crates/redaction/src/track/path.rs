@@ -1,0 +1,245 @@
+//! One track: its sightings, and where its head is on the frames between, before and after.
+
+use std::collections::VecDeque;
+
+use crate::geometry::Rect;
+use crate::mask::Certainty;
+use crate::track::follow::{Follower, Step};
+
+/// Two paths that end this many head units off the next sighting have lost the head.
+const LOST_THE_HEAD: f32 = 1.0;
+/// A straight line longer than this many head units is not to be trusted alone.
+const LONG_LINE: f32 = 0.7;
+
+/// One sighting with the box carried away from it in both directions.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) frame: i64,
+    pub(super) time: f64,
+    pub(super) rect: Rect,
+    /// Frames `frame + 1`, `frame + 2`, ... at least to the next sighting.
+    pub(super) ahead: Vec<Step>,
+    /// Frames `frame - 1`, `frame - 2`, ... down to the sighting before, or as far as it goes.
+    pub(super) behind: Vec<Step>,
+}
+
+/// A head through time.
+#[derive(Clone, Debug)]
+pub(super) struct Track {
+    pub(super) id: u64,
+    /// By frame, never empty; those no frame to come lies between are dropped.
+    pub(super) keys: VecDeque<Key>,
+    /// Carries the last sighting's box on to the newest frame.
+    pub(super) live: Follower,
+    /// Best score so far.
+    pub(super) score: f32,
+    /// True if the first key is where the track begins.
+    pub(super) begins: bool,
+    /// It was seen outside every never-zone.
+    pub(super) outside_never: bool,
+    /// Seconds without motion; `None` once it moved or scored high.
+    pub(super) still: Option<f64>,
+    /// Its first sighting.
+    pub(super) anchor: Rect,
+}
+
+impl Key {
+    fn step_at(&self, frame: i64) -> Option<&Step> {
+        let (steps, away) = if frame > self.frame {
+            (&self.ahead, frame - self.frame)
+        } else {
+            (&self.behind, self.frame - frame)
+        };
+        away.checked_sub(1)
+            .and_then(|at| steps.get(usize::try_from(at).ok()?))
+    }
+}
+
+/// Where a track is expected on a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) rect: Rect,
+    /// Image matching agrees.
+    pub(super) sure: bool,
+    /// Seconds to the nearest sighting.
+    pub(super) unseen: f64,
+}
+
+impl Track {
+    pub(super) fn first(&self) -> &Key {
+        self.keys
+            .front()
+            .expect("a track has a key from its beginning on")
+    }
+
+    pub(super) fn last(&self) -> &Key {
+        self.keys
+            .back()
+            .expect("a track has a key from its beginning on")
+    }
+
+    /// The keys around a frame: the last one at or before it, the first one at or after it.
+    pub(super) fn around(&self, frame: i64) -> (Option<&Key>, Option<&Key>) {
+        let after = self.keys.partition_point(|key| key.frame < frame);
+        let at = self.keys.get(after).filter(|key| key.frame == frame);
+        let before = after
+            .checked_sub(1)
+            .and_then(|before| self.keys.get(before));
+        (at.or(before), self.keys.get(after))
+    }
+
+    pub(super) fn is_seen_at(&self, frame: i64) -> bool {
+        self.around(frame).1.is_some_and(|key| key.frame == frame)
+    }
+
+    /// Where the track should be seen on a frame it was not seen on; `None` if it is not around.
+    pub(super) fn expected(&self, frame: i64, time: f64) -> Option<Expected> {
+        match self.around(frame) {
+            (Some(a), Some(b)) => {
+                let unseen = (time - a.time).min(b.time - time);
+                let (rect, _) = bridge(a, b, frame, time).into_iter().next()?;
+                let sure = !is_jump(a, b);
+                Some(Expected { rect, sure, unseen })
+            }
+            (Some(key), None) | (None, Some(key)) => {
+                let step = key.step_at(frame)?;
+                let unseen = (time - key.time).abs();
+                Some(Expected {
+                    rect: step.rect,
+                    sure: step.matched,
+                    unseen,
+                })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// What is to be masked on a frame: usually one box or none; several where the sightings
+    /// around it do not agree.
+    pub(super) fn places(&self, frame: i64, time: f64) -> Vec<(Rect, Certainty)> {
+        match self.around(frame) {
+            (Some(a), Some(b)) if a.frame == b.frame => vec![(self.seen(frame), Certainty::Seen)],
+            (Some(a), Some(b)) => bridge(a, b, frame, time),
+            (Some(key), None) | (None, Some(key)) => {
+                key.step_at(frame).and_then(extended).into_iter().collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// A sighting's box, not smaller than its neighbours' mean: detectors clip heads now and then.
+    fn seen(&self, frame: i64) -> Rect {
+        let at = self.keys.partition_point(|key| key.frame < frame);
+        let here = self.keys[at].rect;
+        let neighbours = at
+            .checked_sub(1)
+            .and_then(|before| self.keys.get(before))
+            .zip(self.keys.get(at + 1));
+        let Some((before, after)) = neighbours else {
+            return here;
+        };
+        let width = here.width.max((before.rect.width + after.rect.width) / 2.0);
+        let height = here
+            .height
+            .max((before.rect.height + after.rect.height) / 2.0);
+        Rect::centred(here.centre(), width, height)
+    }
+
+    /// True if the track is to be masked somewhere at or after `frame`, as far as is known.
+    pub(super) fn reaches(&self, frame: i64) -> bool {
+        let last = self.last();
+        let covered = last.ahead.iter().take_while(|step| step.covered).count() as i64;
+        last.frame + covered >= frame
+    }
+
+    /// Pairs of neighbouring sightings between which the head jumps.
+    pub(super) fn jumps(&self) -> impl Iterator<Item = (&Key, &Key)> {
+        self.keys
+            .iter()
+            .zip(self.keys.iter().skip(1))
+            .filter(|(a, b)| is_jump(a, b))
+    }
+}
+
+/// Outside the sightings: as carried, grown the longer nothing was found.
+fn extended(step: &Step) -> Option<(Rect, Certainty)> {
+    if !step.covered {
+        return None;
+    }
+    if step.matched {
+        return Some((step.rect.grown(0.04), Certainty::Carried));
+    }
+    let share = (0.1 + 0.6 * step.unmatched_for as f32).min(0.4);
+    Some((step.rect.grown(share), Certainty::Guessed))
+}
+
+fn offset(from: &Rect, to: &Rect) -> (f32, f32) {
+    let (a, b) = (from.centre(), to.centre());
+    (b.0 - a.0, b.1 - a.1)
+}
+
+/// Where a path from one sighting says the head is, bent so that it ends at the other one; `None`
+/// if it lost the head on the way.
+fn anchored(from: &Key, to: &Key, frame: i64, share_of_way: f32) -> Option<(f32, f32)> {
+    let step = from.step_at(frame).filter(|step| step.matched)?;
+    let (x, y) = step.rect.centre();
+    // The far end is missing only where its frame left the window; then the path stands alone.
+    let Some(end) = from.step_at(to.frame) else {
+        return Some((x, y));
+    };
+    let error = offset(&end.rect, &to.rect);
+    let units = error.0.hypot(error.1) / to.rect.unit().max(1.0);
+    (units <= LOST_THE_HEAD).then_some((x + share_of_way * error.0, y + share_of_way * error.1))
+}
+
+fn is_jump(a: &Key, b: &Key) -> bool {
+    let ends_at = |from: &Key, to: &Key| {
+        from.step_at(to.frame)
+            .is_some_and(|end| end.matched && end.rect.distance_in_units(&to.rect) <= LOST_THE_HEAD)
+    };
+    b.frame - a.frame > 1
+        && a.rect.distance_in_units(&b.rect) > LONG_LINE
+        && !ends_at(a, b)
+        && !ends_at(b, a)
+}
+
+/// Between two sightings: along the matched paths from both; where they part, around both; where
+/// neither holds, along the straight line and, if that is long, wherever either path went.
+fn bridge(a: &Key, b: &Key, frame: i64, time: f64) -> Vec<(Rect, Certainty)> {
+    let way = ((time - a.time) / (b.time - a.time).max(1e-6)).clamp(0.0, 1.0) as f32;
+    let line = a.rect.towards(&b.rect, way);
+    let forward = anchored(a, b, frame, way);
+    let backward = anchored(b, a, frame, 1.0 - way);
+    let box_at = |centre| Rect::centred(centre, line.width, line.height);
+    let nearest = (time - a.time).min(b.time - time) as f32;
+    match (forward, backward) {
+        (Some(there), Some(back)) => {
+            let mean = (
+                there.0 + (back.0 - there.0) * way,
+                there.1 + (back.1 - there.1) * way,
+            );
+            let apart = (there.0 - back.0).hypot(there.1 - back.1) / line.unit().max(1.0);
+            vec![(
+                box_at(mean).grown(0.02 + (0.5 * apart).min(0.5)),
+                Certainty::Bridged,
+            )]
+        }
+        (Some(centre), None) | (None, Some(centre)) => {
+            vec![(
+                box_at(centre).grown(0.04 + (0.2 * nearest).min(0.2)),
+                Certainty::Bridged,
+            )]
+        }
+        (None, None) => {
+            let mut places = vec![(
+                line.grown(0.05 + (0.5 * nearest).min(0.35)),
+                Certainty::Guessed,
+            )];
+            if is_jump(a, b) {
+                let raw = [a.step_at(frame), b.step_at(frame)];
+                places.extend(raw.into_iter().flatten().filter_map(extended));
+            }
+            places
+        }
+    }
+}

@@ -31,14 +31,17 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Backoff {
     base: Duration,
+    longest: Duration,
     failures: u32,
     refusals: u32,
 }
 
 impl Backoff {
-    /// Waits that start at `base` (at most [`LONGEST`]; never below 100 ms, which would be a busy loop).
+    /// Waits that start at `base` (never below 100 ms, which would be a busy loop) and grow to [`LONGEST`], or to
+    /// `base` where that is longer.
     pub fn new(base: Duration) -> Self {
-        Backoff { base: base.clamp(Duration::from_millis(100), LONGEST), failures: 0, refusals: 0 }
+        let base = base.max(Duration::from_millis(100));
+        Backoff { base, longest: LONGEST.max(base), failures: 0, refusals: 0 }
     }
 
     /// Forgets all failures: the source delivers.
@@ -55,8 +58,8 @@ impl Backoff {
     /// The next wait. `jitter` in 0..=1 spreads it over 80 % to 120 %.
     pub fn next(&mut self, failure: Failure, jitter: f64) -> Duration {
         let (first, longest, count) = match failure {
-            Failure::Away => (self.base, LONGEST, &mut self.failures),
-            Failure::Refused => (REFUSED_FIRST.max(self.base), REFUSED_LONGEST, &mut self.refusals),
+            Failure::Away => (self.base, self.longest, &mut self.failures),
+            Failure::Refused => (REFUSED_FIRST.max(self.base), REFUSED_LONGEST.max(self.base), &mut self.refusals),
         };
         let doubled = first.saturating_mul(1 << (*count).min(16));
         *count = count.saturating_add(1);

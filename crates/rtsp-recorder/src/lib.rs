@@ -1,11 +1,39 @@
 //! Sources in, finished segment files and one ticket each out.
+//!
+//! ```text
+//!  retina ([`rtsp`]) or FFmpeg's demuxer ([`demux`])
+//!     -> [`source`]: schedule, slots, time-outs, retries          (one tokio task per source, one thread for all)
+//!     -> [`pipeline`]: times, cuts; pure                          (with [`timeline`], [`reorder`], [`alignment`], [`nal`])
+//!     -> [`writer`]: `.part` files                                (one thread per source)
+//!     -> [`finisher`]: ordinary MP4, name, hash, ticket           (two threads for all)
+//! ```
+//! [`recover`] does at the next start what a killed recorder left undone; [`disk`] makes room and says when recording
+//! must wait; [`run`](mod@run) puts it together.
+//!
+//! What is absent: the crate never reads pixels (except for sources that are to be encoded again), never deletes
+//! footage that is not processed, never gives up on a source, and never shows credentials.
 
 pub mod alignment;
 pub mod backoff;
+pub mod board;
+pub mod demux;
+pub mod disk;
+pub mod finisher;
+pub mod hosts;
+pub mod input;
+pub mod names;
 pub mod nal;
+pub mod opener;
 pub mod pipeline;
+pub mod recover;
 pub mod reorder;
-pub mod stream;
-pub mod timeline;
+pub mod rtsp;
+pub mod run;
 #[cfg(test)]
 mod simulation;
+pub mod slots;
+pub mod source;
+pub mod stream;
+pub mod timeline;
+pub mod transcode;
+pub mod writer;

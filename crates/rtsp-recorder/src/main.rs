@@ -1,2 +1,97 @@
-//! placeholder
-fn main() {}
+//! `rtsp-recorder`: records cameras into segments and queues them for processing.
+
+use clap::Parser;
+use daemon::logs::{Format, LogSetup};
+use daemon::shutdown::SecondSignal;
+use daemon::{Shutdown, exit};
+use rtsp_recorder::run::{End, check_places, run};
+use settings::{RECORDER_FILE, RecorderSettings, locate};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Records RTSP cameras, streams and files into segments, one ticket each for the blur processor.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The settings file; without it configs/rtsp_recorder_config.json, then the one in the working directory.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write a commented settings file to the place of --config and stop.
+    #[arg(long)]
+    create_config: bool,
+    /// Check the settings and stop.
+    #[arg(long)]
+    validate: bool,
+    /// What is logged when RUST_LOG is not set.
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// text or json.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    log_format: Format,
+}
+
+fn main() -> ExitCode {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("rtsp-recorder: {}", daemon::redact::text(&format!("{error:#}")));
+            let running = error.downcast_ref::<daemon::lock::LockError>();
+            match running {
+                Some(daemon::lock::LockError::Held { .. }) => ExitCode::from(exit::ALREADY_RUNNING),
+                _ => ExitCode::from(exit::FAILED),
+            }
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<u8> {
+    if arguments.create_config {
+        return create_config(arguments.config.clone().unwrap_or_else(|| RECORDER_FILE.into()));
+    }
+    let settings = match load(arguments) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(exit::SETTINGS);
+        }
+    };
+    if arguments.validate {
+        check_places(&settings)?;
+        println!("settings are good: {} sources", settings.sources.len());
+        return Ok(exit::STOPPED);
+    }
+    let _logs = daemon::logs::init(&LogSetup {
+        file: Some(settings.places.log_dir.join("rtsp_recorder.log")),
+        level: arguments.log_level.clone(),
+        format: arguments.log_format,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let end = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals(SecondSignal::Exits)?;
+        run(settings, shutdown).await
+    });
+    match end {
+        Ok(End::Stopped) => Ok(exit::STOPPED),
+        Ok(End::Finished) => Ok(exit::FINISHED),
+        Err(error) => {
+            tracing::error!("{}", daemon::redact::text(&format!("{error:#}")));
+            Err(error)
+        }
+    }
+}
+
+fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {
+    let path = locate(arguments.config.as_deref(), RECORDER_FILE).map_err(|error| error.to_string())?;
+    RecorderSettings::load(&path).map_err(|problems| problems.to_string())
+}
+
+fn create_config(path: PathBuf) -> anyhow::Result<u8> {
+    use std::io::Write as _;
+    let created = std::fs::File::create_new(&path);
+    let mut file = created.map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
+    file.write_all(settings::samples::recorder().as_bytes())?;
+    println!("wrote {}; enter your cameras under `sources`", path.display());
+    Ok(exit::STOPPED)
+}

@@ -85,6 +85,8 @@ pub struct Packet {
 pub struct Opening {
     /// Counts the segments of a source from 1.
     pub number: u32,
+    /// Which round of an endlessly repeated file it is from.
+    pub round: Option<u32>,
     /// What its tracks hold.
     pub params: Arc<StreamParams>,
     /// Wall clock of its first frame.
@@ -126,8 +128,8 @@ pub enum Action {
 pub struct Plan {
     /// Intended length of a segment.
     pub segment_duration: Duration,
-    /// Whose clock on the wall the cuts align with.
-    pub zone: TimeZone,
+    /// Whose clock on the wall the cuts align with; `None` counts from the start (files).
+    pub zone: Option<TimeZone>,
     /// No more segments than this.
     pub max_segments: Option<u32>,
 }
@@ -148,6 +150,7 @@ pub struct Pipeline {
     segment: Option<Segment>,
     segments: u32,
     exhausted: bool,
+    finishing: bool,
     /// End of the last closed segment, monotonic.
     last_end: Option<Duration>,
     recorded: Duration,
@@ -157,6 +160,7 @@ pub struct Pipeline {
 
 #[derive(Debug, Default)]
 struct Session {
+    round: Option<u32>,
     seen_key: bool,
     probe: Option<Vec<VideoFrame>>,
     timeline: Timeline,
@@ -212,6 +216,7 @@ impl Pipeline {
             segment: None,
             segments: 0,
             exhausted: false,
+            finishing: false,
             last_end: None,
             recorded: Duration::ZERO,
             anomalies: 0,
@@ -222,6 +227,11 @@ impl Pipeline {
     /// Segments begun so far.
     pub fn segments(&self) -> u32 {
         self.segments
+    }
+
+    /// No segment is begun in this session after the open one.
+    pub fn finish_after_segment(&mut self) {
+        self.finishing = true;
     }
 
     /// True once the allowed number of segments is complete: nothing more will be recorded.
@@ -250,10 +260,11 @@ impl Pipeline {
         self.skipped
     }
 
-    /// Begins a session with a source whose streams are `params`.
-    pub fn begin_session(&mut self, params: Arc<StreamParams>) {
-        self.session = Session::default();
-        self.params = Some(params);
+    /// Begins a session; `round` counts the rounds of an endlessly repeated file. The first frame brings the
+    /// parameters of the streams.
+    pub fn begin_session(&mut self, round: Option<u32>) {
+        self.session = Session { round, ..Session::default() };
+        self.finishing = false;
     }
 
     /// Takes the next video frame, in decoding order, and appends what is to be done to `out`.
@@ -349,7 +360,8 @@ impl Pipeline {
     fn end_probe(&mut self, out: &mut Vec<Action>) {
         let Some(probe) = self.session.probe.take() else { return };
         let pts: Vec<i64> = probe.iter().map(|frame| frame.raw_90k).collect();
-        let depth = depth_of(&pts);
+        let declared = self.params.as_ref().map_or(0, |params| params.video.reorder_delay);
+        let depth = depth_of(&pts).max(usize::try_from(declared).unwrap_or(0));
         self.session.timeline = Timeline::new(depth > 0);
         self.session.decode_times = Some(DecodeTimes::new(depth));
         for frame in probe {
@@ -391,7 +403,7 @@ impl Pipeline {
         }
         let interval = self.session.timeline.interval_90k();
         let Some(segment) = &mut self.segment else {
-            self.skipped += u64::from(!self.exhausted);
+            self.skipped += u64::from(!self.exhausted && !self.finishing);
             return;
         };
         let step = next.map_or(interval, |next| next.times.dts_90k - held.times.dts_90k);
@@ -421,11 +433,14 @@ impl Pipeline {
 
     fn open(&mut self, held: &Placed, out: &mut Vec<Action>) {
         self.exhausted |= self.plan.max_segments.is_some_and(|most| self.segments >= most);
-        let Some(params) = self.params.clone().filter(|_| !self.exhausted) else { return };
+        let Some(params) = self.params.clone().filter(|_| !self.exhausted && !self.finishing) else { return };
         let delay = held.frame.arrival.saturating_sub(held.time);
         let start = held.frame.wall.checked_sub(delay).unwrap_or(held.frame.wall);
         let place = if self.session.opened_any { Place::Later } else { Place::First };
-        let length = target_length(start, &self.plan.zone, self.plan.segment_duration, place);
+        let length = match &self.plan.zone {
+            Some(zone) => target_length(start, zone, self.plan.segment_duration, place),
+            None => self.plan.segment_duration,
+        };
         self.segments += 1;
         self.session.opened_any = true;
         self.segment = Some(Segment {
@@ -445,6 +460,7 @@ impl Pipeline {
         let gap = self.last_end.map(|end| held.time.saturating_sub(end));
         out.push(Action::Open(Opening {
             number: self.segments,
+            round: self.session.round,
             params,
             start,
             gap_before: gap.filter(|gap| !gap.is_zero()),

@@ -2,34 +2,24 @@
 
 use crate::nal::Coding;
 use crate::pipeline::{Action, Closing, Opening, Packet, Pipeline, Plan, Track, VideoFrame};
-use crate::stream::{StreamParams, VideoParams};
+use crate::stream::StreamParams;
 use crate::timeline::{TICKS_PER_SECOND, from_90k};
 use jiff::{Timestamp, tz::TimeZone};
+use media::{Rational, VideoCodec, VideoTrack};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 use ticket_queue::CutReason;
 
 fn params(width: u32) -> Arc<StreamParams> {
-    Arc::new(StreamParams {
-        coding: Coding::Other,
-        may_reorder: true,
-        video: VideoParams {
-            codec: "h264".to_owned(),
-            extradata: vec![1],
-            width,
-            height: 64,
-            declared_fps: None,
-            pixel_aspect: None,
-        },
-        audio: None,
-    })
+    let video = VideoTrack::new(VideoCodec::H265, width, 64, Rational::MPEG);
+    Arc::new(StreamParams { coding: Coding::Other, may_reorder: true, video, audio: None })
 }
 
 fn plan(seconds: u64, zone: &str) -> Plan {
     Plan {
         segment_duration: Duration::from_secs(seconds),
-        zone: TimeZone::get(zone).unwrap(),
+        zone: Some(TimeZone::get(zone).unwrap()),
         max_segments: None,
     }
 }
@@ -99,7 +89,7 @@ struct World {
 /// Runs `frames` frames through a pipeline.
 fn record(world: &World, plan: Plan, frames: u64, oddity: impl Fn(u64) -> Oddity) -> (Disk, Pipeline) {
     let mut pipeline = Pipeline::new(plan);
-    pipeline.begin_session(params(64));
+    pipeline.begin_session(None);
     let (mut disk, mut actions) = (Disk::default(), Vec::new());
     let (mut camera_step, mut wall_step, mut arrival) = (0i64, 0i64, Duration::ZERO);
     for i in 0..frames {
@@ -117,7 +107,7 @@ fn record(world: &World, plan: Plan, frames: u64, oddity: impl Fn(u64) -> Oddity
                 wall,
                 key: i % world.gop == 0,
                 packets_lost: 0,
-                params: None,
+                params: (i == 0).then(|| params(64)),
                 data: i.to_be_bytes().to_vec(),
             },
             &mut actions,
@@ -241,7 +231,7 @@ fn durations_add_up_to_the_next_start() {
 #[test]
 fn new_parameters_begin_a_segment_in_the_same_session() {
     let mut pipeline = Pipeline::new(plan(60, "UTC"));
-    pipeline.begin_session(params(64));
+    pipeline.begin_session(None);
     let (mut disk, mut actions) = (Disk::default(), Vec::new());
     for i in 0..100u64 {
         pipeline.push_video(
@@ -251,7 +241,11 @@ fn new_parameters_begin_a_segment_in_the_same_session() {
                 wall: at("2026-01-01T00:00:00Z"),
                 key: i % 10 == 0,
                 packets_lost: u32::from(i == 55),
-                params: (i == 50).then(|| params(128)).or((i == 70).then(|| params(128))),
+                params: match i {
+                    0 => Some(params(64)),
+                    50 | 70 => Some(params(128)),
+                    _ => None,
+                },
                 data: i.to_be_bytes().to_vec(),
             },
             &mut actions,
@@ -274,7 +268,7 @@ fn new_parameters_begin_a_segment_in_the_same_session() {
 #[test]
 fn an_interruption_resumes_at_the_next_key_frame_with_a_gap() {
     let mut pipeline = Pipeline::new(plan(60, "UTC"));
-    pipeline.begin_session(params(64));
+    pipeline.begin_session(None);
     let (mut disk, mut actions) = (Disk::default(), Vec::new());
     for i in 0..100u64 {
         if i == 33 {
@@ -289,7 +283,7 @@ fn an_interruption_resumes_at_the_next_key_frame_with_a_gap() {
             wall: at("2026-01-01T00:00:00Z"),
             key: i % 10 == 0,
             packets_lost: 0,
-            params: None,
+            params: (i == 0).then(|| params(64)),
             data: i.to_be_bytes().to_vec(),
         };
         pipeline.push_video(frame, &mut actions);

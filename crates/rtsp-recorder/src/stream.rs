@@ -1,6 +1,7 @@
 //! What a source's streams are: enough to write the head of a segment.
 
 use crate::nal::Coding;
+use media::{AudioTrack, VideoCodec, VideoTrack};
 
 /// The streams of a session. A change begins a new segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,38 +10,29 @@ pub struct StreamParams {
     pub coding: Coding,
     /// Frames may be shown in another order than they are decoded in.
     pub may_reorder: bool,
-    /// The video.
-    pub video: VideoParams,
-    /// The sound, when it is recorded.
-    pub audio: Option<AudioParams>,
+    /// The video, in ticks of 1/90000 s.
+    pub video: VideoTrack,
+    /// The sound, when it is recorded, in ticks of one sample.
+    pub audio: Option<AudioTrack>,
 }
 
-/// A video stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VideoParams {
-    /// FFmpeg's name of the codec: `h264`, `hevc`, `mjpeg`.
-    pub codec: String,
-    /// What MP4 keeps beside the frames (avcC, hvcC); empty where there is none.
-    pub extradata: Vec<u8>,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Frames per second as declared; often wrong.
-    pub declared_fps: Option<f64>,
-    /// Width to height of a pixel, where it is not square.
-    pub pixel_aspect: Option<(u32, u32)>,
+impl StreamParams {
+    /// Streams of these tracks.
+    pub fn new(video: VideoTrack, audio: Option<AudioTrack>) -> Self {
+        let coding = match video.codec {
+            VideoCodec::H264 => Coding::H264,
+            VideoCodec::H265 => Coding::H265,
+            _ => Coding::Other,
+        };
+        StreamParams { coding, may_reorder: may_reorder(&video), video, audio }
+    }
 }
 
-/// An audio stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AudioParams {
-    /// FFmpeg's name of the codec: `aac`.
-    pub codec: String,
-    /// What MP4 keeps beside the frames (AudioSpecificConfig).
-    pub extradata: Vec<u8>,
-    /// Samples per second.
-    pub sample_rate: u32,
-    /// Channels.
-    pub channels: u16,
+/// H.264 baseline (profile 66, second byte of the avcC) and MJPEG cannot have B-frames; all others may.
+fn may_reorder(video: &VideoTrack) -> bool {
+    match video.codec {
+        VideoCodec::H264 => video.extradata.get(1) != Some(&66),
+        VideoCodec::Mjpeg => false,
+        _ => true,
+    }
 }

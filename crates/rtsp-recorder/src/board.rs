@@ -1,0 +1,171 @@
+//! What each source is doing, for the status file and the log. Written by sessions and writers, read now and then.
+
+use daemon::status::SourceStatus;
+use jiff::Timestamp;
+use settings::Source;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a source is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waiting for one of the slots of `max_concurrent_recordings`.
+    Waiting,
+    /// Outside of its recording schedule.
+    OffSchedule,
+    /// Connecting, or connected and without a frame yet.
+    Connecting,
+    /// Frames arrive.
+    Recording,
+    /// Frames arrive and are dropped: the disk is full or too slow.
+    DiskFull,
+    /// Waiting before the next attempt.
+    BackingOff,
+    /// The camera refuses the credentials; waiting long.
+    Refused,
+    /// Its limit is reached.
+    Finished,
+    /// The recorder stops.
+    Stopped,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::OffSchedule => "off_schedule",
+            State::Connecting => "connecting",
+            State::Recording => "recording",
+            State::DiskFull => "disk_full",
+            State::BackingOff => "reconnecting",
+            State::Refused => "refused",
+            State::Finished => "finished",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// The entry of one source.
+#[derive(Debug)]
+pub struct Board {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    status: SourceStatus,
+    frames: u64,
+    bytes: u64,
+    measured_from: Duration,
+}
+
+impl Board {
+    /// An entry for `source`.
+    pub fn new(source: &Source) -> Self {
+        let status = SourceStatus { name: source.name.to_string(), ..SourceStatus::default() };
+        Board { inner: Mutex::new(Inner { status, frames: 0, bytes: 0, measured_from: Duration::ZERO }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a change of state.
+    pub fn set_state(&self, state: State) {
+        let status = &mut self.lock().status;
+        status.state = state.name().to_owned();
+        if state == State::Recording {
+            status.error = None;
+        }
+    }
+
+    /// Notes what is wrong, in words without credentials.
+    pub fn set_error(&self, error: &str) {
+        self.lock().status.error = Some(error.to_owned());
+    }
+
+    /// Notes a frame that arrived.
+    pub fn frame(&self, bytes: usize, packets_lost: u32, wall: Timestamp) {
+        let mut inner = self.lock();
+        inner.frames += 1;
+        inner.bytes += bytes as u64;
+        inner.status.packets_lost += u64::from(packets_lost);
+        inner.status.last_frame = Some(wall);
+    }
+
+    /// Notes what the stream is.
+    pub fn set_video(&self, video: &media::VideoTrack) {
+        let status = &mut self.lock().status;
+        status.codec = Some(video.codec.name());
+        (status.width, status.height) = (Some(video.width), Some(video.height));
+        status.declared_fps = video.average_fps.map(media::Rational::as_f64);
+    }
+
+    /// Notes that a session began after an earlier one.
+    pub fn reconnected(&self) {
+        self.lock().status.reconnects += 1;
+    }
+
+    /// Notes an interruption that is over or has begun.
+    pub fn gap(&self, text: String) {
+        let status = &mut self.lock().status;
+        status.gaps += 1;
+        status.last_gap = Some(text);
+    }
+
+    /// Notes the segment that is open now.
+    pub fn set_current(&self, name: Option<String>) {
+        self.lock().status.current_segment = name;
+    }
+
+    /// Notes a segment that is finished and has its ticket.
+    pub fn finished(&self, name: &str) {
+        let status = &mut self.lock().status;
+        status.segments += 1;
+        status.last_segment = Some(name.to_owned());
+    }
+
+    /// The entry as it is now; rates are since the last call.
+    pub fn snapshot(&self, now: Duration) -> SourceStatus {
+        let mut inner = self.lock();
+        let seconds = now.saturating_sub(inner.measured_from).as_secs_f64();
+        if seconds > 0.0 {
+            inner.status.fps = (inner.frames as f64 / seconds * 10.0).round() / 10.0;
+            inner.status.bitrate_bps = (inner.bytes as f64 * 8.0 / seconds) as u64;
+        }
+        (inner.frames, inner.bytes, inner.measured_from) = (0, 0, now);
+        inner.status.clone()
+    }
+}
+
+/// Lets one line a minute through and counts the others.
+#[derive(Debug, Default)]
+pub struct OncePerMinute {
+    last: Option<Duration>,
+    suppressed: u32,
+}
+
+impl OncePerMinute {
+    /// `Some(lines kept back since the last one)` when a line may be written at the monotonic time `now`.
+    pub fn allow(&mut self, now: Duration) -> Option<u32> {
+        if self.last.is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60)) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flapping_camera_is_one_line_a_minute() {
+        let mut limit = OncePerMinute::default();
+        let lines: Vec<u32> =
+            (0..300).filter_map(|second| limit.allow(Duration::from_secs(second))).collect();
+        assert_eq!(lines, [0, 59, 59, 59, 59]);
+    }
+}

@@ -1,0 +1,251 @@
+//! Sources that FFmpeg's demuxer reads, in a thread of their own: files, http(s), rtsps, and what retina cannot read.
+//!
+//! A file is played at its own pace, or at `input_fps` when it is encoded again, and begins anew at its end.
+
+use crate::backoff::Failure;
+use crate::input::{Media, SessionError, Stamps};
+use crate::opener::no_thread;
+use crate::pipeline::{AudioFrame, VideoFrame};
+use crate::stream::StreamParams;
+use crate::timeline::from_90k;
+use crate::transcode::{Encoded, Transcoder};
+use media::{AudioCodec, AudioTrack, MediaError, Packet, Rational, Reader, ReaderOptions, StopHandle, VideoTrack};
+use settings::{Source, SourceKind, Transport, VideoCodec};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Frames that may wait between the thread and the session.
+const QUEUED_FRAMES: usize = 32;
+
+/// An empty or unreadable file would be read in a circle as fast as the disk allows.
+const SHORTEST_ROUND: Duration = Duration::from_millis(100);
+
+/// A demuxer that runs in its thread until this is dropped.
+pub struct DemuxSession {
+    items: mpsc::Receiver<Result<Media, SessionError>>,
+    stop: StopHandle,
+    round: Option<u32>,
+}
+
+impl DemuxSession {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// It is away, refuses, or is no video.
+    pub async fn open(source: Arc<Source>, stamps: Stamps) -> Result<Self, SessionError> {
+        let (sender, items) = mpsc::channel(QUEUED_FRAMES);
+        let (opened, is_open) = tokio::sync::oneshot::channel();
+        let stop = StopHandle::default();
+        let round = (source.kind() == SourceKind::File).then_some(0);
+        let player = Player { source, stamps, sender, stop: stop.clone() };
+        let name = format!("read-{}", player.source.name);
+        std::thread::Builder::new().name(name).spawn(move || player.run(opened)).map_err(no_thread)?;
+        let session = DemuxSession { items, stop, round };
+        is_open.await.unwrap_or_else(|_| Err(SessionError::new(Failure::Away, "the reader died".to_owned())))?;
+        Ok(session)
+    }
+
+    /// The first round of a file.
+    pub fn round(&self) -> Option<u32> {
+        self.round
+    }
+
+    /// The next item. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The source failed.
+    pub async fn next(&mut self) -> Result<Media, SessionError> {
+        let ended = || Err(SessionError::new(Failure::Away, "the stream ended".to_owned()));
+        self.items.recv().await.unwrap_or_else(ended)
+    }
+}
+
+impl Drop for DemuxSession {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+struct Player {
+    source: Arc<Source>,
+    stamps: Stamps,
+    sender: mpsc::Sender<Result<Media, SessionError>>,
+    stop: StopHandle,
+}
+
+/// The session is gone.
+struct Gone;
+
+type Opened = tokio::sync::oneshot::Sender<Result<(), SessionError>>;
+
+impl Player {
+    fn run(self, opened: Opened) {
+        let first = match self.open() {
+            Ok(reader) => reader,
+            Err(error) => {
+                // Nobody waits any more when the connection timed out.
+                opened.send(Err(error)).ok();
+                return;
+            }
+        };
+        if opened.send(Ok(())).is_err() {
+            return;
+        }
+        if let Err(error) = self.play_rounds(first) {
+            self.sender.blocking_send(Err(error)).ok();
+        }
+    }
+
+    fn play_rounds(&self, first: Reader) -> Result<(), SessionError> {
+        let mut reader = first;
+        for round in 1.. {
+            let began = Instant::now();
+            match self.play(reader)? {
+                Ok(()) => {}
+                Err(Gone) => return Ok(()),
+            }
+            if self.source.kind() != SourceKind::File {
+                return Err(SessionError::new(Failure::Away, "the source ended the stream".to_owned()));
+            }
+            std::thread::sleep(SHORTEST_ROUND.saturating_sub(began.elapsed()));
+            if self.sender.blocking_send(Ok(Media::NextRound(round))).is_err() {
+                return Ok(());
+            }
+            reader = self.open()?;
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Reader, SessionError> {
+        let source = &self.source;
+        let mut options = ReaderOptions {
+            open_timeout: Some(source.connection_timeout),
+            read_timeout: None,
+            stop: self.stop.clone(),
+            ..ReaderOptions::default()
+        };
+        let reader = match source.url.file_path() {
+            Some(path) => Reader::open_path(path, &options),
+            None => {
+                if matches!(source.kind(), SourceKind::Rtsp | SourceKind::Rtsps) {
+                    let transport = if source.transport == Transport::Udp { "udp" } else { "tcp" };
+                    options.options.push(("rtsp_transport".to_owned(), transport.to_owned()));
+                }
+                Reader::open_url(&source.url.expose(), &options)
+            }
+        };
+        reader.map_err(of_media)
+    }
+
+    fn play(&self, mut reader: Reader) -> Result<Result<(), Gone>, SessionError> {
+        let (video_index, video) = reader.require_video().map_err(of_media)?;
+        let mut video = video.clone();
+        let video_base = std::mem::replace(&mut video.time_base, Rational::MPEG);
+        let audio = self.audio_of(&reader);
+        let mut encoder = match &self.source.video_codec {
+            VideoCodec::Copy => None,
+            VideoCodec::Encoder(name) => {
+                Some(Transcoder::new(name, &self.source, &video).map_err(of_media)?)
+            }
+        };
+        let mut params = encoder.is_none().then(|| params_of(&video, audio.as_ref().map(|a| &a.1)));
+        let mut pacer = (self.source.kind() == SourceKind::File).then(Pacer::default);
+        while let Some(mut packet) = self.next(&mut reader)? {
+            if packet.track() == video_index {
+                let raw_90k = time_of(&packet, video_base);
+                let frames = match &mut encoder {
+                    None => vec![(raw_90k, packet.is_key(), packet.data().to_vec(), params.take())],
+                    Some(encoder) => {
+                        packet.set_times(Some(raw_90k), None, 0);
+                        packet.set_time_base(Rational::MPEG);
+                        encoder.push(&packet).map_err(of_media)?
+                    }
+                };
+                if let Err(gone) = self.send(frames, &mut pacer) {
+                    return Ok(Err(gone));
+                }
+            } else if let Some((index, track)) = &audio
+                && packet.track() == *index
+            {
+                let frame = self.audio_frame(&packet, track);
+                if self.sender.blocking_send(Ok(Media::Audio(frame))).is_err() {
+                    return Ok(Err(Gone));
+                }
+            }
+        }
+        let rest = encoder.map_or(Ok(Vec::new()), |mut encoder| encoder.finish()).map_err(of_media)?;
+        Ok(self.send(rest, &mut pacer))
+    }
+
+    fn send(&self, frames: Vec<Encoded>, pacer: &mut Option<Pacer>) -> Result<(), Gone> {
+        for (raw_90k, key, data, params) in frames {
+            if let Some(pacer) = pacer {
+                pacer.wait(raw_90k);
+            }
+            let (arrival, wall) = self.stamps.now();
+            let frame = VideoFrame { raw_90k, arrival, wall, key, packets_lost: 0, params, data };
+            self.sender.blocking_send(Ok(Media::Video(frame))).map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    /// The next whole packet; damaged ones are left out.
+    fn next(&self, reader: &mut Reader) -> Result<Option<Packet>, SessionError> {
+        loop {
+            match reader.next_packet() {
+                Err(error) if error.is_damaged() => tracing::debug!(%error, "left out a damaged packet"),
+                result => return result.map_err(of_media),
+            }
+        }
+    }
+
+    /// The AAC track, where sound is wanted.
+    fn audio_of(&self, reader: &Reader) -> Option<(usize, AudioTrack)> {
+        let (index, track) = reader.audio().filter(|_| self.source.record_audio)?;
+        let own = AudioTrack::new(AudioCodec::Aac, track.sample_rate, track.channels);
+        (track.codec == AudioCodec::Aac).then(|| (index, own.with_extradata(track.extradata.clone())))
+    }
+
+    fn audio_frame(&self, packet: &Packet, track: &AudioTrack) -> AudioFrame {
+        let samples = i64::from(track.frame_size.unwrap_or(1024));
+        AudioFrame {
+            raw_90k: time_of(packet, packet.time_base()),
+            arrival: self.stamps.now().0,
+            duration_90k: track.time_base.rescale(samples, Rational::MPEG),
+            data: packet.data().to_vec(),
+        }
+    }
+}
+
+fn params_of(video: &VideoTrack, audio: Option<&AudioTrack>) -> Arc<StreamParams> {
+    Arc::new(StreamParams::new(video.clone(), audio.cloned()))
+}
+
+/// When the packet is shown, in ticks of 1/90000 s.
+fn time_of(packet: &Packet, base: Rational) -> i64 {
+    base.rescale(packet.pts().or(packet.dts()).unwrap_or(0), Rational::MPEG)
+}
+
+/// Lets frames of a file out at the pace of their times.
+#[derive(Default)]
+struct Pacer {
+    began: Option<(Instant, i64)>,
+}
+
+impl Pacer {
+    fn wait(&mut self, time_90k: i64) {
+        let (began, first) = *self.began.get_or_insert((Instant::now(), time_90k));
+        let due = began + from_90k(time_90k - first);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// What an error of FFmpeg asks of us.
+fn of_media(error: MediaError) -> SessionError {
+    let message = crate::finisher::chain(&error);
+    match error {
+        MediaError::Refused { .. } => SessionError::new(Failure::Refused, message),
+        _ => SessionError::new(Failure::Away, message),
+    }
+}

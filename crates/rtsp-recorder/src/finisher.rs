@@ -1,0 +1,352 @@
+//! What happens to a segment after its last packet, off the receive path, on a few threads:
+//! ordinary MP4 with the index first -> `fsync` -> rename without replacing -> `fsync` of the directory -> remove the
+//! `.part` -> hash -> ticket.
+//!
+//! Invariants:
+//! - A segment has its final name only when it is whole and durable; a ticket exists only for a durable segment.
+//! - Cut off after any step, the next start does the rest: a `.part` is finished again, a segment without a ticket
+//!   gets one ([`crate::recover`]).
+//! - No space is waited out; nothing is deleted for it here.
+
+use crate::board::Board;
+use crate::names::SegmentPaths;
+use jiff::{Timestamp, Zoned};
+use media::MediaError;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use ticket_queue::durable::{commit_new, remove_durable};
+use ticket_queue::{CutReason, DirectoryQueue, Queue, TICKET_VERSION, Ticket};
+use tracing::{error, info, warn};
+
+/// Segments finished at the same time.
+const THREADS: usize = 2;
+
+/// How long a segment waits that could not be finished.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The source of a segment, as tickets name it.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Without credentials.
+    pub url: String,
+    /// File-system safe name.
+    pub name: String,
+    /// Place in the settings; -1 for a source that is no longer there.
+    pub index: i64,
+    /// Told about finished segments.
+    pub board: Option<Arc<Board>>,
+}
+
+/// What only the session knows about a segment.
+#[derive(Debug, Clone)]
+pub struct SegmentFacts {
+    /// Why it ends where it ends.
+    pub reason: CutReason,
+    /// Wall clock of its first frame.
+    pub start: Zoned,
+    /// Its length by our clock; `None` when it was not seen to end.
+    pub wall_duration: Option<Duration>,
+    /// Packets known to be missing.
+    pub packets_lost: u64,
+    /// Time without a recording before it.
+    pub gap_before: Option<Duration>,
+}
+
+/// How far a segment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The `.part` is complete.
+    Complete,
+    /// The `.part` may be torn at its end.
+    Torn,
+    /// The segment has its final name, only the ticket may be missing.
+    Named,
+}
+
+/// A segment to be finished.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its files.
+    pub paths: SegmentPaths,
+    /// Its source.
+    pub origin: Origin,
+    /// What is known of it.
+    pub facts: SegmentFacts,
+    /// What is left to do.
+    pub stage: Stage,
+}
+
+/// Why a segment is not finished.
+#[derive(Debug, thiserror::Error)]
+enum FinishError {
+    #[error("{action} of {path} failed")]
+    Media { action: &'static str, path: String, source: MediaError },
+    #[error(transparent)]
+    Queue(#[from] ticket_queue::Error),
+    #[error("{action} {path}")]
+    Io { action: &'static str, path: String, source: io::Error },
+    #[error("{0} holds no whole frame")]
+    Empty(String),
+}
+
+/// The threads that finish segments.
+pub struct Finisher {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Hands segments over.
+#[derive(Clone)]
+pub struct FinisherHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: DirectoryQueue,
+    state: Mutex<Backlog>,
+    wake: Condvar,
+    /// Called when the disk can no longer be trusted.
+    on_fatal: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    jobs: VecDeque<Job>,
+    later: VecDeque<(Instant, Job)>,
+    closing: bool,
+}
+
+impl Finisher {
+    /// Starts the threads. `on_fatal` is called when a directory could not be synced: the process should stop, and
+    /// the next start will see what is really on disk.
+    pub fn start(queue: DirectoryQueue, on_fatal: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            on_fatal: Box::new(on_fatal),
+        });
+        let threads = (0..THREADS).map(|i| {
+            let shared = shared.clone();
+            std::thread::Builder::new().name(format!("finish-{i}")).spawn(move || shared.work())
+        });
+        Ok(Finisher { threads: threads.collect::<io::Result<_>>()?, shared: shared.clone() })
+    }
+
+    /// For those who hand segments over.
+    pub fn handle(&self) -> FinisherHandle {
+        FinisherHandle { shared: self.shared.clone() }
+    }
+
+    /// Finishes what was handed over and ends the threads. Segments that cannot be finished now (a full disk) stay
+    /// as they are for the next start.
+    pub fn close(self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a finishing thread panicked; its segment is finished at the next start");
+            }
+        }
+    }
+}
+
+impl FinisherHandle {
+    /// Hands a segment over.
+    pub fn push(&self, job: Job) {
+        self.shared.lock().jobs.push_back(job);
+        self.shared.wake.notify_one();
+    }
+
+    /// Segments not finished yet.
+    pub fn backlog(&self) -> usize {
+        let state = self.shared.lock();
+        state.jobs.len() + state.later.len()
+    }
+
+    /// The queue that tickets go to.
+    pub fn queue(&self) -> &DirectoryQueue {
+        &self.shared.queue
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Backlog> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some((job, last_chance)) = self.next() {
+            let name = job.paths.name.clone();
+            match self.finish(&job) {
+                Ok(()) => {}
+                Err(FinishError::Empty(_)) => warn!(segment = %name, "removed a segment without a whole frame"),
+                Err(FinishError::Queue(error)) if error.must_stop() => {
+                    error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
+                    (self.on_fatal)();
+                }
+                Err(error) => {
+                    error!(segment = %name, error = chain(&error), "segment not finished; kept for another try");
+                    if !last_chance {
+                        self.lock().later.push_back((Instant::now() + RETRY_AFTER, job));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next job, and whether it will not be tried again in this process.
+    fn next(&self) -> Option<(Job, bool)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some((job, state.closing));
+            }
+            let due = state.later.front().map(|(due, _)| *due);
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now || state.closing) {
+                return state.later.pop_front().map(|(_, job)| (job, state.closing));
+            }
+            if state.closing {
+                return None;
+            }
+            let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
+            let waited = self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+        }
+    }
+
+    fn finish(&self, job: &Job) -> Result<(), FinishError> {
+        if job.stage != Stage::Named {
+            name_segment(job)?;
+        }
+        let (ticket, bytes) = ticket_for(job)?;
+        self.queue.enqueue(&ticket)?;
+        info!(
+            segment = %job.paths.name,
+            frames = ticket.frame_count,
+            seconds = format!("{:.3}", ticket.media_duration.unwrap_or_default()),
+            bytes,
+            reason = ?job.facts.reason,
+            "segment finished"
+        );
+        if let Some(board) = &job.origin.board {
+            board.finished(&job.paths.name);
+        }
+        Ok(())
+    }
+}
+
+/// Gives the segment its final form and name, durably.
+fn name_segment(job: &Job) -> Result<(), FinishError> {
+    let paths = &job.paths;
+    let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
+    let named_before = finished.symlink_metadata().is_ok();
+    if !named_before {
+        let temp_file = remux(job)?;
+        commit_new(&temp_file, &temp, &finished)?;
+    }
+    remove_durable(&temp)?;
+    remove_durable(&part)?;
+    Ok(())
+}
+
+/// Writes the ordinary MP4 to the temporary name.
+fn remux(job: &Job) -> Result<File, FinishError> {
+    let (part, temp) = (job.paths.part(), job.paths.temp());
+    let shown = part.display().to_string();
+    let failed = |action| {
+        let path = shown.clone();
+        move |source| FinishError::Io { action, path, source }
+    };
+    let source = File::open(&part).map_err(failed("open"))?;
+    let create = || -> Result<File, FinishError> {
+        remove_durable(&temp)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(&temp).map_err(failed("create the final form of"))
+    };
+    let mut target = create()?;
+    let clone = |file: &File| file.try_clone().map_err(failed("duplicate"));
+    if job.stage == Stage::Complete {
+        match media::finalise(clone(&source)?, clone(&target)?) {
+            Ok(_) => return Ok(target),
+            Err(error) if error.is_storage_full() => return Err(media_error("remux", &shown)(error)),
+            Err(error) => {
+                warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
+                target = create()?;
+            }
+        }
+    }
+    let saved = media::salvage(source, clone(&target)?).map_err(media_error("salvage", &shown));
+    match saved {
+        Ok(saved) if saved.video_frames > 0 => Ok(target),
+        Ok(_) => {
+            remove_durable(&temp)?;
+            remove_durable(&part)?;
+            Err(FinishError::Empty(shown))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {
+    let path = path.to_owned();
+    move |source| FinishError::Media { action, path, source }
+}
+
+/// The ticket of a segment that lies under its final name, and the size of the file.
+fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
+    let path = job.paths.finished();
+    let shown = path.display().to_string();
+    let failed = |source| FinishError::Io { action: "read", path: shown.clone(), source };
+    let mut file = File::open(&path).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    let bytes = io::copy(&mut file, &mut hasher).map_err(failed)?;
+    let probed = media::probe(&path).map_err(media_error("probe", &shown))?;
+    let video = probed.video.ok_or_else(|| FinishError::Empty(shown.clone()))?;
+    let media_duration = video.duration_seconds().unwrap_or_default();
+    let frames = video.frame_count.unwrap_or_default();
+    let facts = &job.facts;
+    let ticket = Ticket {
+        filepath: shown.clone(),
+        source: job.origin.url.clone(),
+        source_name: job.origin.name.clone(),
+        recorder_id: job.origin.index,
+        frame_count: frames,
+        duration: facts.wall_duration.map_or(media_duration, |duration| duration.as_secs_f64()),
+        timestamp: Timestamp::now().to_zoned(facts.start.time_zone().clone()).datetime().to_string(),
+        file_size: bytes,
+        version: Some(TICKET_VERSION),
+        id: Some(job.paths.id()),
+        blake3: Some(hasher.finalize().to_hex().to_string()),
+        start_time: Some(facts.start.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()),
+        media_duration: Some(media_duration),
+        codec: Some(video.codec.name()),
+        width: Some(video.width),
+        height: Some(video.height),
+        fps: (media_duration > 0.0).then(|| frames as f64 / media_duration),
+        cut_reason: Some(facts.reason),
+        packets_lost: Some(facts.packets_lost),
+        gap_before: facts.gap_before.map(|gap| gap.as_secs_f64()),
+        extra: serde_json::Map::new(),
+    };
+    Ok((ticket, bytes))
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    daemon::redact::text(&text).into_owned()
+}

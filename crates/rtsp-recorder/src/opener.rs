@@ -1,0 +1,96 @@
+//! How a source is connected to: retina for RTSP, FFmpeg's demuxer for the rest and for what retina cannot read.
+
+use crate::backoff::Failure;
+use crate::demux::DemuxSession;
+use crate::input::{Input, SessionError, Stamps};
+use crate::rtsp;
+use retina::client::SessionGroup;
+use settings::{Source, SourceKind, VideoCodec};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A stale session of this source on the camera is waited for at most this long.
+const STALE_WAIT: Duration = Duration::from_secs(10);
+
+/// At the end the camera is given this long to answer that a session is torn down.
+const TEARDOWN_WAIT: Duration = Duration::from_millis(800);
+
+/// Connects to one source, again and again.
+pub struct Opener {
+    source: Arc<Source>,
+    stamps: Stamps,
+    way: Way,
+}
+
+enum Way {
+    /// Sessions of one camera share a group, so that a new one waits for the teardown of the one before: old live555
+    /// servers go on sending on the old one.
+    Retina(Arc<SessionGroup>),
+    Demuxer,
+}
+
+impl Opener {
+    /// For that source.
+    pub fn new(source: Arc<Source>, stamps: Stamps) -> Self {
+        let group = || Arc::new(SessionGroup::default().named(source.name.to_string()));
+        let copied = source.video_codec == VideoCodec::Copy;
+        let way = match source.kind() {
+            SourceKind::Rtsp if copied => Way::Retina(group()),
+            _ => Way::Demuxer,
+        };
+        Opener { source, stamps, way }
+    }
+
+    /// True for cameras, false for files.
+    pub fn is_live(&self) -> bool {
+        self.source.kind() != SourceKind::File
+    }
+
+    /// Waits until the camera has forgotten earlier sessions, within reason.
+    pub async fn prepare(&self) {
+        let Way::Retina(group) = &self.way else { return };
+        let stale = group.stale_sessions();
+        if stale.num_sessions > 0 {
+            tracing::debug!(sessions = stale.num_sessions, "waiting for earlier sessions to be torn down");
+            tokio::time::timeout(STALE_WAIT, group.await_stale_sessions(&stale)).await.ok();
+        }
+    }
+
+    /// Connects. There is no time-out here.
+    ///
+    /// # Errors
+    /// The source is away, refuses, or sends what cannot be read.
+    pub async fn open(&self) -> Result<Input, SessionError> {
+        match &self.way {
+            Way::Retina(group) => {
+                let session = rtsp::open(&self.source, group.clone()).await?;
+                Ok(Input::Rtsp(Box::new(session)))
+            }
+            Way::Demuxer => {
+                let session = DemuxSession::open(self.source.clone(), self.stamps.clone()).await?;
+                Ok(Input::Demuxed(session))
+            }
+        }
+    }
+
+    /// Uses FFmpeg's demuxer from now on; false when that is what is used already.
+    pub fn fall_back(&mut self) -> bool {
+        let changes = matches!(self.way, Way::Retina(_));
+        self.way = Way::Demuxer;
+        changes
+    }
+
+    /// Gives the camera a moment to hear that the last session is over.
+    pub async fn close(&self) {
+        let Way::Retina(group) = &self.way else { return };
+        match tokio::time::timeout(TEARDOWN_WAIT, group.await_teardown()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::debug!(error = %daemon::redact::text(&error.to_string()), "no teardown"),
+        }
+    }
+}
+
+/// A blocking part failed to start.
+pub(crate) fn no_thread(error: std::io::Error) -> SessionError {
+    SessionError::new(Failure::Away, format!("no thread left: {error}"))
+}

@@ -1,0 +1,196 @@
+//! One RTSP session through retina: frames as MP4 stores them, and why it ended.
+//!
+//! retina has no time-outs and no reconnection; both belong to [`crate::source`]. Here: which streams to ask for, how
+//! their parameters become tracks, and what an error means.
+
+use crate::backoff::Failure;
+use crate::input::{Media, SessionError, Stamps};
+use crate::pipeline::{AudioFrame, VideoFrame};
+use crate::stream::StreamParams;
+use crate::timeline::rescale_to_90k;
+use futures::StreamExt;
+use media::{AudioCodec, AudioTrack, Rational, VideoCodec, VideoTrack};
+use retina::client::{
+    Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Stream,
+    TcpTransportOptions, Transport, UdpTransportOptions, UnassignedChannelDataPolicy, UnknownRtcpSsrcPolicy,
+};
+use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec};
+use settings::Source;
+use std::sync::Arc;
+
+/// A session that plays.
+pub struct RtspSession {
+    demuxed: Demuxed,
+    video: usize,
+    audio: Option<usize>,
+    params: Option<Arc<StreamParams>>,
+}
+
+/// Connects, asks for the video (and the sound where it is wanted) and starts it.
+///
+/// # Errors
+/// Whatever the camera or the network does; see [`SessionError`]. There is no time-out here.
+pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSession, SessionError> {
+    let url = url::Url::parse(&source.url.without_credentials())
+        .map_err(|error| SessionError::new(Failure::Away, format!("the address cannot be used: {error}")))?;
+    let credentials = source.url.credentials().map(|credentials| Credentials {
+        username: credentials.username.clone(),
+        password: credentials.password.clone(),
+    });
+    let options = SessionOptions::default()
+        .creds(credentials)
+        .session_group(group)
+        .user_agent("rtsp-recorder".to_owned())
+        .unassigned_channel_data(UnassignedChannelDataPolicy::Auto);
+    let mut session = Session::describe(url, options).await.map_err(of_retina)?;
+    let (video, audio) = choose(session.streams(), source.record_audio)?;
+    for stream in [Some(video), audio].into_iter().flatten() {
+        set_up(&mut session, stream, source).await?;
+    }
+    // Reolink and others send RTCP with a wrong SSRC early on; that is no reason to drop the video.
+    let play = PlayOptions::default()
+        .initial_timestamp(retina::client::InitialTimestampPolicy::Permissive)
+        .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
+    let playing = session.play(play).await.map_err(of_retina)?;
+    let demuxed = playing.demuxed().map_err(of_retina)?;
+    Ok(RtspSession { demuxed, video, audio, params: None })
+}
+
+async fn set_up(session: &mut Session<Described>, stream: usize, source: &Source) -> Result<(), SessionError> {
+    let transport = match source.transport {
+        settings::Transport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
+        settings::Transport::Udp => Transport::Udp(UdpTransportOptions::default()),
+    };
+    let options = SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4);
+    session.setup(stream, options).await.map_err(of_retina)
+}
+
+/// The first video stream that retina reads, and the first AAC stream where sound is wanted.
+fn choose(streams: &[Stream], record_audio: bool) -> Result<(usize, Option<usize>), SessionError> {
+    let is_video = |stream: &&Stream| matches!(stream.media(), "video" | "image");
+    let readable = |stream: &Stream| matches!(stream.encoding_name(), "h264" | "h265" | "jpeg");
+    let Some(video) = streams.iter().position(|stream| is_video(&stream) && readable(stream)) else {
+        let names: Vec<&str> = streams.iter().filter(is_video).map(Stream::encoding_name).collect();
+        return Err(match names.as_slice() {
+            [] => SessionError::new(Failure::Away, "the camera offers no video stream".to_owned()),
+            names => SessionError::unsupported(format!("video is {}", names.join(", "))),
+        });
+    };
+    let is_aac = |stream: &Stream| stream.media() == "audio" && stream.encoding_name() == "mpeg4-generic";
+    let audio = if record_audio { streams.iter().position(is_aac) } else { None };
+    Ok((video, audio))
+}
+
+impl RtspSession {
+    /// True when sound was asked for and found.
+    pub fn has_audio(&self) -> bool {
+        self.audio.is_some()
+    }
+
+    /// The next frame. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn next(&mut self, stamps: &Stamps) -> Result<Media, SessionError> {
+        loop {
+            match self.demuxed.next().await {
+                Some(Ok(CodecItem::VideoFrame(frame))) if frame.stream_id() == self.video => {
+                    return Ok(Media::Video(self.video_frame(frame, stamps)));
+                }
+                Some(Ok(CodecItem::AudioFrame(frame))) if Some(frame.stream_id()) == self.audio => {
+                    return Ok(Media::Audio(audio_frame(&frame, stamps)));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(of_retina(error)),
+                None => return Err(SessionError::new(Failure::Away, "the camera ended the stream".to_owned())),
+            }
+        }
+    }
+
+    fn video_frame(&mut self, frame: retina::codec::VideoFrame, stamps: &Stamps) -> VideoFrame {
+        let params = self.new_params(frame.has_new_parameters());
+        let (arrival, wall) = stamps.of(frame.start_ctx().received());
+        let time = frame.timestamp();
+        VideoFrame {
+            raw_90k: rescale_to_90k(time.timestamp(), time.clock_rate().get()),
+            arrival,
+            wall,
+            key: frame.is_random_access_point(),
+            packets_lost: u32::from(frame.loss()),
+            params,
+            data: frame.into_data(),
+        }
+    }
+
+    fn new_params(&mut self, announced: bool) -> Option<Arc<StreamParams>> {
+        if self.params.is_some() && !announced {
+            return None;
+        }
+        let streams = self.demuxed.streams();
+        let audio = self.audio.and_then(|audio| audio_track(&streams[audio]));
+        let video = video_track(&streams[self.video])?;
+        let params = Arc::new(StreamParams::new(video, audio));
+        self.params = Some(params.clone());
+        Some(params)
+    }
+}
+
+fn audio_frame(frame: &retina::codec::AudioFrame, stamps: &Stamps) -> AudioFrame {
+    let time = frame.timestamp();
+    let rate = time.clock_rate().get();
+    AudioFrame {
+        raw_90k: rescale_to_90k(time.timestamp(), rate),
+        arrival: stamps.of(frame.ctx().received()).0,
+        duration_90k: rescale_to_90k(i64::from(frame.frame_length().get()), rate),
+        data: frame.data().to_vec(),
+    }
+}
+
+fn video_track(stream: &Stream) -> Option<VideoTrack> {
+    let ParametersRef::Video(params) = stream.parameters()? else { return None };
+    let (width, height) = params.pixel_dimensions();
+    let (codec, extradata) = match params.codec_params() {
+        VideoParametersCodec::H264 { .. } => (VideoCodec::H264, params.extra_data()),
+        VideoParametersCodec::H265 { .. } => (VideoCodec::H265, params.extra_data()),
+        _ => (VideoCodec::Mjpeg, &[][..]),
+    };
+    let mut track = VideoTrack::new(codec, width, height, Rational::MPEG).with_extradata(extradata);
+    // retina gives seconds per frame.
+    track.average_fps = params.frame_rate().and_then(|(num, den)| ratio(den, num)).or_else(|| {
+        stream.framerate().filter(|fps| *fps > 0.0).map(|fps| Rational::new((fps * 1000.0) as i32, 1000))
+    });
+    track.sample_aspect_ratio =
+        params.pixel_aspect_ratio().filter(|(h, v)| h != v).and_then(|(h, v)| ratio(h, v));
+    Some(track)
+}
+
+fn ratio(num: u32, den: u32) -> Option<Rational> {
+    let (num, den) = (i32::try_from(num).ok()?, i32::try_from(den).ok()?);
+    (num > 0 && den > 0).then(|| Rational::new(num, den))
+}
+
+fn audio_track(stream: &Stream) -> Option<AudioTrack> {
+    let ParametersRef::Audio(params) = stream.parameters()? else { return None };
+    let channels = u32::from(params.channels().get());
+    Some(AudioTrack::new(AudioCodec::Aac, params.clock_rate(), channels).with_extradata(params.extra_data()))
+}
+
+/// What retina's error asks of us. The text may hold what the camera sent, so credentials are hidden.
+fn of_retina(error: retina::Error) -> SessionError {
+    let text = error.to_string();
+    // The rest of the message is the addresses and byte positions of the connection.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let message = daemon::redact::text(first.trim()).replace('\n', " ");
+    match error.status_code() {
+        Some(401) => SessionError::new(
+            Failure::Refused,
+            format!("the camera refuses user name and password; check them in the settings ({message})"),
+        ),
+        Some(403) => SessionError::new(
+            Failure::Refused,
+            format!("the camera denies access; check the user's rights on the camera ({message})"),
+        ),
+        _ if message.starts_with("Unsupported") => SessionError::unsupported(message),
+        _ => SessionError::new(Failure::Away, message),
+    }
+}

@@ -1,0 +1,326 @@
+//! The whole recorder: recovery, one task per source, disk and status, and an orderly end.
+
+use crate::board::Board;
+use crate::disk::{DiskKeeper, DiskReport};
+use crate::finisher::{Finisher, FinisherHandle, Origin};
+use crate::hosts::Hosts;
+use crate::input::Stamps;
+use crate::opener::Opener;
+use crate::recover;
+use crate::slots::Slots;
+use crate::source::{Shared, SourceEnd, SourceTask};
+use crate::writer::{Feeder, WriterSetup};
+use anyhow::Context as _;
+use daemon::status::{RECORDER, RecorderStatus, lock_file};
+use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
+use jiff::tz::TimeZone;
+use settings::RecorderSettings;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use ticket_queue::durable::create_dir_all_durable;
+use ticket_queue::{DirectoryQueue, Options};
+use tokio::task::JoinSet;
+use tracing::{Instrument as _, error, info, info_span, warn};
+
+/// How often the disk is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How the recorder ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop.
+    Stopped,
+    /// All sources reached their limits.
+    Finished,
+}
+
+/// Records until all limits are reached or `shutdown` is requested. Every segment that was open is then finished and
+/// has its ticket.
+///
+/// # Errors
+/// It could not begin (a lock, a directory), or the disk can no longer be trusted.
+pub async fn run(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<End> {
+    let lock = lock_file(&settings.places.status_dir, RECORDER);
+    let _singleton = Singleton::acquire(&lock)?;
+    media::init();
+    let recorder = Recorder::prepare(settings, shutdown)?;
+    recorder.run().await
+}
+
+struct Recorder {
+    settings: Arc<RecorderSettings>,
+    clock: Arc<dyn Clock>,
+    zone: TimeZone,
+    shutdown: Shutdown,
+    boards: Vec<Arc<Board>>,
+    finisher: Finisher,
+    disk_full: Arc<AtomicBool>,
+    alarms: Arc<Mutex<Vec<String>>>,
+    fatal: Arc<AtomicBool>,
+}
+
+impl Recorder {
+    fn prepare(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<Self> {
+        create_dir_all_durable(&settings.output_dir).context("make output_dir")?;
+        let queue = DirectoryQueue::open(&settings.queue_dir, Options::default()).context("open queue_dir")?;
+        let fatal = Arc::new(AtomicBool::new(false));
+        let (stop, is_fatal) = (shutdown.clone(), fatal.clone());
+        let finisher = Finisher::start(queue, move || {
+            is_fatal.store(true, Ordering::Relaxed);
+            stop.request();
+        })
+        .context("start the finishing threads")?;
+        let boards = settings.sources.iter().map(|source| Arc::new(Board::new(source))).collect();
+        let recorder = Recorder {
+            settings: Arc::new(settings),
+            clock: Arc::new(SystemClock::new()),
+            zone: TimeZone::system(),
+            shutdown,
+            boards,
+            finisher,
+            disk_full: Arc::default(),
+            alarms: Arc::default(),
+            fatal,
+        };
+        recorder.recover()?;
+        Ok(recorder)
+    }
+
+    /// Hands segments of an earlier run over to be finished.
+    fn recover(&self) -> anyhow::Result<()> {
+        let handle = self.finisher.handle();
+        let origin = |name: &str| self.origin(name);
+        let jobs = recover::look(&self.settings.output_dir, handle.queue(), &self.zone, &origin)
+            .context("look for segments of an earlier run")?;
+        if !jobs.is_empty() {
+            info!(segments = jobs.len(), "finishing segments of an earlier run");
+        }
+        for job in jobs {
+            handle.push(job);
+        }
+        Ok(())
+    }
+
+    /// The source of that name, as tickets name it.
+    fn origin(&self, name: &str) -> Origin {
+        let sources = self.settings.sources.iter().zip(&self.boards);
+        match sources.into_iter().find(|(source, _)| source.name.as_str() == name) {
+            Some((source, board)) => Origin {
+                url: source.url.without_credentials(),
+                name: name.to_owned(),
+                index: i64::try_from(source.index).unwrap_or(-1),
+                board: Some(board.clone()),
+            },
+            None => Origin { url: String::new(), name: name.to_owned(), index: -1, board: None },
+        }
+    }
+
+    async fn run(self) -> anyhow::Result<End> {
+        let status = StatusFile::new(&self.settings.places.status_dir, RECORDER);
+        let begun = self.clock.now();
+        self.warn_of_rotation();
+        let mut tasks = self.start_sources()?;
+        let reporter = tokio::spawn(report(Reporter {
+            settings: self.settings.clone(),
+            boards: self.boards.clone(),
+            clock: self.clock.clone(),
+            status: status.clone(),
+            begun,
+            alarms: self.alarms.clone(),
+            finisher: self.finisher.handle(),
+            shutdown: self.shutdown.clone(),
+        }));
+        let keeper = tokio::spawn(keep_disk(
+            DiskKeeper::new(&self.settings.output_dir, self.settings.disk),
+            self.finisher.handle(),
+            self.disk_full.clone(),
+            self.alarms.clone(),
+        ));
+        let end = self.wait_for(&mut tasks).await;
+        reporter.abort();
+        keeper.abort();
+        info!(segments = self.finisher.handle().backlog(), "finishing the last segments");
+        let finisher = self.finisher;
+        tokio::task::spawn_blocking(move || finisher.close()).await.context("finish the last segments")?;
+        let sources = self.boards.iter().map(|board| board.snapshot(self.clock.monotonic())).collect();
+        let state = if end == End::Finished { "finished" } else { "stopped" };
+        write_status(&status, begun, self.clock.now(), state, sources, Vec::new());
+        if self.fatal.load(Ordering::Relaxed) {
+            anyhow::bail!("the disk can no longer be trusted; see the log");
+        }
+        Ok(end)
+    }
+
+    fn warn_of_rotation(&self) {
+        let (sources, slots) = (self.settings.sources.len(), self.settings.max_concurrent_recordings);
+        if sources > slots {
+            warn!(
+                sources,
+                max_concurrent_recordings = slots,
+                "more sources than may be recorded at once: they take turns, each is recorded part of the time only"
+            );
+        }
+    }
+
+    fn start_sources(&self) -> anyhow::Result<JoinSet<(SourceEnd, Feeder)>> {
+        let shared = Shared {
+            clock: self.clock.clone(),
+            zone: self.zone.clone(),
+            shutdown: self.shutdown.clone(),
+            slots: Slots::new(self.settings.max_concurrent_recordings),
+            hosts: Hosts::default(),
+            disk_full: self.disk_full.clone(),
+            reconnect_interval: self.settings.reconnect_interval,
+        };
+        let mut tasks = JoinSet::new();
+        for (source, board) in self.settings.sources.iter().zip(&self.boards) {
+            let source = Arc::new(source.clone());
+            let feeder = Feeder::start(WriterSetup {
+                name: source.name.clone(),
+                origin: self.origin(source.name.as_str()),
+                dir: self.settings.output_dir.join(source.name.as_str()),
+                extension: self.settings.container.extension(),
+                zone: self.zone.clone(),
+                finisher: self.finisher.handle(),
+                board: board.clone(),
+            })
+            .with_context(|| format!("start the writer of {}", source.name))?;
+            let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));
+            let span = info_span!("source", name = %source.name);
+            let task = SourceTask::new(source, shared.clone(), board.clone(), opener, feeder);
+            tasks.spawn(task.run().instrument(span));
+        }
+        Ok(tasks)
+    }
+
+    /// Waits until every source has ended and all its packets are written.
+    async fn wait_for(&self, tasks: &mut JoinSet<(SourceEnd, Feeder)>) -> End {
+        let mut end = End::Finished;
+        let mut writers = JoinSet::new();
+        while let Some(result) = tasks.join_next().await {
+            match result {
+                Ok((source_end, feeder)) => {
+                    if source_end == SourceEnd::Stopped {
+                        end = End::Stopped;
+                    }
+                    writers.spawn_blocking(move || feeder.close());
+                }
+                Err(error) => {
+                    error!(%error, "a source died; stopping, so that all of them begin anew");
+                    self.fatal.store(true, Ordering::Relaxed);
+                    self.shutdown.request();
+                }
+            }
+        }
+        while writers.join_next().await.is_some() {}
+        end
+    }
+}
+
+struct Reporter {
+    settings: Arc<RecorderSettings>,
+    boards: Vec<Arc<Board>>,
+    clock: Arc<dyn Clock>,
+    status: StatusFile,
+    begun: jiff::Timestamp,
+    alarms: Arc<Mutex<Vec<String>>>,
+    finisher: FinisherHandle,
+    shutdown: Shutdown,
+}
+
+/// Writes the status file and a line in the log, every interval.
+async fn report(reporter: Reporter) {
+    let monitoring = reporter.settings.monitoring;
+    let mut ticks = tokio::time::interval(monitoring.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = reporter.clock.monotonic();
+        let sources: Vec<_> = reporter.boards.iter().map(|board| board.snapshot(now)).collect();
+        let recording = sources.iter().filter(|source| source.state == "recording").count();
+        let megabits = sources.iter().map(|source| source.bitrate_bps).sum::<u64>() as f64 / 1e6;
+        let alarms = reporter.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if monitoring.enabled {
+            info!(
+                recording,
+                sources = sources.len(),
+                megabits_per_second = format!("{megabits:.1}"),
+                unfinished = reporter.finisher.backlog(),
+                "state"
+            );
+        }
+        let state = if reporter.shutdown.is_requested() { "stopping" } else { "running" };
+        write_status(&reporter.status, reporter.begun, reporter.clock.now(), state, sources, alarms);
+    }
+}
+
+fn write_status(
+    file: &StatusFile,
+    started: jiff::Timestamp,
+    updated: jiff::Timestamp,
+    state: &str,
+    sources: Vec<daemon::status::SourceStatus>,
+    alarms: Vec<String>,
+) {
+    let status =
+        RecorderStatus { pid: std::process::id(), started, updated, state: state.to_owned(), sources, alarms };
+    if let Err(error) = file.write(&status) {
+        warn!(%error, "the status file could not be written");
+    }
+}
+
+/// Looks at the disk now and then, makes room, and says when recording must wait.
+async fn keep_disk(
+    keeper: DiskKeeper,
+    finisher: FinisherHandle,
+    disk_full: Arc<AtomicBool>,
+    alarms: Arc<Mutex<Vec<String>>>,
+) {
+    let keeper = Arc::new(keeper);
+    let mut last = DiskReport::default();
+    let mut ticks = tokio::time::interval(DISK_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let (keeper, finisher) = (keeper.clone(), finisher.clone());
+        let looked =
+            tokio::task::spawn_blocking(move || keeper.look(finisher.queue(), SystemTime::now())).await;
+        let report = match looked {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => {
+                warn!(%error, "cannot tell how full the disk is");
+                continue;
+            }
+            Err(_) => return,
+        };
+        if report.alarms.len() != last.alarms.len() || report.is_full != last.is_full {
+            report.alarms.iter().for_each(|alarm| warn!("{alarm}"));
+            if report.alarms.is_empty() {
+                info!("the disk has room again");
+            }
+        }
+        disk_full.store(report.is_full, Ordering::Relaxed);
+        alarms.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&report.alarms);
+        last = report;
+    }
+}
+
+/// Looks whether the places of the settings can be used, without changing anything.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check_places(settings: &RecorderSettings) -> anyhow::Result<()> {
+    for (key, dir) in [("output_dir", &settings.output_dir), ("queue_dir", &settings.queue_dir)] {
+        let there = nearest_existing(dir);
+        rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .with_context(|| format!("{key} {} cannot be written to", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// The directory itself, or the nearest one above it that exists.
+fn nearest_existing(dir: &Path) -> &Path {
+    let above = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    if above.as_os_str().is_empty() { Path::new(".") } else { above }
+}

@@ -1,0 +1,458 @@
+//! One source from start to stop: when to record, what to do when it fails.
+//!
+//! ```text
+//!             +--------------------------- schedule closes, turn over ---------------------------+
+//!             v                                                                                  |
+//!  OffSchedule -> Waiting (slot) -> Connecting -> Recording --------------------------------------+
+//!                    ^                  |             | limit reached -> Finished
+//!                    +--- BackingOff <--+-------------+ failed
+//!  any -> Stopped on shutdown
+//! ```
+//! [`SourceTask::run`] never fails and is the only place that retries; [`SourceTask::session`] may fail. Three
+//! time-outs: to connect (`connection_timeout`), for the first frame (slow H.265 cameras take up to 78 s), and for the
+//! silence since the last frame (`read_timeout`, or three times the longest distance of frames seen in the session).
+
+use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
+use crate::board::{Board, OncePerMinute, State};
+use crate::hosts::Hosts;
+use crate::input::{Input, Media, SessionError, Stamps};
+use crate::opener::Opener;
+use crate::pipeline::{Action, Pipeline, Plan, VideoFrame};
+use crate::slots::{Slot, Slots};
+use crate::stream::StreamParams;
+use crate::writer::Feeder;
+use daemon::{Clock, Shutdown};
+use jiff::tz::TimeZone;
+use settings::{Schedule, Source};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use ticket_queue::CutReason;
+use tracing::{debug, error, info, warn};
+
+/// The first frame may take this long: Hikvision H.265 at 2 to 4 fps needs 40 to 78 s (motion #1104).
+const FIRST_FRAME: Duration = Duration::from_secs(90);
+
+/// What is pending is handed over at the latest after this much silence.
+const IDLE_FLUSH: Duration = Duration::from_millis(250);
+
+/// After a refused write the disk is tried again this much later.
+const DISK_RETRY: Duration = Duration::from_secs(2);
+
+/// Shorter interruptions are not put on record.
+const SMALLEST_GAP: Duration = Duration::from_millis(500);
+
+/// No camera is given more silence than this, whatever its usual pace.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(40);
+
+/// How often a session whose turn is over looks whether another waits.
+const TURN_CHECK: Duration = Duration::from_secs(1);
+
+/// The wall clock may be set while a schedule is waited for; it is looked at this often.
+const SCHEDULE_CHECK: Duration = Duration::from_secs(30);
+
+/// What all sources share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Zone of schedules and of the alignment of segments.
+    pub zone: TimeZone,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+    /// `max_concurrent_recordings`.
+    pub slots: Slots,
+    /// Connection attempts per host.
+    pub hosts: Hosts,
+    /// Set while the disk has no room.
+    pub disk_full: Arc<AtomicBool>,
+    /// First wait before reconnecting.
+    pub reconnect_interval: Duration,
+}
+
+/// How a source ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// Its limit is reached.
+    Finished,
+    /// The recorder stops.
+    Stopped,
+}
+
+/// Why a session ended without a fault of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    Shutdown,
+    ScheduleClosed,
+    TurnOver,
+    LimitReached,
+}
+
+/// One source and all that records it.
+pub struct SourceTask {
+    source: Arc<Source>,
+    shared: Shared,
+    board: Arc<Board>,
+    opener: Opener,
+    feeder: Feeder,
+    pipeline: Pipeline,
+    backoff: Backoff,
+    log_limit: OncePerMinute,
+    actions: Vec<Action>,
+    dropping: Option<Dropping>,
+    /// Parameters that came with a frame that was dropped.
+    missed_params: Option<Arc<StreamParams>>,
+    sessions: u64,
+    last_failure: Option<String>,
+    recovery_limit: OncePerMinute,
+}
+
+/// Frames are being dropped because the disk does not take them.
+struct Dropping {
+    since: Duration,
+    frames: u64,
+    why: &'static str,
+    retry_at: Duration,
+}
+
+/// Timing of the frames of one session.
+#[derive(Default)]
+struct Pace {
+    last: Option<Duration>,
+    longest: Duration,
+}
+
+impl SourceTask {
+    /// A task that has not begun.
+    pub fn new(source: Arc<Source>, shared: Shared, board: Arc<Board>, opener: Opener, feeder: Feeder) -> Self {
+        let pipeline = Pipeline::new(Plan {
+            segment_duration: source.segment_duration,
+            zone: opener.is_live().then(|| shared.zone.clone()),
+            max_segments: source.max_segments.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        });
+        SourceTask {
+            backoff: Backoff::new(shared.reconnect_interval),
+            source,
+            shared,
+            board,
+            opener,
+            feeder,
+            pipeline,
+            log_limit: OncePerMinute::default(),
+            actions: Vec::new(),
+            dropping: None,
+            missed_params: None,
+            sessions: 0,
+            last_failure: None,
+            recovery_limit: OncePerMinute::default(),
+        }
+    }
+
+    /// Records until the limit is reached or the recorder stops. Returns the feeder, which is to be closed off the
+    /// runtime.
+    pub async fn run(mut self) -> (SourceEnd, Feeder) {
+        let end = self.record().await;
+        self.board.set_state(match end {
+            SourceEnd::Finished => State::Finished,
+            SourceEnd::Stopped => State::Stopped,
+        });
+        self.feeder.flush(self.now());
+        self.opener.close().await;
+        (end, self.feeder)
+    }
+
+    async fn record(&mut self) -> SourceEnd {
+        let shutdown = self.shared.shutdown.clone();
+        loop {
+            if self.limit_reached() {
+                info!(seconds = self.pipeline.recorded().as_secs(), "limit reached; this source is finished");
+                return SourceEnd::Finished;
+            }
+            let result = tokio::select! {
+                biased;
+                () = shutdown.requested() => return SourceEnd::Stopped,
+                opened = self.open() => opened,
+            };
+            // A session notices a shutdown itself: it has a segment to close.
+            let result = match result {
+                Ok((mut input, _slot)) => self.session(&mut input).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(Leave::Shutdown) => return SourceEnd::Stopped,
+                Ok(leave) => debug!(?leave, "session left"),
+                Err(error) => {
+                    tokio::select! {
+                        () = shutdown.requested() => return SourceEnd::Stopped,
+                        () = self.wait_after(error) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for schedule and slot, then connects.
+    async fn open(&mut self) -> Result<(Input, Slot), SessionError> {
+        if let Some(schedule) = &self.source.schedule
+            && !schedule.is_open(self.shared.clock.now(), &self.shared.zone)
+        {
+            self.board.set_state(State::OffSchedule);
+            info!("outside of the recording schedule");
+            until_schedule(schedule, true, &self.shared).await;
+            info!("the recording schedule begins");
+        }
+        self.board.set_state(State::Waiting);
+        let slot = self.shared.slots.take().await;
+        self.board.set_state(State::Connecting);
+        self.opener.prepare().await;
+        let _turn = self.shared.hosts.turn(&self.source.url).await;
+        let limit = self.source.connection_timeout;
+        let input = tokio::time::timeout(limit, self.opener.open()).await.unwrap_or_else(|_| {
+            let message = format!("no answer within connection_timeout ({} ms)", limit.as_millis());
+            Err(SessionError::new(Failure::Away, message))
+        })?;
+        Ok((input, slot))
+    }
+
+    /// Records until the source fails or there is a reason to leave it. The open segment is closed in any case.
+    async fn session(&mut self, input: &mut Input) -> Result<Leave, SessionError> {
+        self.sessions += 1;
+        if self.sessions > 1 {
+            self.board.reconnected();
+        }
+        self.pipeline.begin_session(input.round());
+        let began = self.now();
+        let result = self.receive(input, began).await;
+        let reason = match &result {
+            Ok(Leave::Shutdown) => CutReason::Shutdown,
+            Ok(_) => CutReason::Schedule,
+            Err(_) => CutReason::Reconnect,
+        };
+        self.pipeline.end_session(reason, &mut self.actions);
+        self.hand_over();
+        self.feeder.flush(self.now());
+        result
+    }
+
+    async fn receive(&mut self, input: &mut Input, began: Duration) -> Result<Leave, SessionError> {
+        let stamps = Stamps(self.shared.clock.clone());
+        let leave = leave(self.shared.clone(), self.source.schedule.clone());
+        let turn = turn_over(self.shared.slots.clone(), self.source.segment_duration);
+        tokio::pin!(leave, turn);
+        let mut turn_is_over = false;
+        let mut pace = Pace::default();
+        loop {
+            let (patience, first) = self.patience(&pace, began);
+            let wait = if self.feeder.has_pending() { patience.min(IDLE_FLUSH) } else { patience };
+            let item = tokio::select! {
+                biased;
+                leave = &mut leave => return Ok(leave),
+                () = &mut turn, if !turn_is_over => {
+                    turn_is_over = true;
+                    self.pipeline.finish_after_segment();
+                    continue;
+                }
+                item = tokio::time::timeout(wait, input.next(&stamps)) => item,
+            };
+            match item {
+                Ok(item) => self.take(item?, &mut pace, began),
+                Err(_) if wait < patience => self.feeder.flush(self.now()),
+                Err(_) => return Err(SessionError::new(Failure::Away, silence(patience, first))),
+            }
+            if self.limit_reached() {
+                return Ok(Leave::LimitReached);
+            }
+            if turn_is_over && !self.pipeline.is_recording() {
+                return Ok(Leave::TurnOver);
+            }
+        }
+    }
+
+    /// How long to wait for the next frame from now on, and whether it is the first one.
+    fn patience(&self, pace: &Pace, began: Duration) -> (Duration, bool) {
+        let now = self.now();
+        match pace.last {
+            None => ((began + FIRST_FRAME.max(self.source.read_timeout)).saturating_sub(now), true),
+            Some(last) => {
+                let silence = self.source.read_timeout.max(pace.longest * 3);
+                ((last + silence).saturating_sub(now), false)
+            }
+        }
+    }
+
+    fn take(&mut self, media: Media, pace: &mut Pace, began: Duration) {
+        match media {
+            Media::Video(frame) => {
+                if pace.last.is_none() {
+                    self.board.set_state(State::Recording);
+                }
+                pace.note(frame.arrival);
+                if frame.arrival.saturating_sub(began) >= PROVEN_AFTER {
+                    self.backoff.reset();
+                }
+                self.take_video(frame);
+            }
+            Media::Audio(frame) if self.dropping.is_none() => {
+                self.pipeline.push_audio(frame, &mut self.actions);
+            }
+            Media::Audio(_) => {}
+            Media::NextRound(round) => {
+                self.pipeline.end_session(CutReason::Duration, &mut self.actions);
+                self.pipeline.begin_session(Some(round));
+            }
+        }
+        self.hand_over();
+    }
+
+    fn take_video(&mut self, mut frame: VideoFrame) {
+        self.board.frame(frame.data.len(), frame.packets_lost, frame.wall);
+        if let Some(params) = &frame.params {
+            self.board.set_video(&params.video);
+        }
+        self.check_disk(frame.arrival);
+        if let Some(dropping) = &mut self.dropping {
+            dropping.frames += 1;
+            self.missed_params = frame.params.take().or(self.missed_params.take());
+            return;
+        }
+        if frame.params.is_none() {
+            frame.params = self.missed_params.take();
+        }
+        self.pipeline.push_video(frame, &mut self.actions);
+    }
+
+    /// Begins or ends dropping frames, by what the writer and the disk say.
+    fn check_disk(&mut self, now: Duration) {
+        let lost = self.feeder.take_lost();
+        if lost {
+            self.pipeline.abandon();
+        }
+        let full = self.shared.disk_full.load(Ordering::Relaxed);
+        let why = match () {
+            () if lost => Some("the disk refused a write"),
+            () if full => Some("the disk has less than min_free_disk_gb left"),
+            () if self.feeder.is_over_budget() => Some("the disk is too slow"),
+            () => None,
+        };
+        match (&self.dropping, why) {
+            (None, Some(why)) => {
+                error!(why, "frames are being dropped");
+                self.pipeline.interrupt(CutReason::Other, &mut self.actions);
+                self.board.set_state(State::DiskFull);
+                self.board.set_error(why);
+                self.dropping = Some(Dropping { since: now, frames: 0, why, retry_at: now + DISK_RETRY });
+            }
+            (Some(dropping), None) if now >= dropping.retry_at && self.feeder.is_relaxed() => {
+                let seconds = now.saturating_sub(dropping.since).as_secs_f64();
+                let text = format!("{} frames dropped in {seconds:.1} s: {}", dropping.frames, dropping.why);
+                warn!(frames = dropping.frames, seconds, why = dropping.why, "recording again after dropped frames");
+                self.board.gap(text);
+                self.board.set_state(State::Recording);
+                self.dropping = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes on what the pipeline ordered, and puts gaps on record.
+    fn hand_over(&mut self) {
+        for action in &self.actions {
+            if let Action::Open(opening) = action {
+                let gap = opening.gap_before.filter(|gap| *gap >= SMALLEST_GAP);
+                if let Some(gap) = gap {
+                    let seconds = gap.as_secs_f64();
+                    let why = self.last_failure.take().unwrap_or_else(|| "not recording".to_owned());
+                    self.board.gap(format!("{seconds:.1} s before {}: {why}", opening.start));
+                    if let Some(not_shown) = self.recovery_limit.allow(self.shared.clock.monotonic()) {
+                        warn!(seconds, why, not_shown, until = %opening.start, "recording again after a gap");
+                    }
+                }
+            }
+        }
+        let now = self.now();
+        self.feeder.push(&mut self.actions, now);
+    }
+
+    /// Notes the failure and waits before the next attempt.
+    async fn wait_after(&mut self, error: SessionError) {
+        if error.unsupported && self.opener.fall_back() {
+            info!(why = %error, "this stream is read with FFmpeg's demuxer from now on");
+            return;
+        }
+        let wait = self.backoff.next(error.failure, rand::random());
+        self.board.set_state(match error.failure {
+            Failure::Away => State::BackingOff,
+            Failure::Refused => State::Refused,
+        });
+        self.board.set_error(&error.message);
+        let seconds = wait.as_secs_f64();
+        match self.log_limit.allow(self.now()) {
+            Some(not_shown) => {
+                warn!(%error, retry_in = format!("{seconds:.1} s"), attempt = self.backoff.failures(), not_shown, "source failed");
+            }
+            None => debug!(%error, seconds, "source failed"),
+        }
+        self.last_failure = Some(error.message);
+        tokio::time::sleep(wait).await;
+    }
+
+    fn limit_reached(&self) -> bool {
+        let by_time = self.source.duration_limit.is_some_and(|limit| self.pipeline.recorded() >= limit);
+        by_time || self.pipeline.is_exhausted()
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+}
+
+impl Pace {
+    fn note(&mut self, arrival: Duration) {
+        if let Some(last) = self.last {
+            self.longest = self.longest.max(arrival.saturating_sub(last)).min(LONGEST_PATIENCE);
+        }
+        self.last = Some(arrival);
+    }
+}
+
+fn silence(patience: Duration, first: bool) -> String {
+    if first {
+        return format!("connected, but no frame within {} s", FIRST_FRAME.as_secs());
+    }
+    format!("no frame for {:.1} s; the camera hangs or the network is cut", patience.as_secs_f64())
+}
+
+/// Resolves when the recorder stops or the schedule closes.
+async fn leave(shared: Shared, schedule: Option<Schedule>) -> Leave {
+    let closed = async {
+        match &schedule {
+            Some(schedule) => until_schedule(schedule, false, &shared).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = shared.shutdown.requested() => Leave::Shutdown,
+        () = closed => Leave::ScheduleClosed,
+    }
+}
+
+/// Resolves when the session had its turn and another source waits for the slot.
+async fn turn_over(slots: Slots, segment: Duration) {
+    tokio::time::sleep(segment).await;
+    while !slots.is_wanted() {
+        tokio::time::sleep(TURN_CHECK).await;
+    }
+}
+
+/// Waits until the schedule is open (or closed). The wall clock may be set meanwhile, so it is asked again.
+async fn until_schedule(schedule: &Schedule, open: bool, shared: &Shared) {
+    loop {
+        let now = shared.clock.now();
+        if schedule.is_open(now, &shared.zone) == open {
+            return;
+        }
+        let change = schedule.next_change(now, &shared.zone);
+        let wait = change.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or(SCHEDULE_CHECK);
+        shared.clock.sleep(wait.min(SCHEDULE_CHECK)).await;
+    }
+}

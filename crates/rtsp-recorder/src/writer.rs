@@ -1,0 +1,317 @@
+//! One thread per source that puts packets into files, so that a slow disk never holds up receiving.
+//!
+//! The session hands packets over in batches of a quarter of a second: at 200 cameras a wake-up per frame would cost
+//! more than the writing. What waits for the disk is bounded in bytes; above that [`Feeder::is_over_budget`] tells
+//! the session to drop frames, loudly.
+//!
+//! While it is written a segment is `.<name>.part`, a fragmented MP4 whose fragments are flushed every half second:
+//! after a kill -9 at most that, the batch and one frame are missing.
+
+use crate::board::Board;
+use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage, chain};
+use crate::names::{NameParts, SegmentPaths, create_part};
+use crate::pipeline::{Action, Closing, Opening, Packet, Track};
+use jiff::{Timestamp, tz::TimeZone};
+use media::segment::SegmentOptions;
+use media::{MediaError, Rational, Sample, SegmentWriter};
+use settings::SourceName;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use ticket_queue::CutReason;
+use tracing::{error, warn};
+
+/// A batch is handed over when it is this old.
+const BATCH_AGE: Duration = Duration::from_millis(250);
+
+/// A batch is handed over when it is this large.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// What may wait for the disk, per source: 16 s at 4 Mbit/s.
+pub const BUDGET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Dropping frames ends when this little waits.
+const RELAXED_BYTES: usize = BUDGET_BYTES / 4;
+
+/// What a writer needs to know about its source and the places.
+#[derive(Clone)]
+pub struct WriterSetup {
+    /// The source's name.
+    pub name: SourceName,
+    /// As tickets name the source.
+    pub origin: Origin,
+    /// The source's directory.
+    pub dir: PathBuf,
+    /// Such as `mp4`.
+    pub extension: &'static str,
+    /// Zone of the times in names and tickets.
+    pub zone: TimeZone,
+    /// Where complete segments go.
+    pub finisher: FinisherHandle,
+    /// Told about the open segment.
+    pub board: Arc<Board>,
+}
+
+/// The session's end of the writer.
+pub struct Feeder {
+    sender: mpsc::Sender<Batch>,
+    shared: Arc<Shared>,
+    pending: Vec<Action>,
+    pending_bytes: usize,
+    last_flush: Duration,
+    thread: JoinHandle<()>,
+}
+
+struct Batch {
+    actions: Vec<Action>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting_bytes: AtomicUsize,
+    /// Set when the open segment could not be written on.
+    lost: AtomicBool,
+}
+
+impl Feeder {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(setup: WriterSetup) -> std::io::Result<Self> {
+        let (sender, receiver) = mpsc::channel::<Batch>();
+        let shared = Arc::new(Shared::default());
+        let mut writer = Writer { setup, shared: shared.clone(), open: None, newest: None };
+        let thread = std::thread::Builder::new()
+            .name(format!("write-{}", writer.setup.name))
+            .stack_size(512 * 1024)
+            .spawn(move || writer.run(&receiver))?;
+        Ok(Feeder { sender, shared, pending: Vec::new(), pending_bytes: 0, last_flush: Duration::ZERO, thread })
+    }
+
+    /// Takes what the pipeline ordered; `now` is the monotonic time.
+    pub fn push(&mut self, actions: &mut Vec<Action>, now: Duration) {
+        for action in actions.drain(..) {
+            if let Action::Append(packet) = &action {
+                self.pending_bytes += packet.data.len();
+            }
+            self.pending.push(action);
+        }
+        if self.pending_bytes >= BATCH_BYTES || now.saturating_sub(self.last_flush) >= BATCH_AGE {
+            self.flush(now);
+        }
+    }
+
+    /// Hands over what is pending.
+    pub fn flush(&mut self, now: Duration) {
+        self.last_flush = now;
+        if self.pending.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.pending_bytes);
+        self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let actions = std::mem::take(&mut self.pending);
+        if self.sender.send(Batch { actions, bytes }).is_err() {
+            error!("the writer thread is gone; its segment is finished at the next start");
+        }
+    }
+
+    /// True when something is pending.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// True when the disk is too slow: frames must be dropped.
+    pub fn is_over_budget(&self) -> bool {
+        self.shared.waiting_bytes.load(Ordering::Relaxed) > BUDGET_BYTES
+    }
+
+    /// True when frames that were dropped need no longer be.
+    pub fn is_relaxed(&self) -> bool {
+        self.shared.waiting_bytes.load(Ordering::Relaxed) <= RELAXED_BYTES
+    }
+
+    /// True once after the writer lost its segment.
+    pub fn take_lost(&self) -> bool {
+        self.shared.lost.swap(false, Ordering::Relaxed)
+    }
+
+    /// Hands over what is left and waits until it is written. Blocks.
+    pub fn close(mut self) {
+        self.flush(Duration::MAX);
+        drop(self.sender);
+        if self.thread.join().is_err() {
+            error!("a writer thread panicked; its segment is finished at the next start");
+        }
+    }
+}
+
+struct Writer {
+    setup: WriterSetup,
+    shared: Arc<Shared>,
+    open: Option<OpenSegment>,
+    /// Latest start of a segment so far.
+    newest: Option<Timestamp>,
+}
+
+/// The first segments of a process may meet names of an earlier one whose clock was ahead.
+const SEGMENTS_TO_CHECK: u32 = 3;
+
+struct OpenSegment {
+    paths: SegmentPaths,
+    muxer: SegmentWriter,
+    opening: Opening,
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &mpsc::Receiver<Batch>) {
+        for batch in receiver {
+            for action in batch.actions {
+                self.perform(action);
+            }
+            self.shared.waiting_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+        }
+        // The session ended without closing its segment: it panicked. What is there is saved.
+        self.lose();
+    }
+
+    fn perform(&mut self, action: Action) {
+        let result = match action {
+            Action::Open(opening) => self.begin(opening),
+            Action::Append(packet) => self.append(&packet),
+            Action::Close(closing) => self.end(&closing),
+        };
+        if let Err(error) = result {
+            error!(
+                source = %self.setup.name,
+                error = %chain(&error),
+                "cannot write; what is written so far is kept, recording goes on as soon as the disk takes it"
+            );
+            self.lose();
+            self.shared.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn begin(&mut self, opening: Opening) -> Result<(), WriteError> {
+        self.lose();
+        let setup = &self.setup;
+        let parts = NameParts {
+            source: &setup.name,
+            start: opening.start.to_zoned(setup.zone.clone()),
+            round: opening.round,
+            number: opening.number,
+            extension: setup.extension,
+        };
+        ticket_queue::durable::create_dir_all_durable(&setup.dir)?;
+        let clock_ran_on = self.newest.is_some_and(|newest| opening.start > newest);
+        let check = opening.number <= SEGMENTS_TO_CHECK || !clock_ran_on;
+        let is_taken = |id: &str| check && was_recorded(&setup.finisher, id);
+        let (paths, file) = create_part(&setup.dir, &parts, &is_taken)
+            .map_err(|source| WriteError::Create { dir: setup.dir.clone(), source })?;
+        let params = &opening.params;
+        let options = SegmentOptions::default();
+        let muxer = match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
+            Ok(muxer) => muxer,
+            Err(error) => {
+                remove_part(&paths);
+                return Err(error.into());
+            }
+        };
+        self.newest = self.newest.max(Some(opening.start));
+        setup.board.set_current(Some(paths.name.clone()));
+        self.open = Some(OpenSegment { paths, muxer, opening });
+        Ok(())
+    }
+
+    fn append(&mut self, packet: &Packet) -> Result<(), WriteError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let audio_base = open.opening.params.audio.as_ref().map(|audio| audio.time_base);
+        let time_base = match packet.track {
+            Track::Video => Rational::MPEG,
+            Track::Audio => audio_base.unwrap_or(Rational::MPEG),
+        };
+        let ticks = |value| Rational::MPEG.rescale(value, time_base);
+        let sample = Sample {
+            data: &packet.data,
+            pts: ticks(packet.pts_90k),
+            dts: ticks(packet.dts_90k),
+            duration: ticks(packet.duration_90k),
+            key: packet.key,
+        };
+        let written = match packet.track {
+            Track::Video => open.muxer.write_video(&sample),
+            Track::Audio => open.muxer.write_audio(&sample),
+        };
+        match written {
+            // One packet that cannot be stored is no reason to give up the segment.
+            Err(error @ MediaError::Timestamps { .. }) => {
+                error!(source = %self.setup.name, %error, "a frame could not be stored");
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn end(&mut self, closing: &Closing) -> Result<(), WriteError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.setup.board.set_current(None);
+        let facts = SegmentFacts {
+            reason: closing.reason,
+            start: closing.start.to_zoned(self.setup.zone.clone()),
+            wall_duration: Some(closing.wall_duration),
+            packets_lost: closing.packets_lost,
+            gap_before: open.opening.gap_before,
+        };
+        let finished = open.muxer.finish();
+        let stage = if finished.is_ok() { Stage::Complete } else { Stage::Torn };
+        self.hand_over(open.paths, facts, stage);
+        finished?;
+        Ok(())
+    }
+
+    /// Gives up the open segment, keeping what is on disk.
+    fn lose(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.setup.board.set_current(None);
+        let facts = SegmentFacts {
+            reason: CutReason::Recovered,
+            start: open.opening.start.to_zoned(self.setup.zone.clone()),
+            wall_duration: None,
+            packets_lost: 0,
+            gap_before: open.opening.gap_before,
+        };
+        drop(open.muxer);
+        self.hand_over(open.paths, facts, Stage::Torn);
+    }
+
+    fn hand_over(&self, paths: SegmentPaths, facts: SegmentFacts, stage: Stage) {
+        self.setup.finisher.push(Job { paths, origin: self.setup.origin.clone(), facts, stage });
+    }
+}
+
+/// True when the queue has a ticket or a receipt for the segment.
+fn was_recorded(finisher: &FinisherHandle, id: &str) -> bool {
+    use ticket_queue::Error;
+    let found: Result<_, Error> = finisher.queue().find(id);
+    found.is_ok_and(|stem| stem.is_some())
+}
+
+fn remove_part(paths: &SegmentPaths) {
+    if let Err(error) = std::fs::remove_file(paths.part()) {
+        warn!(segment = %paths.name, %error, "an empty segment could not be removed");
+    }
+}
+
+/// Why a segment cannot be written on.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("create a segment in {}", dir.display())]
+    Create { dir: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Directory(#[from] ticket_queue::Error),
+    #[error(transparent)]
+    Media(#[from] MediaError),
+}

@@ -17,8 +17,11 @@ use ticket_queue::{
 use crate::common::{DyingDisk, When, facts, fast_tempdir, ticket_for};
 use crate::states::TestClock;
 
-const MAX_ATTEMPTS: u32 = 3;
+/// Few, so that random walks use them up.
+const MAX_ATTEMPTS: u32 = 2;
 const LONGEST_DELAY: Duration = Duration::from_secs(1080);
+/// After no attempt, and 20 % less.
+const SHORTEST_DELAY: Duration = Duration::from_secs(12);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
@@ -150,6 +153,7 @@ impl Run {
             }
             _ => check_died(op, target.as_deref(), &before, &after),
         }
+        self.check_times(op, &before, &after);
         self.model = after;
     }
 
@@ -325,6 +329,23 @@ impl Run {
             }
         }
         picture
+    }
+
+    /// A ticket is put off for a time within bounds, or is due at once when it was released.
+    fn check_times(&self, op: Op, before: &Picture, after: &Picture) {
+        let now = self.clock.now();
+        for (id, known) in after {
+            let was = before.get(id).and_then(|was| was.state);
+            if known.state != Some(State::Deferred) || was == known.state {
+                continue;
+            }
+            let ahead = known.not_before.duration_since(now).unwrap_or_default();
+            let in_bounds = match op {
+                Op::Release(_) => ahead.is_zero(),
+                _ => (SHORTEST_DELAY..=LONGEST_DELAY).contains(&ahead),
+            };
+            assert!(in_bounds, "{op:?}: {id} is put off for {ahead:?}");
+        }
     }
 
     /// Every ticket that the operation says it changed is where it should be, the others are

@@ -76,6 +76,62 @@ pub(crate) fn suppress(mut boxes: Vec<Scored>, limit: f32) -> Vec<Scored> {
     kept
 }
 
+/// Boxes of the same object in several `looks` (scales) become one.
+///
+/// Its score is the chance that not every look erred, as if they were
+/// independent: two weak sightings make a fair one. Its place is the mean,
+/// weighted by squared score.
+pub(crate) fn fuse(looks: &[Vec<Scored>], limit: f32) -> Vec<Scored> {
+    if let [only] = looks {
+        return only.clone();
+    }
+    let mut open: Vec<(usize, Scored)> = looks
+        .iter()
+        .enumerate()
+        .flat_map(|(look, boxes)| boxes.iter().map(move |found| (look, *found)))
+        .collect();
+    open.sort_by(|a, b| b.1.score.total_cmp(&a.1.score));
+    let mut fused = Vec::new();
+    while let Some(&(_, best)) = open.first() {
+        let (same, rest): (Vec<_>, Vec<_>) = open
+            .into_iter()
+            .partition(|(_, found)| found.class == best.class && found.iou(&best) > limit);
+        if same.is_empty() {
+            // A box without area overlaps nothing, not even itself.
+            open = rest.into_iter().skip(1).collect();
+            continue;
+        }
+        fused.push(combine(&same, looks.len()));
+        open = rest;
+    }
+    fused
+}
+
+fn combine(same: &[(usize, Scored)], looks: usize) -> Scored {
+    let missed: f32 = (0..looks)
+        .map(|look| {
+            let of_look = same.iter().filter(|(at, _)| *at == look);
+            1.0 - of_look.map(|(_, found)| found.score).fold(0.0, f32::max)
+        })
+        .product();
+    let total: f32 = same.iter().map(|(_, found)| found.score.powi(2)).sum();
+    let mean = |edge: fn(&Scored) -> f32| {
+        let sum: f32 = same
+            .iter()
+            .map(|(_, found)| found.score.powi(2) * edge(found))
+            .sum();
+        sum / total
+    };
+    Scored {
+        left: mean(|found| found.left),
+        top: mean(|found| found.top),
+        right: mean(|found| found.right),
+        bottom: mean(|found| found.bottom),
+        score: 1.0 - missed,
+        class: same[0].1.class,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +160,28 @@ mod tests {
         );
         let scores: Vec<f32> = kept.iter().map(|b| b.score).collect();
         assert_eq!(scores, [0.9, 0.4, 0.3]);
+    }
+
+    #[test]
+    fn two_weak_looks_make_a_fair_one() {
+        let looks = [
+            vec![scored(0.0, 0.2, 0), scored(50.0, 0.3, 0)],
+            vec![scored(1.0, 0.2, 0)],
+        ];
+        let fused = fuse(&looks, 0.5);
+        assert_eq!(fused.len(), 2, "{fused:?}");
+        let both = fused[1];
+        assert!((both.score - 0.36).abs() < 1e-6 && (both.left - 0.5).abs() < 1e-6);
+        assert!((fused[0].score - 0.3).abs() < 1e-6, "{fused:?}");
+    }
+
+    #[test]
+    fn boxes_without_area_do_not_hang_it() {
+        let flat = Scored {
+            right: 0.0,
+            ..scored(0.0, 0.9, 0)
+        };
+        assert_eq!(fuse(&[vec![flat], vec![scored(0.0, 0.5, 0)]], 0.5).len(), 1);
     }
 
     #[test]

@@ -16,23 +16,29 @@ pub struct Config {
     pub threads: u32,
     /// Arithmetic.
     pub precision: Precision,
-    /// Largest picture that is searched, width and height in pixels.
-    pub input_size: (u32, u32),
-    /// Largest picture that is searched for faces; default: half as many pixels.
+    /// Pictures (width and height in pixels) that are searched for persons, each
+    /// once: large ones for small persons, small ones for large, blurred or
+    /// noisy persons. A camera's picture is scaled down to fit.
+    pub person_input_sizes: Vec<(u32, u32)>,
+    /// The picture that is searched for faces, width and height in pixels.
     pub face_input_size: (u32, u32),
     /// What is to be hidden.
     pub target: Target,
     /// Which of the models are used.
     pub detectors: Vec<DetectorName>,
-    /// Persons below this score are left out, 0..1.
+    /// From this score on a person counts as found, 0.01..=0.99. Weaker ones are
+    /// reported too, with a low score, as hints for the host's tracks.
     pub person_threshold: f32,
-    /// Faces below this score are left out, 0..1.
+    /// From this score on a face counts as found, as above.
     pub face_threshold: f32,
     /// A YOLO model (ONNX) of the user's own, instead of `detectors`.
     pub model: Option<PathBuf>,
-    /// Which of its classes are used, by name or number; default: all.
+    /// Its input in pixels, if it takes any; whole multiples of 32.
+    pub model_input_size: (u32, u32),
+    /// Which of its classes are used, by name or number; default: those named
+    /// after a head, face or person.
     pub classes: Vec<ClassName>,
-    /// Objects of that model below this score are left out, 0..1.
+    /// From this score on an object of that model counts as found, as above.
     pub model_threshold: f32,
 }
 
@@ -42,13 +48,14 @@ impl Default for Config {
             model_dir: PathBuf::from("models"),
             threads: 1,
             precision: Precision::Auto,
-            input_size: (960, 544),
+            person_input_sizes: vec![(640, 384), (416, 256)],
             face_input_size: (640, 384),
             target: Target::Head,
             detectors: vec![DetectorName::Nanodet, DetectorName::Centerface],
-            person_threshold: 0.25,
-            face_threshold: 0.2,
+            person_threshold: 0.3,
+            face_threshold: 0.18,
             model: None,
+            model_input_size: (640, 384),
             classes: Vec::new(),
             model_threshold: 0.25,
         }
@@ -114,15 +121,27 @@ impl Config {
         }
     }
 
+    /// Smallest size that holds every picture that is searched.
+    pub fn largest_input(&self) -> (u32, u32) {
+        self.person_input_sizes
+            .iter()
+            .fold(self.face_input_size, |(width, height), size| {
+                (width.max(size.0), height.max(size.1))
+            })
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(1..=64).contains(&self.threads) {
             problems.push(format!("threads is {}, 1 to 64 allowed", self.threads));
         }
-        for (key, (width, height)) in [
-            ("input_size", self.input_size),
+        let persons = self.person_input_sizes.iter();
+        let sizes = persons.map(|size| ("person_input_sizes", *size));
+        let others = [
             ("face_input_size", self.face_input_size),
-        ] {
+            ("model_input_size", self.model_input_size),
+        ];
+        for (key, (width, height)) in sizes.chain(others) {
             if !(64..=4096).contains(&width) || !(64..=4096).contains(&height) {
                 problems.push(format!(
                     "{key} is {width}x{height}, sides of 64 to 4096 allowed"
@@ -137,6 +156,12 @@ impl Config {
             if !(0.01..=0.99).contains(&value) {
                 problems.push(format!("{key} is {value}, 0.01 to 0.99 allowed"));
             }
+        }
+        if !(1..=4).contains(&self.person_input_sizes.len()) {
+            problems.push(format!(
+                "person_input_sizes has {} entries, 1 to 4 allowed",
+                self.person_input_sizes.len()
+            ));
         }
         if self.detectors.is_empty() && self.model.is_none() {
             problems.push("detectors is empty and no model is named".to_owned());
@@ -165,13 +190,13 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let config = Config::parse(
-            r#"{"model_dir": "/m", "threads": 2, "precision": "f32", "input_size": [640, 384],
+            r#"{"model_dir": "/m", "threads": 2, "precision": "f32", "person_input_sizes": [[960, 544]],
                 "face_input_size": [320, 192], "target": "person", "detectors": ["nanodet"],
-                "person_threshold": 0.5, "face_threshold": 0.6, "model": "my.onnx",
+                "person_threshold": 0.5, "face_threshold": 0.6, "model": "my.onnx", "model_input_size": [320, 320],
                 "classes": ["head", 3], "model_threshold": 0.4}"#,
         )
         .expect("valid");
-        assert_eq!(config.input_size, (640, 384));
+        assert_eq!(config.person_input_sizes, [(960, 544)]);
         assert_eq!(config.target, Target::Person);
         assert_eq!(
             config.classes,

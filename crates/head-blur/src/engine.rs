@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openvino::{
-    CompiledModel, Core, DeviceType, InferRequest, PartialShape, PropertyKey, RwPropertyKey,
+    CompiledModel, Core, DeviceType, ElementType, InferRequest, PartialShape, PropertyKey,
+    RwPropertyKey,
 };
 use plugin_abi::Failure;
 
 use crate::config::Precision;
 
 /// Shapes kept compiled per network; each costs some tens of megabytes.
-const SHAPES_KEPT: usize = 4;
+const SHAPES_KEPT: usize = 6;
 
 /// An opened engine; clones share it.
 #[derive(Clone)]
@@ -203,10 +204,14 @@ impl Network {
         let (request, compiled) = compiled.map_err(|error| {
             self.explain(&format!("cannot take {width}x{height} pictures"), &error)
         })?;
-        Ok(Session {
+        let session = Session {
             request,
             _compiled: compiled,
-        })
+        };
+        session
+            .check_floats()
+            .map_err(|error| format!("model {}: {error}", self.file.name))?;
+        Ok(session)
     }
 
     fn explain(&self, what: &str, error: &openvino::InferenceError) -> String {
@@ -226,6 +231,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Half-precision models would be read as garbage.
+    fn check_floats(&self) -> Result<(), Failure> {
+        let explain = |error| format!("inference: {error}");
+        let input = self.request.get_input_tensor().map_err(explain)?;
+        let output = self
+            .request
+            .get_output_tensor_by_index(0)
+            .map_err(explain)?;
+        for tensor in [input, output] {
+            let kind = tensor.get_element_type().map_err(explain)?;
+            if kind != ElementType::F32 {
+                return Err(format!(
+                    "its numbers are {kind}, 32-bit floats needed; export it with half=False"
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
     /// Lets `fill` write the input (f32, 1 x 3 x height x width) and runs.
     pub(crate) fn run(&mut self, fill: impl FnOnce(&mut [f32])) -> Result<(), Failure> {
         let explain = |error| format!("inference: {error}");

@@ -1,0 +1,336 @@
+//! The plugin itself: which models are used, and what becomes of their boxes.
+
+use plugin_abi::{
+    CreateContext, Detector, Failure, FrameView, PixelFormat, Region, RegionKind, Wants,
+};
+
+use crate::boxes::{Scored, fuse};
+use crate::config::{Config, DetectorName, Target};
+use crate::engine::{Engine, ModelFile, Network};
+use crate::picture::{Feeder, Letterbox};
+use crate::yolo::Yolo;
+use crate::{centerface, heads, nanodet};
+
+/// Inputs are whole multiples of this: the networks halve five times.
+const STEP: u32 = 32;
+/// Small pictures are not enlarged: it was measured to find no more.
+const ENLARGE: f32 = 1.0;
+/// Persons of two looks that overlap by more are the same.
+const SAME_PERSON: f32 = 0.55;
+/// Score that a model's threshold becomes.
+const FOUND: f32 = 0.25;
+/// Lowest score reported.
+const HINT: f32 = 0.1;
+
+/// The detector.
+pub struct HeadBlur {
+    config: Config,
+    models: Models,
+    feeder: Feeder,
+    precision: &'static str,
+}
+
+enum Models {
+    /// Those that set-up fetches; at least one is there.
+    Own {
+        nanodet: Option<Network>,
+        centerface: Option<Network>,
+    },
+    User(Yolo),
+}
+
+impl HeadBlur {
+    fn search(&mut self, frame: &FrameView<'_>) -> Result<Vec<Region>, Failure> {
+        let size = (frame.info().width, frame.info().height);
+        let (feeder, config) = (&mut self.feeder, &self.config);
+        match &mut self.models {
+            Models::User(yolo) => {
+                let mut found = yolo.find(feeder, frame, least(config.model_threshold))?;
+                rescale(&mut found, config.model_threshold);
+                let of = |kind| -> Vec<Scored> {
+                    let all = found
+                        .iter()
+                        .filter(|found| yolo.kind_of(found.class) == kind);
+                    all.copied().collect()
+                };
+                let (persons, faces) = (of(RegionKind::Person), of(RegionKind::Face));
+                let mut all = regions(&persons, &faces, config.target);
+                for kind in [RegionKind::Head, RegionKind::Other] {
+                    all.extend(of(kind).iter().map(|found| region(found, kind)));
+                }
+                Ok(all)
+            }
+            Models::Own {
+                nanodet,
+                centerface,
+            } => {
+                let mut persons = match nanodet {
+                    Some(network) => persons(network, feeder, frame, config)?,
+                    None => Vec::new(),
+                };
+                let mut faces = Vec::new();
+                if let Some(network) = centerface {
+                    let fit = Letterbox::fit(size, config.face_input_size, ENLARGE, STEP);
+                    let floor = least(config.face_threshold);
+                    faces = centerface::faces(network, feeder, frame, &fit, floor)?;
+                }
+                rescale(&mut persons, config.person_threshold);
+                rescale(&mut faces, config.face_threshold);
+                Ok(regions(&persons, &faces, config.target))
+            }
+        }
+    }
+}
+
+impl Detector for HeadBlur {
+    const NAME: &'static str = "head-blur";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    fn create(context: &CreateContext<'_>) -> Result<Self, Failure> {
+        let config = Config::parse(context.settings)?;
+        let engine = Engine::open(
+            &config.model_dir.join("lib"),
+            config.threads,
+            config.precision,
+        )?;
+        let precision = engine.precision();
+        let mut models = match &config.model {
+            Some(path) => {
+                let network = Network::new(engine, ModelFile::read(path)?);
+                Models::User(Yolo::new(
+                    network,
+                    &config.classes,
+                    config.model_input_size,
+                )?)
+            }
+            None => own_models(&engine, &config)?,
+        };
+        models.compile(&config)?;
+        Ok(Self {
+            config,
+            models,
+            feeder: Feeder::default(),
+            precision,
+        })
+    }
+
+    fn wants(&self) -> Wants {
+        let largest = match &self.models {
+            Models::Own { .. } => self.config.largest_input(),
+            Models::User(yolo) => yolo.input_size(),
+        };
+        Wants {
+            format: Some(PixelFormat::Bgr24),
+            max_size: Some(largest),
+        }
+    }
+
+    fn info_json(&self) -> String {
+        let models: Vec<_> = self
+            .models
+            .files()
+            .into_iter()
+            .map(|file| serde_json::json!({"file": file.name, "blake3": file.blake3}))
+            .collect();
+        serde_json::json!({"models": models, "precision": self.precision}).to_string()
+    }
+
+    fn detect(&mut self, frame: &FrameView<'_>, regions: &mut Vec<Region>) -> Result<(), Failure> {
+        let format = frame.info().format;
+        if format != PixelFormat::Bgr24 {
+            return Err(format!("BGR24 pictures wanted, {format:?} given").into());
+        }
+        regions.extend(self.search(frame)?);
+        Ok(())
+    }
+}
+
+impl Models {
+    /// Compiles for a wide picture at once, so that a bad model or engine is
+    /// found at start and the first frame is not late.
+    fn compile(&mut self, config: &Config) -> Result<(), Failure> {
+        match self {
+            Self::Own {
+                nanodet,
+                centerface,
+            } => {
+                let wide = (1920, 1080);
+                let fit = |limit| Letterbox::fit(wide, limit, ENLARGE, STEP).input;
+                if let Some(network) = nanodet {
+                    for &size in &config.person_input_sizes {
+                        let (width, height) = fit(size);
+                        network.session(width, height)?;
+                    }
+                }
+                if let Some(network) = centerface {
+                    let (width, height) = fit(config.face_input_size);
+                    network.session(width, height)?;
+                }
+                Ok(())
+            }
+            Self::User(yolo) => yolo.compile(),
+        }
+    }
+
+    fn files(&self) -> Vec<&ModelFile> {
+        match self {
+            Self::Own {
+                nanodet,
+                centerface,
+            } => [nanodet, centerface]
+                .into_iter()
+                .flatten()
+                .map(Network::file)
+                .collect(),
+            Self::User(yolo) => vec![yolo.file()],
+        }
+    }
+}
+
+fn own_models(engine: &Engine, config: &Config) -> Result<Models, Failure> {
+    let open = |name: DetectorName, file: &str| -> Result<Option<Network>, Failure> {
+        if config.detectors.contains(&name) {
+            let file = ModelFile::read(&config.model_dir.join(file))?;
+            Ok(Some(Network::new(engine.clone(), file)))
+        } else {
+            Ok(None)
+        }
+    };
+    Ok(Models::Own {
+        nanodet: open(DetectorName::Nanodet, "nanodet.onnx")?,
+        centerface: open(DetectorName::Centerface, "centerface.onnx")?,
+    })
+}
+
+/// Persons of all looks, joined.
+fn persons(
+    network: &mut Network,
+    feeder: &mut Feeder,
+    frame: &FrameView<'_>,
+    config: &Config,
+) -> Result<Vec<Scored>, Failure> {
+    let size = (frame.info().width, frame.info().height);
+    let sizes = &config.person_input_sizes;
+    // Looks at a share of the floor each may make a fused score that reaches it.
+    let floor = least(config.person_threshold) / sizes.len() as f32;
+    let mut done: Vec<Letterbox> = Vec::new();
+    let mut looks: Vec<Vec<Scored>> = Vec::new();
+    for &limit in sizes {
+        let fit = Letterbox::fit(size, limit, ENLARGE, STEP);
+        // A small camera's picture fits every size: one look stands for several,
+        // so that scores mean the same.
+        let look = match done.iter().position(|earlier| *earlier == fit) {
+            Some(earlier) => looks[earlier].clone(),
+            None => nanodet::persons(network, feeder, frame, &fit, floor)?,
+        };
+        done.push(fit);
+        looks.push(look);
+    }
+    Ok(fuse(&looks, SAME_PERSON))
+}
+
+fn regions(persons: &[Scored], faces: &[Scored], target: Target) -> Vec<Region> {
+    let heads = heads::join(persons, faces);
+    match target {
+        Target::Head => heads
+            .iter()
+            .map(|head| region(head, RegionKind::Head))
+            .collect(),
+        Target::Person => {
+            // A head that no body holds is masked for itself.
+            let held = |head: &Scored| {
+                let most = head.area() * 0.9;
+                persons.iter().any(|person| person.overlap(head) >= most)
+            };
+            let bodies = persons.iter().map(|body| region(body, RegionKind::Person));
+            let alone = heads.iter().filter(|head| !held(head));
+            bodies
+                .chain(alone.map(|head| region(head, RegionKind::Head)))
+                .collect()
+        }
+    }
+}
+
+/// Score of the model that becomes [`HINT`] when its threshold becomes [`FOUND`].
+fn least(threshold: f32) -> f32 {
+    threshold * HINT / FOUND
+}
+
+/// Moves scores so that `threshold` becomes [`FOUND`], and drops those below [`HINT`].
+fn rescale(found: &mut Vec<Scored>, threshold: f32) {
+    for found in found.iter_mut() {
+        *found = on_one_scale(found, threshold);
+    }
+    found.retain(|found| found.score >= HINT);
+}
+
+fn on_one_scale(found: &Scored, threshold: f32) -> Scored {
+    let score = if found.score < threshold {
+        found.score * FOUND / threshold
+    } else {
+        FOUND + (found.score - threshold) * (1.0 - FOUND) / (1.0 - threshold)
+    };
+    Scored {
+        score: score.clamp(0.0, 1.0),
+        ..*found
+    }
+}
+
+fn region(found: &Scored, kind: RegionKind) -> Region {
+    Region {
+        x: found.left,
+        y: found.top,
+        width: found.width().max(0.0),
+        height: found.height().max(0.0),
+        score: found.score,
+        kind,
+        track: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(score: f32) -> Scored {
+        Scored {
+            left: 0.0,
+            top: 0.0,
+            right: 40.0,
+            bottom: 120.0,
+            score,
+            class: 0,
+        }
+    }
+
+    #[test]
+    fn thresholds_become_one_score() {
+        for threshold in [0.1, 0.25, 0.6] {
+            let at = |score| on_one_scale(&scored(score), threshold).score;
+            assert!((at(threshold) - FOUND).abs() < 1e-6);
+            assert!((at(1.0) - 1.0).abs() < 1e-6);
+            assert!((at(least(threshold)) - HINT).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn hints_are_kept_and_noise_is_dropped() {
+        let mut found = vec![scored(0.5), scored(0.13), scored(0.11)];
+        rescale(&mut found, 0.3);
+        assert_eq!(found.len(), 1 + 1, "{found:?}");
+    }
+
+    #[test]
+    fn whole_persons_take_their_heads_with_them() {
+        let person = scored(0.8);
+        let lone_face = Scored {
+            left: 300.0,
+            right: 320.0,
+            bottom: 24.0,
+            ..scored(0.9)
+        };
+        let found = regions(&[person], &[lone_face], Target::Person);
+        let kinds: Vec<RegionKind> = found.iter().map(|region| region.kind).collect();
+        assert_eq!(kinds, [RegionKind::Person, RegionKind::Head]);
+    }
+}

@@ -1,0 +1,98 @@
+//! The command line.
+
+use clap::Parser;
+use daemon::logs::Format;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Records cameras and publishes blurred videos: starts, watches and stops rtsp-recorder and
+/// blur-processor.
+///
+/// Without options it runs both until Ctrl-C. The first Ctrl-C finishes what is open, a second one
+/// stops at once.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "run-system",
+    version,
+    after_help = "Exit codes: 0 done or stopped as asked, 1 failed, 2 settings or usage wrong, 100 already running."
+)]
+pub struct Cli {
+    /// Write settings files with every key explained into configs/
+    #[arg(long, group = "task")]
+    pub create_configs: bool,
+
+    /// With --create-configs: replace files that are there
+    #[arg(long, requires = "create_configs")]
+    pub force: bool,
+
+    /// Check settings, directories, disk, plugin, models and cameras, then exit
+    #[arg(long, group = "task")]
+    pub validate: bool,
+
+    /// Show how the system is doing, then exit
+    #[arg(long, group = "task")]
+    pub status: bool,
+
+    /// With --status: as JSON
+    #[arg(long, requires = "status")]
+    pub json: bool,
+
+    /// Stop after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "task")]
+    pub duration: Option<Duration>,
+
+    /// Settings of the recorder [default: configs/rtsp_recorder_config.json]
+    #[arg(long, value_name = "FILE")]
+    pub recorder_config: Option<PathBuf>,
+
+    /// Settings of the blur processor [default: configs/blur_processor_config.json]
+    #[arg(long, value_name = "FILE")]
+    pub blur_config: Option<PathBuf>,
+
+    /// Leave the blur processor alone
+    #[arg(long, conflicts_with = "blur_only")]
+    pub recorder_only: bool,
+
+    /// Leave the recorder alone
+    #[arg(long)]
+    pub blur_only: bool,
+
+    /// How log lines look: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Write settings files.
+    CreateConfigs,
+    /// Check everything.
+    Validate,
+    /// Show the state.
+    Status,
+    /// Run the daemons.
+    Run,
+}
+
+impl Cli {
+    /// What is asked for.
+    pub fn task(&self) -> Task {
+        match (self.create_configs, self.validate, self.status) {
+            (true, _, _) => Task::CreateConfigs,
+            (_, true, _) => Task::Validate,
+            (_, _, true) => Task::Status,
+            _ => Task::Run,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "give a number of seconds above 0".to_owned())
+}

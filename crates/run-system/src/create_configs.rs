@@ -1,0 +1,75 @@
+//! `--create-configs`: settings files with every key explained.
+
+use crate::cli::Cli;
+use crate::plain;
+use anyhow::Context;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// What became of a file.
+enum Outcome {
+    Written,
+    Kept,
+}
+
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
+    let default = |file: &str| Path::new("configs").join(file);
+    let recorder = cli
+        .recorder_config
+        .clone()
+        .unwrap_or_else(|| default(settings::RECORDER_FILE));
+    let blur = cli
+        .blur_config
+        .clone()
+        .unwrap_or_else(|| default(settings::BLUR_FILE));
+    create(
+        cli,
+        &recorder,
+        settings::RECORDER_FILE,
+        settings::samples::recorder(),
+    )?;
+    create(cli, &blur, settings::BLUR_FILE, settings::samples::blur())?;
+    plain::line(&format!(
+        "\nNext:\n  1. put your cameras under \"sources\" in {}\n  2. run-system --validate   checks everything, cameras included\n  3. run-system              runs until Ctrl-C",
+        recorder.display()
+    ));
+    Ok(daemon::exit::STOPPED)
+}
+
+fn create(cli: &Cli, path: &PathBuf, file_name: &str, text: &str) -> anyhow::Result<()> {
+    // A file in the old place would no longer be read once there is one in configs/.
+    let old_place = Path::new(file_name);
+    if !cli.force && path != old_place && !path.exists() && old_place.exists() {
+        plain::line(&format!(
+            "kept     ./{file_name}; a new {} would take its place (--force makes it all the same)",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let outcome = write(path, text, cli.force)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    plain::line(&match outcome {
+        Outcome::Written => format!("written  {}", path.display()),
+        Outcome::Kept => format!(
+            "kept     {} (it exists; --force replaces it)",
+            path.display()
+        ),
+    });
+    Ok(())
+}
+
+fn write(path: &Path, text: &str, force: bool) -> std::io::Result<Outcome> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    if force {
+        daemon::atomic::write(path, text.as_bytes())?;
+        return Ok(Outcome::Written);
+    }
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map(|()| Outcome::Written),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Outcome::Kept),
+        Err(error) => Err(error),
+    }
+}

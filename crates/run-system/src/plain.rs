@@ -1,0 +1,56 @@
+//! Output for people and pipes.
+
+use std::io::Write;
+
+/// Prints a line; when nobody reads any more there is nobody to tell.
+pub(crate) fn line(text: &str) {
+    writeln!(std::io::stdout().lock(), "{text}").ok();
+}
+
+/// Bytes for people, in the powers of 1024 that the settings use: `1.2 GiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let steps = [
+        (1_u64 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    match steps.iter().find(|(size, _)| count >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
+        None => format!("{count} B"),
+    }
+}
+
+/// A time for people, by its two largest units: `3 h 20 min`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Rows in columns that are as wide as they must be; the first row is the head.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}

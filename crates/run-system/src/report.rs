@@ -1,0 +1,117 @@
+//! How the whole system is, gathered from status files, locks, the queue and the machine.
+
+mod gather;
+mod show;
+
+pub use gather::Gatherer;
+pub(crate) use gather::free_bytes;
+
+use daemon::status::{SourceStatus, WorkerStatus};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The state of everything at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// When it was gathered.
+    pub time: Timestamp,
+    /// run-system itself and the daemons.
+    pub processes: Vec<ProcessReport>,
+    /// The sources, as the recorder tells.
+    pub sources: Vec<SourceStatus>,
+    /// The workers, as the blur processor tells.
+    pub workers: Vec<WorkerStatus>,
+    /// What the blur processor gets done; none when it does not run.
+    pub throughput: Option<Throughput>,
+    /// The queue; none when it could not be read.
+    pub queue: Option<QueueReport>,
+    /// The disk; none when it could not be asked.
+    pub disk: Option<DiskReport>,
+    /// What a person should know now.
+    pub alarms: Vec<String>,
+}
+
+/// One process and its workers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProcessReport {
+    /// `system`, `rtsp_recorder` or `blur_processor`.
+    pub name: String,
+    /// Its phase, or `not running`.
+    pub state: String,
+    /// Its process id while it runs.
+    pub pid: Option<u32>,
+    /// Seconds since it started.
+    pub uptime_s: Option<u64>,
+    /// Starts after the first, by the run-system that runs now.
+    pub restarts: Option<u64>,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
+    /// Percent of one core, workers included.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory in bytes, workers included.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What the blur processor gets done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Throughput {
+    /// Videos published since it started.
+    pub published: u64,
+    /// Attempts that failed since it started.
+    pub failed: u64,
+    /// Frames per second of all workers together.
+    pub frames_per_second: f64,
+    /// Seconds of video done per second.
+    pub realtime_factor: f64,
+}
+
+/// Tickets by state.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct QueueReport {
+    /// Waiting, never tried.
+    pub ready: u64,
+    /// Being worked on.
+    pub active: u64,
+    /// Waiting to be tried again.
+    pub deferred: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Unreadable or refused.
+    pub corrupt: u64,
+    /// Receipts.
+    pub done: u64,
+    /// Age of the oldest waiting ticket in seconds.
+    pub oldest_s: Option<u64>,
+}
+
+impl QueueReport {
+    /// Whether nothing waits or is worked on.
+    pub fn is_empty(&self) -> bool {
+        self.ready + self.active + self.deferred == 0
+    }
+}
+
+/// The file system that holds the raw videos.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DiskReport {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes that stay free by the settings.
+    pub min_free_bytes: u64,
+    /// Bytes that each directory with videos takes; measured for `--status` only.
+    pub used: Vec<DirectoryReport>,
+    /// Hours until the disk is full at the present bitrates if nothing is deleted.
+    pub hours_left: Option<f64>,
+}
+
+/// One directory with videos.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DirectoryReport {
+    /// `raw`, `processed` or `backup`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+}

@@ -1,0 +1,334 @@
+//! Gathers a [`Report`].
+
+use super::{DirectoryReport, DiskReport, ProcessReport, QueueReport, Report, Throughput};
+use crate::processes::Processes;
+use crate::setup::{Program, Setup};
+use crate::supervise::{Phase, SystemStatus, UnitState};
+use daemon::lock::{self, Holder};
+use daemon::status::{self, ProcessorStatus, RecorderStatus};
+use jiff::Timestamp;
+use std::path::Path;
+use std::time::Duration;
+use ticket_queue::{DirectoryQueue, Options, Queue};
+
+/// A daemon that runs and has not written its status for so long does not seem to work.
+const SILENCE_S: i64 = 60;
+/// Time over which processor time is measured for a single report.
+const SAMPLE: Duration = Duration::from_millis(300);
+
+/// Gathers reports. Processor time is measured from one to the next.
+pub struct Gatherer {
+    setup: Setup,
+    processes: Processes,
+}
+
+/// What is known of a daemon from its lock.
+struct Seen {
+    runs: bool,
+    pid: Option<u32>,
+}
+
+impl Gatherer {
+    /// For that system.
+    pub fn new(setup: &Setup) -> Self {
+        Self {
+            setup: setup.clone(),
+            processes: Processes::new(),
+        }
+    }
+
+    /// A report from outside, with everything measured; takes a moment.
+    pub fn gather_twice(&mut self) -> Report {
+        self.processes.refresh();
+        std::thread::sleep(SAMPLE);
+        let dir = &self.setup.places.status_dir;
+        let system_runs = seen(&status::lock_file(dir, status::SYSTEM)).runs;
+        let told: SystemStatus =
+            status::read(&status::file(dir, status::SYSTEM)).unwrap_or_default();
+        let mut report = self.gather_as(if system_runs { Some(&told) } else { None });
+        if let Some(disk) = &mut report.disk {
+            disk.used = self
+                .setup
+                .video_dirs
+                .iter()
+                .map(|(name, path)| measured(name, path))
+                .collect();
+        }
+        report
+    }
+
+    /// A report by the run-system that looks after the daemons itself.
+    pub fn gather(&mut self, units: &[UnitState]) -> Report {
+        let own = SystemStatus {
+            pid: std::process::id(),
+            units: units.to_vec(),
+            ..SystemStatus::default()
+        };
+        self.gather_as(Some(&own))
+    }
+
+    /// The tickets by state.
+    ///
+    /// # Errors
+    /// When the queue is there but cannot be read.
+    pub fn queue(&self) -> Result<QueueReport, ticket_queue::Error> {
+        if !self.setup.queue_dir.exists() {
+            return Ok(QueueReport::default());
+        }
+        let stats = DirectoryQueue::open(&self.setup.queue_dir, Options::default())?.stats()?;
+        Ok(QueueReport {
+            ready: stats.ready,
+            active: stats.active,
+            deferred: stats.deferred,
+            failed: stats.failed,
+            corrupt: stats.corrupt,
+            done: stats.done,
+            oldest_s: stats.oldest_age.map(|age| age.as_secs()),
+        })
+    }
+
+    fn gather_as(&mut self, system: Option<&SystemStatus>) -> Report {
+        self.processes.refresh();
+        let mut alarms = Vec::new();
+        let mut report = Report {
+            time: Timestamp::now(),
+            processes: vec![self.own_process(system)],
+            sources: Vec::new(),
+            workers: Vec::new(),
+            throughput: None,
+            queue: None,
+            disk: None,
+            alarms: Vec::new(),
+        };
+        for program in &self.setup.programs {
+            let unit = system
+                .and_then(|system| system.units.iter().find(|unit| unit.name == program.name));
+            let seen = seen(&program.lock_file());
+            match program.name {
+                status::RECORDER => add_recorder(program, &seen, &mut report, &mut alarms),
+                _ => add_processor(program, &seen, &mut report, &mut alarms),
+            }
+            report.processes.push(self.process(program, &seen, unit));
+            alarms.extend(unit.and_then(unit_alarm));
+        }
+        report.queue = self.queue_or_alarm(&mut alarms);
+        report.disk = self.disk(&report, &mut alarms);
+        report.alarms = alarms;
+        report
+    }
+
+    fn own_process(&self, system: Option<&SystemStatus>) -> ProcessReport {
+        let pid = system.map(|system| system.pid);
+        let usage = pid.and_then(|pid| self.processes.usage_alone(pid));
+        ProcessReport {
+            name: status::SYSTEM.to_owned(),
+            state: if pid.is_some() {
+                "running"
+            } else {
+                "not running"
+            }
+            .to_owned(),
+            pid,
+            uptime_s: pid.and_then(|pid| self.processes.uptime_s(pid)),
+            restarts: None,
+            last_exit: None,
+            cpu_percent: usage.and_then(|usage| usage.cpu_percent),
+            memory_bytes: usage.map(|usage| usage.memory_bytes),
+        }
+    }
+
+    fn process(&self, program: &Program, seen: &Seen, unit: Option<&UnitState>) -> ProcessReport {
+        let usage = seen.pid.and_then(|pid| self.processes.usage(pid));
+        let state = match unit.map(|unit| unit.phase) {
+            // The daemon has not taken its lock yet, or has just given it back.
+            Some(phase) if seen.runs || !matches!(phase, Phase::Running | Phase::Adopted) => {
+                phase_in_words(phase)
+            }
+            Some(_) => "starting",
+            None if seen.runs => "running alone",
+            None => "not running",
+        };
+        ProcessReport {
+            name: program.name.to_owned(),
+            state: state.to_owned(),
+            pid: seen.pid,
+            uptime_s: seen.pid.and_then(|pid| self.processes.uptime_s(pid)),
+            restarts: unit.map(|unit| unit.restarts),
+            last_exit: unit.and_then(|unit| unit.last_exit.clone()),
+            cpu_percent: usage.and_then(|usage| usage.cpu_percent),
+            memory_bytes: usage.map(|usage| usage.memory_bytes),
+        }
+    }
+
+    fn queue_or_alarm(&self, alarms: &mut Vec<String>) -> Option<QueueReport> {
+        let queue = match self.queue() {
+            Ok(queue) => queue,
+            Err(error) => {
+                alarms.push(format!("the queue cannot be read: {error}"));
+                return None;
+            }
+        };
+        if let Some(limit) = self.setup.max_queue_size
+            && queue.ready > limit as u64
+        {
+            alarms.push(
+                "the queue is longer than max_queue_size: the blur processor does not keep up"
+                    .to_owned(),
+            );
+        }
+        for (count, dir) in [(queue.failed, "failed"), (queue.corrupt, "corrupt")] {
+            if count > 0 {
+                let place = self.setup.queue_dir.join(dir);
+                alarms.push(format!(
+                    "tickets in {}: each has its reason in a file beside it",
+                    place.display()
+                ));
+            }
+        }
+        Some(queue)
+    }
+
+    fn disk(&self, report: &Report, alarms: &mut Vec<String>) -> Option<DiskReport> {
+        let (_, dir) = self.setup.video_dirs.first()?;
+        let free_bytes = free_bytes(dir)?;
+        let min_free_bytes = self.setup.disk.min_free_bytes;
+        if free_bytes < min_free_bytes {
+            alarms.push("less disk space is free than min_free_disk_gb asks for".to_owned());
+        }
+        let bits: u64 = report.sources.iter().map(|source| source.bitrate_bps).sum();
+        let room = free_bytes.saturating_sub(min_free_bytes) as f64;
+        let hours_left = (bits > 0).then(|| room * 8.0 / bits as f64 / 3_600.0);
+        Some(DiskReport {
+            free_bytes,
+            min_free_bytes,
+            used: Vec::new(),
+            hours_left,
+        })
+    }
+}
+
+fn seen(lock_file: &Path) -> Seen {
+    match lock::holder(lock_file) {
+        Ok(Holder::Process(pid)) => Seen {
+            runs: true,
+            pid: Some(pid),
+        },
+        Ok(Holder::Unknown) => Seen {
+            runs: true,
+            pid: None,
+        },
+        Ok(Holder::Nobody) | Err(_) => Seen {
+            runs: false,
+            pid: None,
+        },
+    }
+}
+
+fn add_recorder(program: &Program, seen: &Seen, report: &mut Report, alarms: &mut Vec<String>) {
+    let Ok(told) = status::read::<RecorderStatus>(&program.status_file()) else {
+        return;
+    };
+    report.sources = told.sources;
+    if !seen.runs {
+        for source in &mut report.sources {
+            source.state = "not running".to_owned();
+            source.fps = 0.0;
+            source.bitrate_bps = 0;
+        }
+        return;
+    }
+    alarms.extend(silence(program, told.updated));
+    alarms.extend(told.alarms);
+}
+
+fn add_processor(program: &Program, seen: &Seen, report: &mut Report, alarms: &mut Vec<String>) {
+    let Ok(told) = status::read::<ProcessorStatus>(&program.status_file()) else {
+        return;
+    };
+    if !seen.runs {
+        return;
+    }
+    report.workers = told.workers;
+    report.throughput = Some(Throughput {
+        published: told.published,
+        failed: told.failed,
+        frames_per_second: told.frames_per_second,
+        realtime_factor: told.realtime_factor,
+    });
+    alarms.extend(silence(program, told.updated));
+    alarms.extend(told.alarms);
+}
+
+fn silence(program: &Program, updated: Timestamp) -> Option<String> {
+    let silent = Timestamp::now().as_second() - updated.as_second();
+    (silent > SILENCE_S).then(|| {
+        format!(
+            "{} runs but has not told its state for over a minute",
+            program.name
+        )
+    })
+}
+
+fn unit_alarm(unit: &UnitState) -> Option<String> {
+    match unit.phase {
+        Phase::Degraded => Some(format!("{} dies again and again, see its log", unit.name)),
+        Phase::BadSettings => Some(format!("{} refuses its settings, see its log", unit.name)),
+        _ => None,
+    }
+}
+
+fn phase_in_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Adopted => "running, adopted",
+        Phase::BackingOff => "died, pausing",
+        Phase::Degraded => "degraded",
+        Phase::BadSettings => "bad settings",
+        Phase::Finished => "finished",
+        Phase::Stopping => "stopping",
+        Phase::Stopped => "stopped",
+    }
+}
+
+/// Bytes that an ordinary user may still write where `path` is or will be.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let existing = path
+        .ancestors()
+        .map(|dir| {
+            if dir == Path::new("") {
+                Path::new(".")
+            } else {
+                dir
+            }
+        })
+        .find(|dir| dir.exists())?;
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn measured(name: &str, path: &Path) -> DirectoryReport {
+    DirectoryReport {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        bytes: size_of_tree(path),
+    }
+}
+
+/// Files that vanish while this runs count as nothing.
+fn size_of_tree(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
+        .map(|(metadata, path)| {
+            if metadata.is_dir() {
+                size_of_tree(&path)
+            } else {
+                metadata.len()
+            }
+        })
+        .sum()
+}

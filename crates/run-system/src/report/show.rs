@@ -1,0 +1,246 @@
+//! A report as text: a table for `--status`, a few lines for the log.
+
+use super::{DiskReport, ProcessReport, QueueReport, Report, Throughput};
+use crate::plain::{bytes, columns, span};
+use daemon::status::SourceStatus;
+
+/// More sources than this are summed up in the log.
+const SOURCES_IN_LOG: usize = 8;
+
+impl Report {
+    /// A few lines for the log: processes, sources, queue and disk.
+    pub fn lines(&self) -> Vec<String> {
+        let processes: Vec<String> = self.processes.iter().map(process_in_line).collect();
+        let mut lines = vec![processes.join(" | ")];
+        if !self.sources.is_empty() {
+            lines.push(self.sources_in_line());
+        }
+        let mut parts: Vec<String> = Vec::new();
+        parts.extend(self.queue.as_ref().map(queue_in_line));
+        parts.extend(self.throughput.as_ref().map(throughput_in_line));
+        parts.extend(
+            self.disk
+                .as_ref()
+                .map(|disk| format!("disk: {} free", bytes(disk.free_bytes))),
+        );
+        lines.push(parts.join(" | "));
+        lines
+    }
+
+    fn sources_in_line(&self) -> String {
+        if self.sources.len() <= SOURCES_IN_LOG {
+            return self
+                .sources
+                .iter()
+                .map(source_in_line)
+                .collect::<Vec<_>>()
+                .join(" | ");
+        }
+        let (good, other): (Vec<_>, Vec<_>) = self
+            .sources
+            .iter()
+            .partition(|source| source.state == "recording");
+        let bits: u64 = self.sources.iter().map(|source| source.bitrate_bps).sum();
+        let mut line = format!(
+            "{} of {} sources recording, {:.1} Mbit/s",
+            good.len(),
+            self.sources.len(),
+            mbit(bits)
+        );
+        let others: Vec<String> = other
+            .iter()
+            .take(SOURCES_IN_LOG)
+            .map(|source| format!("{} {}", source.name, source.state))
+            .collect();
+        if !others.is_empty() {
+            line.push_str(&format!(" | not recording: {}", others.join(", ")));
+        }
+        if other.len() > others.len() {
+            line.push_str(&format!(" and {} more", other.len() - others.len()));
+        }
+        line
+    }
+
+    /// The table of `--status`.
+    pub fn table(&self) -> String {
+        let mut out = columns(&self.process_rows());
+        if !self.sources.is_empty() {
+            out.push('\n');
+            out.push_str(&columns(&self.source_rows()));
+        }
+        out.push('\n');
+        if let Some(queue) = &self.queue {
+            out.push_str(&format!("{}, {} done\n", queue_in_line(queue), queue.done));
+        }
+        if let Some(throughput) = &self.throughput {
+            out.push_str(&format!("{}\n", throughput_in_line(throughput)));
+        }
+        for worker in self.workers.iter() {
+            let Some(ticket) = &worker.ticket else {
+                continue;
+            };
+            out.push_str(&format!(
+                "worker {}: {ticket}, {:.0} %\n",
+                worker.slot,
+                worker.progress * 100.0
+            ));
+        }
+        if let Some(disk) = &self.disk {
+            out.push_str(&disk_in_line(disk));
+        }
+        for alarm in &self.alarms {
+            out.push_str(&format!("ALARM {alarm}\n"));
+        }
+        out
+    }
+
+    fn process_rows(&self) -> Vec<Vec<String>> {
+        let head = [
+            "PROCESS", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "LAST END",
+        ];
+        let rows = self.processes.iter().map(|process| {
+            vec![
+                process.name.clone(),
+                process.state.clone(),
+                or_dash(process.pid),
+                or_dash(process.uptime_s.map(span)),
+                or_dash(process.restarts),
+                or_dash(process.cpu_percent.map(|percent| format!("{percent:.1} %"))),
+                or_dash(process.memory_bytes.map(bytes)),
+                or_dash(process.last_exit.as_deref()),
+            ]
+        });
+        std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(rows)
+            .collect()
+    }
+
+    fn source_rows(&self) -> Vec<Vec<String>> {
+        let head = [
+            "SOURCE",
+            "STATE",
+            "FPS",
+            "MBIT/S",
+            "SEGMENTS",
+            "GAPS",
+            "RECONNECTS",
+            "LOST",
+            "LAST SEGMENT OR ERROR",
+        ];
+        let rows = self.sources.iter().map(|source| {
+            vec![
+                source.name.clone(),
+                source.state.clone(),
+                format!("{:.1}", source.fps),
+                format!("{:.1}", mbit(source.bitrate_bps)),
+                source.segments.to_string(),
+                source.gaps.to_string(),
+                source.reconnects.to_string(),
+                source.packets_lost.to_string(),
+                or_dash(source.error.as_deref().or(source.last_segment.as_deref())),
+            ]
+        });
+        std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(rows)
+            .collect()
+    }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn mbit(bits_per_second: u64) -> f64 {
+    bits_per_second as f64 / 1e6
+}
+
+fn process_in_line(process: &ProcessReport) -> String {
+    let mut out = format!("{} {}", process.name, process.state);
+    let details: Vec<String> = [
+        process.pid.map(|pid| format!("pid {pid}")),
+        process
+            .uptime_s
+            .map(|seconds| format!("up {}", span(seconds))),
+        process
+            .restarts
+            .map(|restarts| format!("{restarts} restarts")),
+        process
+            .cpu_percent
+            .map(|percent| format!("{percent:.1} % CPU")),
+        process.memory_bytes.map(bytes),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !details.is_empty() {
+        out.push_str(&format!(" ({})", details.join(", ")));
+    }
+    out
+}
+
+fn source_in_line(source: &SourceStatus) -> String {
+    let mut out = format!("{} {}", source.name, source.state);
+    if source.bitrate_bps > 0 {
+        out.push_str(&format!(
+            " {:.1} fps {:.1} Mbit/s",
+            source.fps,
+            mbit(source.bitrate_bps)
+        ));
+    }
+    out.push_str(&format!(", {} segments", source.segments));
+    for (count, what) in [(source.gaps, "gaps"), (source.packets_lost, "packets lost")] {
+        if count > 0 {
+            out.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if let Some(error) = &source.error {
+        out.push_str(&format!(" ({error})"));
+    }
+    out
+}
+
+fn queue_in_line(queue: &QueueReport) -> String {
+    let oldest = queue
+        .oldest_s
+        .map(|age| format!(" (oldest {})", span(age)))
+        .unwrap_or_default();
+    format!(
+        "queue: {} waiting{oldest}, {} active, {} deferred, {} failed, {} corrupt",
+        queue.ready, queue.active, queue.deferred, queue.failed, queue.corrupt
+    )
+}
+
+fn throughput_in_line(throughput: &Throughput) -> String {
+    format!(
+        "blurring: {} published, {} failed attempts, {:.1} frames/s, {:.1} x real time",
+        throughput.published,
+        throughput.failed,
+        throughput.frames_per_second,
+        throughput.realtime_factor
+    )
+}
+
+fn disk_in_line(disk: &DiskReport) -> String {
+    let used: Vec<String> = disk
+        .used
+        .iter()
+        .map(|dir| format!("{} {}", dir.name, bytes(dir.bytes)))
+        .collect();
+    let mut out = format!("disk: {}", used.join(", "));
+    if !used.is_empty() {
+        out.push_str("; ");
+    }
+    out.push_str(&format!(
+        "{} free, {} kept free",
+        bytes(disk.free_bytes),
+        bytes(disk.min_free_bytes)
+    ));
+    if let Some(hours) = disk.hours_left {
+        out.push_str(&format!(
+            "; full in {} at the present bitrates if nothing is deleted",
+            span((hours * 3_600.0) as u64)
+        ));
+    }
+    out.push('\n');
+    out
+}

@@ -1,0 +1,70 @@
+//! The blur plugin and its models, as far as files tell. Loading them is the blur processor's job:
+//! this program links no plugin.
+
+use super::Finding;
+use settings::{BlurModule, BlurSettings};
+use std::path::Path;
+
+/// The default plugin's library, whose models are known here.
+const HEAD_BLUR: &str = "libhead_blur.so";
+/// Its models, by the name under `detectors`.
+const MODELS: [(&str, &str); 2] = [
+    ("nanodet", "nanodet.onnx"),
+    ("centerface", "centerface.onnx"),
+];
+
+pub(super) fn check(blur: &BlurSettings) -> Vec<Finding> {
+    let Some(file) = blur.blur_module.file() else {
+        return vec![Finding::ok("plugin", "none: the whole picture is blurred")];
+    };
+    let mut findings = vec![library(&blur.blur_module, file)];
+    if file.file_name().is_some_and(|name| name == HEAD_BLUR) {
+        findings.extend(models(&blur.plugin));
+    }
+    findings
+}
+
+fn library(module: &BlurModule, file: &Path) -> Finding {
+    if file.is_file() {
+        return Finding::ok("plugin", file.display().to_string());
+    }
+    let advice = match module {
+        BlurModule::Python(_) => "give the path of the Python file in blur_module_path",
+        _ => "build it: cargo build --release --workspace, or mend blur_module_path",
+    };
+    Finding::wrong("plugin", format!("{} is missing; {advice}", file.display()))
+}
+
+fn models(plugin: &serde_json::Value) -> Vec<Finding> {
+    let dir = Path::new(
+        plugin
+            .get("model_dir")
+            .and_then(|dir| dir.as_str())
+            .unwrap_or("models"),
+    );
+    if let Some(own) = plugin.get("model").and_then(|model| model.as_str()) {
+        return vec![model(Path::new(own), "mend `model` under `plugin`")];
+    }
+    let chosen = plugin.get("detectors").and_then(|list| list.as_array());
+    let is_chosen = |name: &str| chosen.is_none_or(|list| list.iter().any(|entry| entry == name));
+    MODELS
+        .iter()
+        .filter(|(name, _)| is_chosen(name))
+        .map(|(_, file)| {
+            model(
+                &dir.join(file),
+                "run scripts/setup, or mend `model_dir` under `plugin`",
+            )
+        })
+        .collect()
+}
+
+fn model(file: &Path, advice: &str) -> Finding {
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {
+            Finding::ok("model", file.display().to_string())
+        }
+        Ok(_) => Finding::wrong("model", format!("{} is empty; {advice}", file.display())),
+        Err(error) => Finding::wrong("model", format!("{}: {error}; {advice}", file.display())),
+    }
+}

@@ -1,0 +1,7 @@
+//! run-system with real processes: small shell scripts play the daemons.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod program;
+mod stage;
+mod supervise;

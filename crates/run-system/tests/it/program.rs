@@ -1,0 +1,295 @@
+//! The program as users run it.
+
+use crate::stage::{GOOD, Stage, kill};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// A stage with the real program in it, beside the scripts.
+fn installed(recorder: &str, processor: &str) -> Stage {
+    let stage = Stage::new(recorder, processor);
+    let own = Path::new(env!("CARGO_BIN_EXE_run-system"));
+    let there = stage.path("run-system");
+    if std::fs::hard_link(own, &there).is_err() {
+        std::fs::copy(own, &there).unwrap();
+    }
+    std::fs::write(
+        stage.path("recorder.json"),
+        r#"{"sources": ["rtsp://admin:geheim@127.0.0.1:1/x"], "monitoring_interval": 0.5}"#,
+    )
+    .unwrap();
+    std::fs::write(stage.path("blur.json"), "{}").unwrap();
+    stage
+}
+
+fn command(stage: &Stage, arguments: &[&str]) -> Command {
+    let mut command = Command::new(stage.path("run-system"));
+    command
+        .current_dir(stage.root())
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+const FILES: [&str; 4] = [
+    "--recorder-config",
+    "recorder.json",
+    "--blur-config",
+    "blur.json",
+];
+
+fn output(stage: &Stage, arguments: &[&str]) -> Output {
+    command(stage, arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn configs_are_created_once_and_can_be_loaded() {
+    let stage = installed(GOOD, GOOD);
+    let first = output(&stage, &["--create-configs"]);
+    assert!(
+        first.status.success() && text(&first).contains("sources"),
+        "{}",
+        text(&first)
+    );
+    let path = stage.path("configs/rtsp_recorder_config.json");
+    settings::RecorderSettings::load(&path).unwrap();
+    settings::BlurSettings::load(&stage.path("configs/blur_processor_config.json")).unwrap();
+
+    std::fs::write(&path, "mine").unwrap();
+    let second = output(&stage, &["--create-configs"]);
+    assert!(
+        second.status.success() && text(&second).contains("--force"),
+        "{}",
+        text(&second)
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    assert!(
+        output(&stage, &["--create-configs", "--force"])
+            .status
+            .success()
+    );
+    assert_ne!(std::fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
+fn a_config_in_the_old_place_is_not_shadowed() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(stage.path("rtsp_recorder_config.json"), "{}").unwrap();
+    let created = output(&stage, &["--create-configs"]);
+    assert!(
+        text(&created).contains("kept     ./rtsp_recorder_config.json"),
+        "{}",
+        text(&created)
+    );
+    assert!(!stage.path("configs/rtsp_recorder_config.json").exists());
+    assert!(stage.path("configs/blur_processor_config.json").exists());
+}
+
+#[test]
+fn without_settings_it_says_what_to_do() {
+    let stage = installed(GOOD, GOOD);
+    let output = output(&stage, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = text(&output);
+    assert!(
+        text.contains("configs/rtsp_recorder_config.json not found")
+            && text.contains("--create-configs"),
+        "{text}"
+    );
+    assert!(
+        text.contains("blur_processor_config.json not found"),
+        "all problems at once: {text}"
+    );
+}
+
+#[test]
+fn wrong_settings_are_all_told() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(
+        stage.path("recorder.json"),
+        r#"{"sources": [], "segment_duraton": 3}"#,
+    )
+    .unwrap();
+    std::fs::write(stage.path("blur.json"), r#"{"mask": "none"}"#).unwrap();
+    let output = output(&stage, &FILES);
+    assert_eq!(output.status.code(), Some(2));
+    let text = text(&output);
+    for part in [
+        "2 problems in recorder.json",
+        "did you mean `segment_duration`",
+        "1 problem in blur.json",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(stage.path("blur.json"), r#"{"queue_dir": "elsewhere"}"#).unwrap();
+    let output = output(&stage, &FILES);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output).contains("no ticket would reach the blur processor"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn a_preflight_finds_what_is_wrong() {
+    let stage = installed(GOOD, GOOD);
+    let camera = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        r#"{{"sources": [
+            {{"name": "good", "url": "rtsp://admin:geheim@{}/x"}},
+            {{"name": "shut", "url": "rtsp://admin:geheim@127.0.0.1:1/x"}},
+            "missing.mp4"
+        ], "log_dir": "recorder.json/logs"}}"#,
+        camera.local_addr().unwrap()
+    );
+    std::fs::write(stage.path("recorder.json"), config).unwrap();
+    std::fs::write(
+        stage.path("blur.json"),
+        r#"{"blur_module_path": "head-blur"}"#,
+    )
+    .unwrap();
+    let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "ok     camera good",
+        "WRONG  camera shut",
+        "nothing listens on that port",
+        "WRONG  camera missing",
+        "WRONG  plugin",
+        "WRONG  model",
+        "run scripts/setup",
+        "WRONG  directory of logs",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("geheim"), "{text}");
+}
+
+#[test]
+fn a_preflight_of_a_good_system_succeeds() {
+    let stage = installed(GOOD, GOOD);
+    let camera = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        r#"{{"sources": ["rtsp://{}/x"]}}"#,
+        camera.local_addr().unwrap()
+    );
+    std::fs::write(stage.path("recorder.json"), config).unwrap();
+    let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        !stage.path("raw_videos").exists(),
+        "looking changes nothing"
+    );
+}
+
+#[test]
+fn it_runs_for_the_time_asked_and_tells_how_it_goes() {
+    let stage = installed(GOOD, GOOD);
+    let output = output(&stage, &[&["--duration", "4"], &FILES[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(stage.events().last().unwrap(), "blur_processor ended");
+    let log = std::fs::read_to_string(stage.path("logs/system.log")).unwrap();
+    for part in [
+        "rtsp_recorder running (pid ",
+        "queue: 0 waiting",
+        "disk: ",
+        "everything is stopped",
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+    assert!(
+        text(&output).contains("queue: 0 waiting"),
+        "the console shows the same"
+    );
+}
+
+#[test]
+fn killed_and_started_again_it_finds_its_daemons() {
+    let stage = installed(GOOD, GOOD);
+    let start = || {
+        command(&stage, &FILES)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut first = start();
+    stage.wait_for("both to start", |stage| stage.events().len() == 2);
+    let pids = [stage.pid("rtsp_recorder"), stage.pid("blur_processor")];
+
+    let refused = output(&stage, &FILES);
+    assert_eq!(refused.status.code(), Some(100), "{}", text(&refused));
+
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = start();
+    stage.wait_for("adoption", |stage| {
+        let told =
+            std::fs::read_to_string(stage.path("logs/system.status.json")).unwrap_or_default();
+        told.matches("adopted").count() == 2
+    });
+    assert_eq!(
+        [stage.pid("rtsp_recorder"), stage.pid("blur_processor")],
+        pids,
+        "they lived on"
+    );
+
+    let seen = output(&stage, &[&["--status", "--json"], &FILES[..]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&seen.stdout).unwrap();
+    assert_eq!(
+        report["processes"][1]["state"], "running, adopted",
+        "{report}"
+    );
+    assert_eq!(report["processes"][1]["pid"], pids[0].unwrap());
+    assert!(report["processes"][1]["memory_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(report["queue"]["ready"], 0);
+
+    kill(second.id(), "-INT");
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(
+        stage.events()[2..],
+        [
+            "rtsp_recorder asked",
+            "rtsp_recorder ended",
+            "blur_processor asked",
+            "blur_processor ended"
+        ]
+    );
+    let seen = output(&stage, &[&["--status"], &FILES[..]].concat());
+    assert!(text(&seen).contains("not running"), "{}", text(&seen));
+}
+
+#[test]
+fn only_one_daemon_when_asked_so() {
+    let stage = installed(GOOD, GOOD);
+    let output = output(
+        &stage,
+        &[
+            "--recorder-only",
+            "--recorder-config",
+            "recorder.json",
+            "--duration",
+            "1",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(stage.count("rtsp_recorder ended"), 1);
+    assert_eq!(stage.count("blur_processor started"), 0);
+}

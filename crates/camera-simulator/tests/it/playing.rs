@@ -1,7 +1,9 @@
 //! What is received is what was sent: frames, times, reports, over the loop point.
 
 use crate::support::{Client, Item, clips, config, run, sent_from, start, tcp, udp};
-use camera_simulator::{AuthScheme, CameraConfig, Config, Credentials, StartAt};
+use camera_simulator::{
+    AuthScheme, CameraConfig, Config, Credentials, LoadOptions, StartAt, VideoCodec,
+};
 use retina::client::Transport;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,7 +70,72 @@ fn h265_over_udp() {
 
 #[test]
 fn other_codecs_are_encoded_anew() {
-    check_plays(&clips().mjpeg, tcp());
+    check_plays(&clips().mpeg4, tcp());
+}
+
+#[test]
+fn size_rate_codec_and_key_distance_can_be_changed_on_load() {
+    let mut config = config(&clips().h264);
+    config.cameras[0].load = LoadOptions {
+        size: Some((96, 64)),
+        fps: Some(50.0),
+        gop: Some(8),
+        codec: Some(VideoCodec::H265),
+        mute: true,
+    };
+    let (simulator, url) = start(config);
+    let frames = run(async {
+        let mut client = Client::open(&url, tcp(), None).await.unwrap();
+        client.frames(60).await
+    });
+    let sent = sent_from(&simulator, &frames[0], frames.len());
+    assert_eq!(
+        sent.iter().map(|u| u.frame).max(),
+        Some(39),
+        "20 frames at 25 fps are 40 at 50"
+    );
+    for (got, want) in frames.iter().zip(&sent) {
+        let Item::Video { md5, key, size, .. } = got else {
+            panic!("not a video frame");
+        };
+        assert_eq!(
+            (md5, *key, *size),
+            (&want.vcl_md5, want.frame % 8 == 0, (96, 64))
+        );
+        assert_eq!(
+            want.ticks - sent[0].ticks,
+            (want.n - sent[0].n) as i64 * 1800
+        );
+    }
+}
+
+#[test]
+fn b_frames_come_in_decoding_order_with_their_presentation_times() {
+    let (simulator, url) = start(config(&clips().b_frames));
+    let frames = run(async {
+        let mut client = Client::open(&url, tcp(), None).await.unwrap();
+        client.frames(45).await
+    });
+    let sent = sent_from(&simulator, &frames[0], frames.len());
+    let Item::Video { ticks: first, .. } = frames[0] else {
+        panic!("not a video frame");
+    };
+    let mut times = Vec::new();
+    for (got, want) in frames.iter().zip(&sent) {
+        let Item::Video { ticks, md5, .. } = got else {
+            panic!("not a video frame");
+        };
+        assert_eq!(
+            (md5, ticks - first),
+            (&want.vcl_md5, want.ticks - sent[0].ticks)
+        );
+        times.push(ticks - first);
+    }
+    assert!(!times.is_sorted(), "no B-frames in the clip");
+    // Each 40 ms has its frame, over the loop points too.
+    times.sort_unstable();
+    let inner = &times[3..times.len() - 3];
+    assert!(inner.windows(2).all(|w| w[1] - w[0] == 3600), "{times:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use camera_simulator::{
     CameraConfig, Config, SentUnit, Simulator, StartAt, VideoCodec, slices_md5,
 };
 use futures::StreamExt as _;
+use media::synth::TestVideo;
 use retina::client::{Credentials, PlayOptions, Session, SessionOptions, SetupOptions, Transport};
 use retina::codec::{CodecItem, FrameFormat};
 use std::future::Future;
@@ -25,8 +26,12 @@ pub(crate) struct Clips {
     pub(crate) other_size: PathBuf,
     /// `h264` with AAC.
     pub(crate) with_audio: PathBuf,
+    /// `h264` with B-frames.
+    pub(crate) b_frames: PathBuf,
     /// Not a codec that RTSP cameras speak.
-    pub(crate) mjpeg: PathBuf,
+    pub(crate) mpeg4: PathBuf,
+    /// Lossless pictures at 100 fps: megabytes a second.
+    pub(crate) heavy: PathBuf,
 }
 
 pub(crate) fn clips() -> &'static Clips {
@@ -36,73 +41,49 @@ pub(crate) fn clips() -> &'static Clips {
 
 fn make_clips() -> Clips {
     let dir = tempfile::tempdir().unwrap();
-    let make = |name: &str, args: &[&str]| {
+    let make = |name: &str, video: TestVideo| {
         let path = dir.path().join(name);
-        let ok = std::process::Command::new("ffmpeg")
-            .args(["-v", "error", "-f", "lavfi", "-i"])
-            .args(args)
-            .args(["-g", "10"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(ok.success());
+        video.write(&path).unwrap();
         path
     };
+    let basic = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 20,
+        fps: 25,
+        gop: 10,
+        ..TestVideo::default()
+    };
+    let with = |change: &dyn Fn(&mut TestVideo)| {
+        let mut video = basic.clone();
+        change(&mut video);
+        video
+    };
     Clips {
-        h264: make(
-            "a.mp4",
-            &[
-                "testsrc=size=160x120:rate=25:duration=0.8",
-                "-c:v",
-                "libx264",
-                "-bf",
-                "0",
-            ],
-        ),
-        h265: make(
-            "b.mp4",
-            &[
-                "testsrc=size=160x120:rate=25:duration=0.8",
-                "-c:v",
-                "libx265",
-                "-bf",
-                "0",
-                "-x265-params",
-                "log-level=none:bframes=0:keyint=10",
-            ],
-        ),
-        other_size: make(
-            "c.mp4",
-            &[
-                "testsrc=size=320x240:rate=25:duration=0.8",
-                "-c:v",
-                "libx264",
-                "-bf",
-                "0",
-            ],
-        ),
-        with_audio: make(
-            "d.mp4",
-            &[
-                "testsrc=size=160x120:rate=25:duration=0.8",
-                "-f",
-                "lavfi",
-                "-i",
-                "sine=duration=0.8:sample_rate=16000",
-                "-c:v",
-                "libx264",
-                "-bf",
-                "0",
-                "-c:a",
-                "aac",
-            ],
-        ),
-        mjpeg: make(
-            "e.avi",
-            &["testsrc=size=160x120:rate=25:duration=0.8", "-c:v", "mjpeg"],
-        ),
+        h264: make("h264.mp4", basic.clone()),
+        h265: make("h265.mp4", with(&h265)),
+        other_size: make("size.mp4", with(&|v| (v.width, v.height) = (320, 240))),
+        with_audio: make("audio.mp4", with(&|v| v.audio = true)),
+        b_frames: make("b.mp4", with(&|v| v.b_frames = 2)),
+        mpeg4: make("mpeg4.mp4", with(&|v| v.encoder = "mpeg4".into())),
+        heavy: make("heavy.mp4", with(&heavy)),
         _dir: dir,
     }
+}
+
+/// With IDR frames only: x265 makes the others CRA, which retina does not call random access points.
+fn h265(video: &mut TestVideo) {
+    video.encoder = "libx265".into();
+    let parameters = "open-gop=0:log-level=error:scenecut=0";
+    video
+        .options
+        .push(("x265-params".into(), parameters.into()));
+}
+
+fn heavy(video: &mut TestVideo) {
+    (video.width, video.height) = (640, 480);
+    (video.frames, video.fps, video.gop) = (20, 100, 1);
+    video.options.push(("qp".into(), "0".into()));
 }
 
 /// One camera `cam0` that serves `file` from the latest key frame on.

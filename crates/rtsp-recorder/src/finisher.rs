@@ -13,9 +13,8 @@ use crate::names::SegmentPaths;
 use jiff::{Timestamp, Zoned};
 use media::MediaError;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -260,39 +259,31 @@ fn name_segment(job: &Job) -> Result<(), FinishError> {
 fn remux(job: &Job) -> Result<File, FinishError> {
     let (part, temp) = (job.paths.part(), job.paths.temp());
     let shown = part.display().to_string();
-    let failed = |action| {
-        let path = shown.clone();
-        move |source| FinishError::Io { action, path, source }
+    remove_durable(&temp)?;
+    let whole = job.stage == Stage::Complete && match media::finalise(&part, &temp) {
+        Ok(_) => true,
+        Err(error) if error.is_damaged() => {
+            warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
+            false
+        }
+        Err(error) => return Err(media_error("remux", &shown)(error)),
     };
-    let source = File::open(&part).map_err(failed("open"))?;
-    let create = || -> Result<File, FinishError> {
-        remove_durable(&temp)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        options.open(&temp).map_err(failed("create the final form of"))
-    };
-    let mut target = create()?;
-    let clone = |file: &File| file.try_clone().map_err(failed("duplicate"));
-    if job.stage == Stage::Complete {
-        match media::finalise(clone(&source)?, clone(&target)?) {
-            Ok(_) => return Ok(target),
-            Err(error) if error.is_storage_full() => return Err(media_error("remux", &shown)(error)),
-            Err(error) => {
-                warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
-                target = create()?;
+    if !whole {
+        match media::salvage(&part, &temp).map_err(media_error("salvage", &shown))? {
+            Some(saved) => info!(
+                segment = %job.paths.name,
+                frames = saved.file.frames,
+                frames_left_out = saved.file.frames_left_out,
+                bytes_cut = saved.bytes_cut,
+                "saved an unfinished segment"
+            ),
+            None => {
+                remove_durable(&part)?;
+                return Err(FinishError::Empty(shown));
             }
         }
     }
-    let saved = media::salvage(source, clone(&target)?).map_err(media_error("salvage", &shown));
-    match saved {
-        Ok(saved) if saved.video_frames > 0 => Ok(target),
-        Ok(_) => {
-            remove_durable(&temp)?;
-            remove_durable(&part)?;
-            Err(FinishError::Empty(shown))
-        }
-        Err(error) => Err(error),
-    }
+    File::open(&temp).map_err(|source| FinishError::Io { action: "open the final form of", path: shown, source })
 }
 
 fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {
@@ -309,18 +300,20 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
     let mut hasher = blake3::Hasher::new();
     let bytes = io::copy(&mut file, &mut hasher).map_err(failed)?;
     let probed = media::probe(&path).map_err(media_error("probe", &shown))?;
-    let video = probed.video.ok_or_else(|| FinishError::Empty(shown.clone()))?;
+    let video = probed.video().ok_or_else(|| FinishError::Empty(shown.clone()))?;
     let media_duration = video.duration_seconds().unwrap_or_default();
     let frames = video.frame_count.unwrap_or_default();
     let facts = &job.facts;
+    let now = Timestamp::now().to_zoned(facts.start.time_zone().clone());
     let ticket = Ticket {
-        filepath: shown.clone(),
+        // As the old system wrote it: without a leading `./`.
+        filepath: shown.strip_prefix("./").unwrap_or(&shown).to_owned(),
         source: job.origin.url.clone(),
         source_name: job.origin.name.clone(),
         recorder_id: job.origin.index,
         frame_count: frames,
         duration: facts.wall_duration.map_or(media_duration, |duration| duration.as_secs_f64()),
-        timestamp: Timestamp::now().to_zoned(facts.start.time_zone().clone()).datetime().to_string(),
+        timestamp: now.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
         file_size: bytes,
         version: Some(TICKET_VERSION),
         id: Some(job.paths.id()),

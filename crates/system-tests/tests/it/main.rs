@@ -1,4 +1,7 @@
 //! What only the whole system can show: the shape of the workspace, and the programs run together as real processes.
 
 mod architecture;
+mod chain;
+mod documents;
 mod licences;
+mod site;

@@ -1,0 +1,30 @@
+//! Documents that are made from the code, held against it. `UPDATE_EXPECT=1 cargo test -p system-tests documents` rewrites
+//! them.
+
+use expect_test::expect_file;
+use settings::keys::{BLUR, RECORDER, SOURCE, reference};
+
+#[test]
+fn the_reference_of_all_keys_is_up_to_date() {
+    let text = format!(
+        "# Configuration
+Two JSON files, `configs/rtsp_recorder_config.json` and `configs/blur_processor_config.json` (also found in the working
+directory; `--config` names any other). `//` comments are allowed. Relative paths count from the working directory.
+`${{NAME}}` in a text is replaced from the environment, so that passwords need not stand in the file. A key that is not
+listed here is an error; all problems of a file are reported at once. `run-system --create-configs` writes both files,
+`run-system --validate` checks them.
+
+## Recorder: rtsp_recorder_config.json
+{}
+### Keys of one source
+An entry of `sources` is a URL or path, or an object with these keys:
+
+{}
+## Blur processor: blur_processor_config.json
+{}",
+        reference(RECORDER),
+        reference(SOURCE),
+        reference(BLUR)
+    );
+    expect_file!["../../../../docs/configuration.md"].assert_eq(&text);
+}

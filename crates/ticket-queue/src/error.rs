@@ -78,6 +78,16 @@ pub enum Error {
         /// The difference.
         why: &'static str,
     },
+    /// The output that the receipt is about is gone or not whole. The original is kept.
+    #[error(
+        "output {} of this ticket is missing or not whole; its original is kept; to process it \
+         again remove its receipt in done/ and what is left of the output",
+        path.display()
+    )]
+    OutputMissing {
+        /// The output.
+        path: PathBuf,
+    },
     /// The backup's name is taken by a different file. The original is kept.
     #[error("backup {} exists and differs from the original, which is kept; move it away", path.display())]
     BackupDiffers {

@@ -143,8 +143,8 @@ impl Publisher {
     /// compared by content with the receipt before it goes.
     ///
     /// # Errors
-    /// [`Error::OriginalChanged`] and [`Error::BackupDiffers`] need a human; others may pass. The
-    /// ticket stays in `active/`, unlocked, for the reaper.
+    /// [`Error::OriginalChanged`], [`Error::OutputMissing`] and [`Error::BackupDiffers`] need a
+    /// human; others may pass. The ticket stays in `active/`, unlocked, for the reaper.
     pub fn finish(
         &self,
         queue: &dyn Queue,
@@ -202,9 +202,22 @@ impl Publisher {
 
     fn delete(&self, original: &Original<'_>) -> Result<(), Error> {
         if let Some(opened) = original.find()? {
+            self.require_output(original.receipt)?;
             self.unlink(original, opened.id)?;
         }
         self.sync_original_dir(original)
+    }
+
+    /// The last look before the original goes: whatever the receipt says, something must be there.
+    fn require_output(&self, receipt: &Receipt) -> Result<(), Error> {
+        let path = self.output_dir.join(&receipt.output.path);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.len() == receipt.output.bytes => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("stat output", &path)(error))
+            }
+            _ => Err(Error::OutputMissing { path }),
+        }
     }
 
     fn unlink(&self, original: &Original<'_>, id: FileId) -> Result<(), Error> {
@@ -234,6 +247,7 @@ impl Publisher {
         let target = dir.join(original.path.as_path());
         create_dir_all_durable(parent(&target))?;
         if let Some(opened) = original.find()? {
+            self.require_output(original.receipt)?;
             if fs::symlink_metadata(&target).is_ok() {
                 require_equal(&opened.file, &target)?;
                 self.sync_backup_dir(&target)?;

@@ -112,8 +112,8 @@ enum Layout {
 enum Judge {
     /// What each step promises, and that recovery loses nothing.
     Promises,
-    /// Only that recovery loses nothing.
-    Loss,
+    /// Only that the video still exists in some form, whatever a human has to do about it.
+    Existence,
 }
 
 /// Cuts the power after each step, and judges what is left.
@@ -148,7 +148,7 @@ impl CutDisk {
         let recorded = self.made.lock().unwrap().contains(&Step::SyncSegmentDir);
         let judged = match self.plan.judge {
             Judge::Promises => promise(&scene, step).and_then(|()| nothing_lost(&scene, recorded)),
-            Judge::Loss => nothing_lost(&scene, recorded),
+            Judge::Existence => exists(&scene, recorded),
         };
         if let Err(problem) = judged {
             *self.problem() = Some(format!("cut after {step:?}: {problem}"));
@@ -223,11 +223,27 @@ fn has_receipt(scene: &Scene) -> Result<(), String> {
 
 /// Recovers and looks. A segment that was not yet promised may be whole or gone.
 fn nothing_lost(scene: &Scene, recorded: bool) -> Result<(), String> {
-    let recovered = std::panic::catch_unwind(|| recover(scene));
-    recovered.map_err(|_| "recovery failed".to_owned())?;
+    recover(scene).map_err(|error| format!("recovery: {error}"))?;
     match verdict(scene, &[NAME]) {
         Err(_) if !recorded => verdict(scene, &[]),
         judged => judged,
+    }
+}
+
+/// Recovers as far as it goes. The video must be in the original, or both in the output and, where
+/// one is wanted, in the backup.
+fn exists(scene: &Scene, recorded: bool) -> Result<(), String> {
+    let recovered = recover(scene);
+    let holds = |path: &Path, content: &[u8]| fs::read(path).is_ok_and(|found| found == content);
+    let video = video(NAME);
+    let published = holds(&scene.published(NAME), &blurred(&video));
+    let backed_up =
+        scene.fate != OriginalFate::BackedUp || holds(&scene.backup.join("cam").join(NAME), &video);
+    let there = holds(&scene.segment(NAME), &video) || published && backed_up;
+    if there || !recorded {
+        Ok(())
+    } else {
+        Err(format!("video is gone for good; {recovered:?}"))
     }
 }
 
@@ -342,12 +358,12 @@ fn every_sync_of_a_backup_is_needed() {
 #[test]
 fn video_is_lost_without_the_output_directorys_sync_on_two_file_systems() {
     let steps = [Step::SyncOutput, Step::SyncOutputDir];
-    expect_missed(Layout::Two, OriginalFate::Deleted, Judge::Loss, &steps);
+    expect_missed(Layout::Two, OriginalFate::Deleted, Judge::Existence, &steps);
     let backup_steps = [Step::SyncBackup, Step::SyncBackupDir];
     expect_missed(
         Layout::Two,
         OriginalFate::BackedUp,
-        Judge::Loss,
+        Judge::Existence,
         &backup_steps,
     );
 }

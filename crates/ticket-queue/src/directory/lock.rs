@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::ticket::{MAX_TICKET_BYTES, Ticket, TicketError};
 
-/// A locked ticket. The lock goes with the descriptor: when it is closed, or its owner dies.
+/// A locked ticket. The kernel frees the lock when its owner dies.
 #[derive(Debug)]
 pub(crate) struct Hold {
     file: File,
@@ -103,6 +103,15 @@ impl Hold {
     }
 }
 
+impl Drop for Hold {
+    /// Closing alone would not do: a child that another thread is just starting has a copy of the
+    /// descriptor until it calls `exec`, and the lock would live on in it.
+    fn drop(&mut self) {
+        // If it fails, closing the last copy frees the lock all the same.
+        self.file.unlock().ok();
+    }
+}
+
 fn unopened(path: &Path, error: io::Error) -> Result<Locked, Error> {
     let errno = Errno::from_io_error(&error);
     match errno {
@@ -115,5 +124,25 @@ fn unopened(path: &Path, error: io::Error) -> Result<Locked, Error> {
             "it cannot be opened for reading and writing: {error}"
         ))),
         _ => Err(Error::io("open ticket", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_hold_is_free_although_a_copy_of_the_descriptor_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue_1.json");
+        fs::write(&path, "{}").unwrap();
+        let Locked::Held(hold) = Hold::try_lock(&path).unwrap() else {
+            panic!("it is free")
+        };
+        // As a child has that another thread has forked but that has not called exec yet.
+        let _copy = hold.file.try_clone().unwrap();
+        assert!(matches!(Hold::try_lock(&path).unwrap(), Locked::Busy));
+        drop(hold);
+        assert!(matches!(Hold::try_lock(&path).unwrap(), Locked::Held(_)));
     }
 }

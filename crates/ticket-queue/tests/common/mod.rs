@@ -120,7 +120,7 @@ pub(crate) fn record(scene: &Scene, queue: &DirectoryQueue, name: &str) -> Resul
 }
 
 /// The recorder's start: a part is finished if it is whole, a segment without ticket gets one.
-pub(crate) fn recover_recorder(scene: &Scene, queue: &DirectoryQueue) {
+pub(crate) fn recover_recorder(scene: &Scene, queue: &DirectoryQueue) -> Result<(), Error> {
     for entry in fs::read_dir(scene.raw.join("cam")).unwrap() {
         let path = entry.unwrap().path();
         let file_name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -133,12 +133,13 @@ pub(crate) fn recover_recorder(scene: &Scene, queue: &DirectoryQueue) {
                 fs::remove_file(&path).unwrap();
                 continue;
             }
-            durable::commit_new(&File::open(&path).unwrap(), &path, &scene.segment(&name)).unwrap();
+            durable::commit_new(&File::open(&path).unwrap(), &path, &scene.segment(&name))?;
         }
-        if queue.find(&format!("cam/{name}")).unwrap().is_none() {
-            queue.enqueue(&ticket_for(&name)).unwrap();
+        if queue.find(&format!("cam/{name}"))?.is_none() {
+            queue.enqueue(&ticket_for(&name))?;
         }
     }
+    Ok(())
 }
 
 /// Does whatever is left to do for a claimed ticket. Hands a failure to the queue.
@@ -220,7 +221,10 @@ pub(crate) fn receipt(
         stem: lease.stem().clone(),
         attempt: lease.attempt(),
         input: facts(&opened.path.to_string(), &bytes),
-        output: facts(output.to_str().unwrap(), &fs::read(output).unwrap()),
+        output: facts(
+            &output_of(&opened.path.to_string()).to_string(),
+            &fs::read(output).unwrap(),
+        ),
         original,
         plugin: None,
         frames: 1,
@@ -233,23 +237,28 @@ pub(crate) fn receipt(
 }
 
 /// The processor's start and run until nothing is left to do.
-pub(crate) fn recover_processor(scene: &Scene, queue: &DirectoryQueue, publisher: &Publisher) {
+pub(crate) fn recover_processor(
+    scene: &Scene,
+    queue: &DirectoryQueue,
+    publisher: &Publisher,
+) -> Result<(), Error> {
     let raw = scene.raw_dir();
-    for reaped in queue.reap().unwrap() {
+    for reaped in queue.reap()? {
         if let Reaped::Finish(lease) = reaped {
-            process(queue, publisher, &raw, scene.fate, *lease).unwrap();
+            process(queue, publisher, &raw, scene.fate, *lease)?;
         }
     }
-    while let Some(lease) = queue.claim().unwrap() {
-        process(queue, publisher, &raw, scene.fate, lease).unwrap();
+    while let Some(lease) = queue.claim()? {
+        process(queue, publisher, &raw, scene.fate, lease)?;
     }
+    Ok(())
 }
 
 /// Brings an installation to rest after a crash, as its restarted daemons would.
-pub(crate) fn recover(scene: &Scene) {
+pub(crate) fn recover(scene: &Scene) -> Result<(), Error> {
     let (queue, publisher) = scene.open(&real_disk());
-    recover_recorder(scene, &queue);
-    recover_processor(scene, &queue, &publisher);
+    recover_recorder(scene, &queue)?;
+    recover_processor(scene, &queue, &publisher)
 }
 
 /// Whether every segment is in exactly one published file, its original dealt with, and the queue

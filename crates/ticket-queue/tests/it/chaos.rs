@@ -185,7 +185,7 @@ fn killed_workers_lose_nothing_and_never_share_a_ticket() {
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(workers);
-    recover(&scene);
+    recover(&scene).unwrap();
     let double = fs::read_to_string(root.join(DOUBLE_CLAIMS)).unwrap_or_default();
     assert_eq!(double, "", "double claims");
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

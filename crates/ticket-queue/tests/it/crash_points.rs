@@ -138,13 +138,13 @@ fn no_kill_loses_a_segment_or_publishes_it_twice() {
             assert_given_up(&scene, step, when);
             continue;
         }
-        recover(&scene);
+        recover(&scene).unwrap();
         // The second was not recorded if the first one's recording was the end.
         let recorded = if Step::WRITE.contains(&step) { 1 } else { 2 };
         if let Err(problem) = verdict(&scene, &NAMES[..recorded]) {
             panic!("killed {when:?} {step:?}: {problem}");
         }
-        recover(&scene);
+        recover(&scene).unwrap();
         verdict(&scene, &NAMES[..recorded]).expect("recovering again changes nothing");
     }
 }

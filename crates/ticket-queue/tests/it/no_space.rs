@@ -94,6 +94,6 @@ fn a_full_disk_costs_no_ticket_and_no_attempt() {
     assert_eq!(scratch, 1, "the lock only");
     let again = record(&scene, &queue, "b.mp4").unwrap();
     assert!(matches!(again, Enqueued::New(_)), "{again:?}");
-    recover_processor(&scene, &queue, &publisher);
+    recover_processor(&scene, &queue, &publisher).unwrap();
     verdict(&scene, &["a.mp4", "b.mp4"]).unwrap();
 }

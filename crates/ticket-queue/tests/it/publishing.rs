@@ -151,6 +151,36 @@ fn an_original_that_changed_meanwhile_is_kept() {
 }
 
 #[test]
+fn an_original_whose_output_vanished_is_kept() {
+    for fate in [OriginalFate::Deleted, OriginalFate::BackedUp] {
+        let bench = Bench::new(fate);
+        let lease = bench.claim();
+        let raw = bench.scene.raw_dir();
+        let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+        bench.publish(&lease, b"output");
+        let output = bench.scene.published("a.mp4");
+        let receipt = receipt(&lease, &opened, &output, fate);
+        fs::write(&output, "").unwrap();
+        let settled = bench
+            .publisher
+            .settle(&bench.queue, &lease, &receipt, &raw, None);
+        assert!(
+            matches!(settled, Err(Error::OutputMissing { .. })),
+            "{settled:?}"
+        );
+        fs::remove_file(&output).unwrap();
+        let settled = bench
+            .publisher
+            .settle(&bench.queue, &lease, &receipt, &raw, None);
+        assert!(
+            matches!(settled, Err(Error::OutputMissing { .. })),
+            "{settled:?}"
+        );
+        assert!(bench.scene.segment("a.mp4").exists());
+    }
+}
+
+#[test]
 fn a_backup_never_replaces_another_file() {
     let bench = Bench::new(OriginalFate::BackedUp);
     let backup = bench.scene.backup.join("cam/a.mp4");
@@ -160,7 +190,7 @@ fn a_backup_never_replaces_another_file() {
     assert!(matches!(error, Error::BackupDiffers { .. }), "{error}");
     assert!(bench.scene.segment("a.mp4").exists());
     fs::remove_file(&backup).unwrap();
-    recover_processor(&bench.scene, &bench.queue, &bench.publisher);
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
     verdict(&bench.scene, &["a.mp4"]).unwrap();
 }
 
@@ -247,6 +277,6 @@ fn a_ticket_that_failed_after_its_receipt_is_finished_on_retry() {
         .fail(*lease, ticket_queue::Failure::Dead { reason })
         .unwrap();
     bench.queue.retry(&RetryWhich::One(stem)).unwrap();
-    recover_processor(&bench.scene, &bench.queue, &bench.publisher);
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
     verdict(&bench.scene, &["a.mp4"]).unwrap();
 }

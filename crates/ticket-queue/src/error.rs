@@ -135,6 +135,11 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
     }
 
+    /// Whether this user lacks a permission.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the process should stop, because the state of the disk is unknown.
     pub fn must_stop(&self) -> bool {
         matches!(self, Self::DirectorySync { .. })

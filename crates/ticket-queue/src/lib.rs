@@ -4,6 +4,25 @@
 //! and [`publish`], the raw, output and backup directories that its caller names. It opens no
 //! socket, starts no process and writes no log.
 //!
+//! ```
+//! use ticket_queue::{DirectoryQueue, Enqueued, Failure, Options, Queue, Ticket};
+//!
+//! # fn main() -> Result<(), ticket_queue::Error> {
+//! # let dir = std::env::temp_dir().join(format!("ticket-queue-doc-{}", std::process::id()));
+//! let queue = DirectoryQueue::open(&dir, Options::default())?;
+//! let ticket = Ticket { filepath: "yard/yard_1.mp4".to_owned(), ..Ticket::default() };
+//! assert!(matches!(queue.enqueue(&ticket)?, Enqueued::New(_)));
+//! assert!(matches!(queue.enqueue(&ticket)?, Enqueued::Duplicate(_)));
+//!
+//! let lease = queue.claim()?.expect("a ticket is there");
+//! assert_eq!(lease.ticket().filepath, "yard/yard_1.mp4");
+//! queue.fail(lease, Failure::Dead { reason: "cannot be decoded".to_owned() })?;
+//! assert_eq!(queue.stats()?.failed, 1);
+//! # std::fs::remove_dir_all(&dir).ok();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # States
 //! A ticket's state is the directory it lies in, its attempt stands in its name, and each
 //! transition is one rename made by whoever holds the kernel lock (`flock`) on the ticket's inode.

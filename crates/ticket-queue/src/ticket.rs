@@ -315,4 +315,38 @@ mod tests {
         let deep = format!(r#"{{"filepath": "a", "x": {}"#, "[".repeat(60_000));
         assert!(Ticket::parse(deep.as_bytes()).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn no_bytes_crash_the_parser(bytes: Vec<u8>) {
+            Ticket::parse(&bytes).ok();
+        }
+
+        #[test]
+        fn a_damaged_ticket_crashes_nothing(at in 0..OLD.len(), byte: u8) {
+            let mut bytes = OLD.as_bytes().to_vec();
+            bytes[at] = byte;
+            if let Ok(ticket) = Ticket::parse(&bytes) {
+                ticket.start();
+                ticket.to_json().unwrap();
+            }
+        }
+
+        #[test]
+        fn whatever_is_written_is_read_back(
+            filepath in "[^\0]{1,40}",
+            timestamp: String,
+            eighths: u32,
+        ) {
+            let duration = f64::from(eighths) / 8.0;
+            let ticket = Ticket { filepath, timestamp, duration, ..Ticket::default() };
+            ticket.start();
+            assert_eq!(Ticket::parse(&ticket.to_json().unwrap()).unwrap(), ticket);
+        }
+    }
 }

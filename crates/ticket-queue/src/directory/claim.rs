@@ -84,16 +84,23 @@ impl DirectoryQueue {
         ahead.is_zero() || ahead > self.longest_delay()
     }
 
+    /// # Errors
+    /// A ticket that this user may not open does not keep the others from being taken, and is not
+    /// moved: the owners of the files are to be put right. It is an error when nothing else is
+    /// left.
     fn take_any(&self, mut candidates: Vec<Candidate>) -> Result<Option<Lease>, Error> {
+        let mut denied = None;
         for window in candidates.chunks_mut(CHOICE) {
             window.shuffle(&mut rand::rng());
             for candidate in window {
-                if let Some(lease) = self.take(candidate)? {
-                    return Ok(Some(lease));
+                match self.take(candidate) {
+                    Ok(None) => {}
+                    Err(error) if error.is_denied() => denied = Some(error),
+                    taken => return taken,
                 }
             }
         }
-        Ok(None)
+        denied.map_or(Ok(None), Err)
     }
 
     /// Takes one ticket, unless somebody else has it or it is no good.

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -30,9 +30,16 @@ pub(super) const LOCK_NAME: &str = "enqueue.lock";
 pub(super) struct Index {
     stems: HashMap<Stem, Option<IdHash>>,
     ids: HashMap<IdHash, Stem>,
-    /// When `done/` was last read; it only grows, and may be large.
-    done_changed: Option<SystemTime>,
+    /// When the directories had last changed as they were read, by [`DIRS`].
+    changed: Option<[SystemTime; DIRS.len()]>,
 }
+
+/// Where tickets and receipts lie, `done/` last.
+const DIRS: [&str; 6] = [READY, "active", "deferred", "failed", "corrupt", "done"];
+
+/// Coarsest step of a file system's clock. A change that is younger may have a sibling that is
+/// not seen yet and has the same time.
+const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 type IdHash = [u8; 16];
 
@@ -160,11 +167,14 @@ impl DirectoryQueue {
     /// Learns the tickets that others put in since, and forgets what is gone. Twice over the
     /// directories, since tickets move while they are listed.
     fn refresh(&self, index: &mut Index) -> Result<(), Error> {
-        let done = self.dir("done");
-        let done_changed = fs::metadata(&done)
-            .and_then(|meta| meta.modified())
-            .map_err(Error::io("stat", &done))?;
-        let full = index.done_changed != Some(done_changed);
+        let changed = self.changed()?;
+        if index.changed == Some(changed) {
+            return Ok(());
+        }
+        let done = DIRS.len() - 1;
+        let full = index
+            .changed
+            .is_none_or(|before| before[done] != changed[done]);
         let mut there = HashSet::new();
         for _ in 0..2 {
             for (stem, path) in self.live_stems()? {
@@ -178,9 +188,23 @@ impl DirectoryQueue {
                 there.insert(stem);
             }
             index.keep_only(&there);
-            index.done_changed = Some(done_changed);
         }
+        let now = SystemTime::now();
+        let settled =
+            |time: &SystemTime| now.duration_since(*time).is_ok_and(|age| age > CLOCK_STEP);
+        index.changed = changed.iter().all(settled).then_some(changed);
         Ok(())
+    }
+
+    /// When each directory last changed.
+    fn changed(&self) -> Result<[SystemTime; DIRS.len()], Error> {
+        let mut times = [SystemTime::UNIX_EPOCH; DIRS.len()];
+        for (time, name) in times.iter_mut().zip(DIRS) {
+            let dir = self.dir(name);
+            let meta = fs::metadata(&dir).and_then(|meta| meta.modified());
+            *time = meta.map_err(Error::io("stat", &dir))?;
+        }
+        Ok(times)
     }
 
     /// Every ticket that is not finished.

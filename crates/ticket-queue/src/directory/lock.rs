@@ -120,9 +120,6 @@ fn unopened(path: &Path, error: io::Error) -> Result<Locked, Error> {
         Some(Errno::ISDIR | Errno::NXIO | Errno::NODEV) => {
             Ok(Locked::Refused("it is not a regular file".to_owned()))
         }
-        Some(Errno::ACCESS | Errno::PERM) => Ok(Locked::Refused(format!(
-            "it cannot be opened for reading and writing: {error}"
-        ))),
         _ => Err(Error::io("open ticket", path)(error)),
     }
 }

@@ -328,6 +328,35 @@ impl Disk for KillAt {
     }
 }
 
+/// Fails one step with an I/O error, once, without making it.
+#[derive(Debug)]
+pub(crate) struct FailAt {
+    step: Step,
+    failed: AtomicBool,
+}
+
+impl FailAt {
+    pub(crate) fn new(step: Step) -> Self {
+        Self {
+            step,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Disk for FailAt {
+    fn perform(&self, step: Step, action: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        if step == self.step && !self.failed.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::from(rustix::io::Errno::IO));
+        }
+        action()
+    }
+}
+
 pub(crate) fn kill_myself() -> ! {
     let myself = rustix::process::getpid();
     rustix::process::kill_process(myself, rustix::process::Signal::KILL).unwrap();

@@ -11,7 +11,7 @@ use ticket_queue::protocol::{Disk, Step};
 use ticket_queue::{Failure, OriginalFate, Queue, State};
 
 use crate::common::{
-    KillAt, Scene, When, fast_tempdir, process, real_disk, record, recover, verdict,
+    FailAt, KillAt, Scene, When, fast_tempdir, process, real_disk, record, recover, verdict,
 };
 
 const ROOT: &str = "TICKET_QUEUE_CRASH_ROOT";
@@ -146,6 +146,29 @@ fn no_kill_loses_a_segment_or_publishes_it_twice() {
         }
         recover(&scene).unwrap();
         verdict(&scene, &NAMES[..recorded]).expect("recovering again changes nothing");
+    }
+}
+
+#[test]
+fn no_io_error_loses_a_segment_or_publishes_it_twice() {
+    for step in Step::WRITE.into_iter().chain(Step::PUBLISH) {
+        let dir = fast_tempdir();
+        let scene = Scene::new(dir.path(), dir.path(), OriginalFate::Deleted);
+        let disk = Arc::new(FailAt::new(step));
+        let as_disk: Arc<dyn Disk> = disk.clone();
+        let (queue, publisher) = scene.open(&as_disk);
+        let outcome = record(&scene, &queue, NAMES[0]).and_then(|_| {
+            let lease = queue.claim()?.expect("a ticket is there");
+            process(&queue, &publisher, &scene.raw_dir(), scene.fate, lease)
+        });
+        let error = outcome.expect_err("the step failed");
+        assert!(disk.has_failed(), "{step:?} was not reached");
+        let of_directory = format!("{step:?}").ends_with("Dir") || step == Step::SyncClaim;
+        assert_eq!(error.must_stop(), of_directory, "{step:?}: {error}");
+        recover(&scene).unwrap();
+        if let Err(problem) = verdict(&scene, &NAMES[..1]) {
+            panic!("{step:?} failed: {problem}");
+        }
     }
 }
 

@@ -486,8 +486,22 @@ fn receipt(lease: &Lease) -> Receipt {
     }
 }
 
+/// `TICKET_QUEUE_LONG=1` runs the long form.
+fn config() -> ProptestConfig {
+    let cases = if std::env::var_os("TICKET_QUEUE_LONG").is_some() {
+        5000
+    } else {
+        150
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_queue_does_what_the_model_says(ops in prop::collection::vec((op(), death()), 1..60)) {

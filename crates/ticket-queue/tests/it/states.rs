@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -369,6 +370,30 @@ fn what_is_no_ticket_goes_to_corrupt_with_its_reason() {
     }
     assert!(Path::new("/etc/passwd").exists());
     assert!(bench.dir.path().join("README.json").exists());
+}
+
+#[test]
+fn a_ticket_of_another_user_is_left_alone_and_told_of() {
+    let bench = Bench::new();
+    bench.put("a.mp4");
+    let name = "queue_20990101_000000_000000.json";
+    bench.foreign(name, &ticket_for("b.mp4").to_json().unwrap());
+    let path = bench.dir.path().join(name);
+    let immutable = |flag| Command::new("chattr").arg(flag).arg(&path).status();
+    if !immutable("+i").is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a file that cannot be opened for writing needs root and chattr");
+        return;
+    }
+    let taken = bench.claim();
+    let told = bench.queue.claim();
+    immutable("-i").unwrap();
+    assert_eq!(taken.ticket(), &ticket_for("a.mp4"));
+    let error = told.unwrap_err().to_string();
+    assert!(
+        error.contains("cannot open ticket") && error.contains(name),
+        "{error}"
+    );
+    assert_eq!(bench.claim().ticket(), &ticket_for("b.mp4"));
 }
 
 #[test]

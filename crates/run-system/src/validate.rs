@@ -68,8 +68,8 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
     let mut findings = settings_findings(&loaded, problems);
     findings.extend(programs(cli));
     findings.extend(places::check(&loaded));
-    if let Some((_, blur)) = &loaded.blur {
-        findings.extend(plugin::check(blur));
+    if let Some((file, blur)) = &loaded.blur {
+        findings.extend(plugin::check(blur, file).await);
     }
     findings.iter().for_each(Finding::print);
     if let Some((_, recorder)) = &loaded.recorder {
@@ -101,11 +101,11 @@ fn settings_findings(loaded: &Loaded, problems: Vec<String>) -> Vec<Finding> {
         loaded
             .recorder
             .as_ref()
-            .map(|(file, settings)| (file, format!("{} sources", settings.sources.len()))),
+            .map(|(file, settings)| (file, format!("sources: {}", settings.sources.len()))),
         loaded
             .blur
             .as_ref()
-            .map(|(file, _)| (file, "blur settings".to_owned())),
+            .map(|(file, _)| (file, "blurring".to_owned())),
     ];
     let good = files
         .into_iter()

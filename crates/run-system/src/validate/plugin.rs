@@ -1,9 +1,17 @@
-//! The blur plugin and its models, as far as files tell. Loading them is the blur processor's job:
-//! this program links no plugin.
+//! The blur plugin and its models. When the files are there the blur processor is asked to load them
+//! once, since this program links no plugin.
 
-use super::Finding;
+use super::{Finding, Verdict};
+use crate::setup::program_dir;
 use settings::{BlurModule, BlurSettings};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Loading a model takes a second or two; a machine at work may take longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The default plugin's library, whose models are known here.
 const HEAD_BLUR: &str = "libhead_blur.so";
@@ -13,7 +21,19 @@ const MODELS: [(&str, &str); 2] = [
     ("centerface", "centerface.onnx"),
 ];
 
-pub(super) fn check(blur: &BlurSettings) -> Vec<Finding> {
+/// Checks the files, and then whether the blur processor can work with them.
+pub(super) async fn check(blur: &BlurSettings, settings_file: &Path) -> Vec<Finding> {
+    let mut findings = files(blur);
+    if findings
+        .iter()
+        .all(|finding| finding.verdict == Verdict::Ok)
+    {
+        findings.extend(loaded(settings_file).await);
+    }
+    findings
+}
+
+fn files(blur: &BlurSettings) -> Vec<Finding> {
     let Some(file) = blur.blur_module.file() else {
         return vec![Finding::ok("plugin", "none: the whole picture is blurred")];
     };
@@ -22,6 +42,39 @@ pub(super) fn check(blur: &BlurSettings) -> Vec<Finding> {
         findings.extend(models(&blur.plugin));
     }
     findings
+}
+
+/// What `blur-processor --validate` says. A missing program is told elsewhere.
+async fn loaded(settings_file: &Path) -> Option<Finding> {
+    let what = "loading the plugin";
+    let program = program_dir().ok()?.join("blur-processor");
+    let mut command = Command::new(program);
+    command
+        .arg("--config")
+        .arg(settings_file)
+        .arg("--validate")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = match timeout(PATIENCE, command.output()).await {
+        Ok(output) => output.ok()?,
+        Err(_) => {
+            return Some(Finding::wrong(
+                what,
+                format!("takes longer than {} s", PATIENCE.as_secs()),
+            ));
+        }
+    };
+    if output.status.success() {
+        return Some(Finding::ok(what, "the blur processor can work with it"));
+    }
+    let said = [output.stderr, output.stdout].concat();
+    let said = daemon::redact::text(&String::from_utf8_lossy(&said))
+        .trim()
+        .to_owned();
+    Some(Finding::wrong(
+        what,
+        format!("the blur processor says:\n{said}"),
+    ))
 }
 
 fn library(module: &BlurModule, file: &Path) -> Finding {

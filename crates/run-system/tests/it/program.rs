@@ -1,7 +1,8 @@
 //! The program as users run it.
 
 use crate::stage::{GOOD, Stage, kill};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -149,14 +150,17 @@ fn settings_that_contradict_each_other_are_refused() {
 #[test]
 fn a_preflight_finds_what_is_wrong() {
     let stage = installed(GOOD, GOOD);
-    let camera = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (good, web) = (
+        camera("RTSP/1.0 200 OK\r\n"),
+        camera("HTTP/1.1 400 Bad Request\r\n"),
+    );
     let config = format!(
         r#"{{"sources": [
-            {{"name": "good", "url": "rtsp://admin:geheim@{}/x"}},
+            {{"name": "good", "url": "rtsp://admin:geheim@{good}/x"}},
+            {{"name": "web", "url": "rtsp://{web}/x"}},
             {{"name": "shut", "url": "rtsp://admin:geheim@127.0.0.1:1/x"}},
             "missing.mp4"
-        ], "log_dir": "recorder.json/logs"}}"#,
-        camera.local_addr().unwrap()
+        ], "log_dir": "recorder.json/logs"}}"#
     );
     std::fs::write(stage.path("recorder.json"), config).unwrap();
     std::fs::write(
@@ -169,6 +173,8 @@ fn a_preflight_finds_what_is_wrong() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in [
         "ok     camera good",
+        "WRONG  camera web",
+        "answers, but not in RTSP",
         "WRONG  camera shut",
         "nothing listens on that port",
         "WRONG  camera missing",
@@ -185,18 +191,55 @@ fn a_preflight_finds_what_is_wrong() {
 #[test]
 fn a_preflight_of_a_good_system_succeeds() {
     let stage = installed(GOOD, GOOD);
-    let camera = TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = format!(
-        r#"{{"sources": ["rtsp://{}/x"]}}"#,
-        camera.local_addr().unwrap()
-    );
+    let camera = camera("RTSP/1.0 200 OK\r\n\r\n");
+    let config = format!(r#"{{"sources": ["rtsp://{camera}/x"]}}"#);
     std::fs::write(stage.path("recorder.json"), config).unwrap();
     let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("speaks RTSP"), "{}", text(&output));
     assert!(
         !stage.path("raw_videos").exists(),
         "looking changes nothing"
     );
+}
+
+#[test]
+fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
+    let stage = installed(GOOD, GOOD);
+    let camera = camera("RTSP/1.0 401 Unauthorized\r\n\r\n");
+    let config = format!(r#"{{"sources": ["rtsp://{camera}/x"]}}"#);
+    std::fs::write(stage.path("recorder.json"), config).unwrap();
+    let arguments = [&["--validate"], &FILES[..]].concat();
+    let output = command(&stage, &arguments)
+        .env("REPLY_TO_VALIDATE", "model is damaged")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(
+        text(&output).contains("WRONG  loading the plugin"),
+        "{}",
+        text(&output)
+    );
+    assert!(
+        text(&output).contains("model is damaged"),
+        "{}",
+        text(&output)
+    );
+}
+
+/// A server on this machine that answers the first connection with that text.
+fn camera(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        stream.write_all(answer.as_bytes()).unwrap();
+        // Held open until the other side has read and closed.
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
+    address
 }
 
 #[test]

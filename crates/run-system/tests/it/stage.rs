@@ -16,6 +16,7 @@ take_lock() {
   flock -n 9 || exit 100
   echo $$ > "$dir/logs/$name.lock"
 }
+if [ "$3" = --validate ]; then echo "$REPLY_TO_VALIDATE"; [ -z "$REPLY_TO_VALIDATE" ]; exit; fi
 wait_forever() { while :; do sleep 0.02 9>&-; done; }
 "#;
 

@@ -38,7 +38,8 @@ impl AacEncoder {
         raw.sample_fmt = ffi::AVSampleFormat::AV_SAMPLE_FMT_FLTP;
         raw.bit_rate = i64::try_from(bit_rate).unwrap_or(32_000);
         raw.time_base = Rational::new(1, int(sample_rate)).into();
-        raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+        // Bit-exact also means: without FFmpeg's name and version in the data.
+        raw.flags |= (ffi::AV_CODEC_FLAG_GLOBAL_HEADER | ffi::AV_CODEC_FLAG_BITEXACT) as i32;
         // SAFETY: initialises the layout in place; the encoder is not open yet.
         unsafe { ffi::av_channel_layout_default(addr_of_mut!(raw.ch_layout), int(channels)) };
         codec.open(&[])?;

@@ -221,11 +221,14 @@ impl Encoder {
         {
             return Ok(frame.clone());
         }
-        // The yuvj formats tell swscale to widen the range; anything else keeps it.
-        let target = if needs_full { self.format } else { plain };
-        let scaler = self
-            .convert
-            .get_or_insert_with(|| Scaler::new(wanted.0, wanted.1, target, Quality::Bicubic));
+        let scaler = self.convert.get_or_insert_with(|| {
+            let scaler = Scaler::new(wanted.0, wanted.1, plain, Quality::Bicubic);
+            if range == ColourRange::Full {
+                scaler.with_range(range)
+            } else {
+                scaler
+            }
+        });
         scaler.scale(frame)
     }
 
@@ -332,7 +335,8 @@ fn configure(codec: &mut Codec, settings: &EncoderSettings, format: PixelFormat,
         .unwrap_or(Rational::new(0, 1))
         .into();
     raw.max_b_frames = if counted { 0 } else { int(settings.b_frames) };
-    raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+    // Bit-exact also means: without FFmpeg's name and version in the data.
+    raw.flags |= (ffi::AV_CODEC_FLAG_GLOBAL_HEADER | ffi::AV_CODEC_FLAG_BITEXACT) as i32;
     if let Some(gop) = settings.gop {
         raw.gop_size = int(gop);
     }

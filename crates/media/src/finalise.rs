@@ -161,7 +161,8 @@ struct Copy {
 
 impl Copy {
     fn video(&mut self, mut packet: Packet, torn: Torn) -> Result<(), MediaError> {
-        if self.is_torn(&packet) {
+        let is_torn = self.is_torn(&packet, torn);
+        if is_torn {
             if torn == Torn::IsAnError {
                 return Err(MediaError::damaged(
                     "finalise",
@@ -172,7 +173,7 @@ impl Copy {
         }
         // A recording may begin without a key frame; a hole may not be followed by anything else.
         let begins = packet.is_key() || (self.origin.is_none() && torn == Torn::IsAnError);
-        if self.waiting_for_key && (!begins || self.is_torn(&packet)) {
+        if self.waiting_for_key && (!begins || is_torn) {
             self.done.frames_left_out += 1;
             return Ok(());
         }
@@ -211,8 +212,19 @@ impl Copy {
         Ok(())
     }
 
-    fn is_torn(&self, packet: &Packet) -> bool {
-        let broken = |size| !h26x::is_well_formed(size, packet.data());
-        packet.is_corrupt() || packet.data().is_empty() || self.length_size.is_some_and(broken)
+    fn is_torn(&self, packet: &Packet, torn: Torn) -> bool {
+        if packet.is_corrupt() || packet.data().is_empty() {
+            return true;
+        }
+        // A recording that was finished in order is not second-guessed: cameras take liberties.
+        let broken =
+            |size| !h26x::is_well_formed(size, packet.data()) || ends_in_zeros(packet.data());
+        torn == Torn::IsLeftOut && self.length_size.is_some_and(broken)
     }
+}
+
+/// A NAL unit never ends with a zero byte (H.264 7.4.1), cameras append a few at most; pages that never
+/// reached the disk are whole blocks of zeros.
+fn ends_in_zeros(data: &[u8]) -> bool {
+    data.len() >= 16 && data[data.len() - 16..].iter().all(|byte| *byte == 0)
 }

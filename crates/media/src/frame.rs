@@ -316,14 +316,12 @@ impl Frame {
 
     /// Drops everything that is not pixels, time or geometry: captions, user data, motion vectors, tags.
     pub(crate) fn drop_side_data(&mut self) {
-        // SAFETY: live and ours; every entry removed shortens the list, so the loop ends.
+        // SAFETY: live and ours; each call removes the first entry and all others of its kind.
         unsafe {
-            while (*self.0).nb_side_data > 0 {
-                let first = *(*self.0).side_data;
-                let before = (*self.0).nb_side_data;
-                ffi::av_frame_remove_side_data(self.0, (*first).type_);
-                if (*self.0).nb_side_data == before {
-                    break;
+            for _ in 0..(*self.0).nb_side_data {
+                if (*self.0).nb_side_data > 0 {
+                    let first = *(*self.0).side_data;
+                    ffi::av_frame_remove_side_data(self.0, (*first).type_);
                 }
             }
             ffi::av_dict_free(&raw mut (*self.0).metadata);

@@ -147,7 +147,7 @@ impl Packet {
     pub fn set_key(&mut self, key: bool) {
         let packet = self.raw_mut();
         packet.flags =
-            (packet.flags & !ffi::AV_PKT_FLAG_KEY) | i32::from(key) * ffi::AV_PKT_FLAG_KEY;
+            (packet.flags & !ffi::AV_PKT_FLAG_KEY) | (i32::from(key) * ffi::AV_PKT_FLAG_KEY);
     }
 
     /// Another reference to the same bytes.

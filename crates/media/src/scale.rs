@@ -27,13 +27,14 @@ pub enum Quality {
 /// format or colour changes it sets itself up again. `Send`; one thread at a time.
 ///
 /// RGB and GRAY8 come out in full range, using the source's matrix (BT.601 below 720 lines and BT.709 from
-/// there on, if the source does not say). YUV to YUV keeps range and matrix.
+/// there on, if the source does not say). YUV to YUV keeps range and matrix; RGB to YUV is limited range.
 pub struct Scaler {
     context: *mut ffi::SwsContext,
     colour: Option<ColourTags>,
     source: (u32, u32, PixelFormat),
     target: (u32, u32, PixelFormat),
     quality: Quality,
+    range: Option<ColourRange>,
 }
 
 // SAFETY: the context belongs to this value alone and has no tie to a thread.
@@ -48,7 +49,15 @@ impl Scaler {
             source: (0, 0, PixelFormat(-1)),
             target: (width, height, format),
             quality,
+            range: None,
         }
+    }
+
+    /// Makes YUV of this range instead of keeping the source's.
+    #[must_use]
+    pub fn with_range(mut self, range: ColourRange) -> Self {
+        self.range = Some(range);
+        self
     }
 
     /// Width, height and format it makes.
@@ -84,12 +93,11 @@ impl Scaler {
         // Exclusive before it is written to, and each row wide enough: as for any other change.
         drop(target.planes_mut()?);
         target.copy_properties(source);
-        if self.converts_to_full() {
-            target.set_colour(ColourTags {
-                range: ColourRange::Full,
-                ..source.colour()
-            });
-        }
+        let range = self.target_range(source.colour().range, source.format());
+        target.set_colour(ColourTags {
+            range,
+            ..source.colour()
+        });
         let (from, to) = (source.raw(), target.as_mut_ptr());
         // SAFETY: the context was made for exactly these sizes and formats; both frames own planes of
         // those, the target's are exclusive.
@@ -145,8 +153,16 @@ impl Scaler {
         Ok(())
     }
 
-    fn converts_to_full(&self) -> bool {
-        self.target.2.is_rgb() || self.target.2 == PixelFormat::GRAY8
+    fn target_range(&self, source: ColourRange, format: PixelFormat) -> ColourRange {
+        if self.target.2.is_rgb() || self.target.2 == PixelFormat::GRAY8 {
+            return ColourRange::Full;
+        }
+        let kept = if format.is_rgb() {
+            ColourRange::Limited
+        } else {
+            source
+        };
+        self.range.unwrap_or(kept)
     }
 
     fn set_colour(&mut self, colour: ColourTags) {
@@ -159,28 +175,19 @@ impl Scaler {
             _ if self.source.1 >= 720 => ffi::SWS_CS_ITU709,
             _ => ffi::SWS_CS_ITU601,
         };
-        let full =
-            |format: PixelFormat| i32::from(colour.range == ColourRange::Full || format.is_rgb());
-        let to = if self.converts_to_full() {
+        let is_full = |range: ColourRange| i32::from(range == ColourRange::Full);
+        let from = if self.source.2.is_rgb() {
             1
         } else {
-            full(self.source.2).min(full(self.target.2))
+            is_full(colour.range)
         };
+        let to = is_full(self.target_range(colour.range, self.source.2));
         // SAFETY: a live context and static coefficient tables; conversions that know no range say so
         // and go on with their default.
         unsafe {
             let table = ffi::sws_getCoefficients(matrix);
             let unity = 1 << 16;
-            ffi::sws_setColorspaceDetails(
-                self.context,
-                table,
-                full(self.source.2),
-                table,
-                to,
-                0,
-                unity,
-                unity,
-            );
+            ffi::sws_setColorspaceDetails(self.context, table, from, table, to, 0, unity, unity);
         }
     }
 }

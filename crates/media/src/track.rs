@@ -297,7 +297,7 @@ pub struct DisplayMatrix(pub [i32; 9]);
 impl DisplayMatrix {
     /// The matrix that turns the picture clockwise by `degrees`.
     pub fn clockwise(degrees: f64) -> Self {
-        Self(ff::params::rotation_matrix(-degrees))
+        Self(ff::params::rotation_matrix(degrees))
     }
 
     /// How far the picture is turned clockwise, in degrees (-180..180].

@@ -237,8 +237,8 @@ impl Input {
     pub(crate) fn read(&mut self) -> Result<Option<Packet>, MediaError> {
         let mut packet = Packet::empty()?;
         self.interrupt.set_limit(self.read_limit);
-        // SAFETY: an opened context and an empty packet.
         let code = loop {
+            // SAFETY: an opened context and an empty packet.
             let code = unsafe { ffi::av_read_frame(self.context, packet.as_mut_ptr()) };
             if code != AGAIN || self.interrupt.is_stopped() || self.interrupt.is_late() {
                 break code;

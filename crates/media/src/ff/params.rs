@@ -24,6 +24,7 @@ pub(crate) fn codec_name(id: ffi::AVCodecID) -> String {
         .into_owned()
 }
 
+/// Clockwise.
 pub(crate) fn rotation_matrix(degrees: f64) -> [i32; 9] {
     let mut matrix = [0; 9];
     // SAFETY: writes nine integers.
@@ -31,6 +32,7 @@ pub(crate) fn rotation_matrix(degrees: f64) -> [i32; 9] {
     matrix
 }
 
+/// Counter-clockwise: FFmpeg's setter and getter count in opposite directions.
 pub(crate) fn rotation_degrees(matrix: &[i32; 9]) -> f64 {
     // SAFETY: reads nine integers.
     let degrees = unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };

@@ -1,0 +1,411 @@
+//! Recordings: written, finished, killed, salvaged.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use media::boxes::{top_boxes, whole_part};
+use media::segment::SegmentOptions;
+use media::synth::{Encoded, TestVideo, read_number};
+use media::verify::{VerifyOptions, verify_frames};
+use media::{MediaError, Packet, Sample, SegmentWriter, finalise, salvage, verify};
+use tempfile::{TempDir, tempdir};
+
+use crate::frames_by_cli;
+
+fn sample(packet: &Packet, shift: i64) -> Sample<'_> {
+    Sample {
+        data: packet.data(),
+        pts: packet.pts().unwrap() + shift,
+        dts: packet.dts().unwrap() + shift,
+        duration: packet.duration(),
+        key: packet.is_key(),
+    }
+}
+
+fn create(path: &Path) -> File {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .unwrap()
+}
+
+/// Records a test video, whose times begin somewhere in the middle of a camera's life, into a `.part`.
+fn record(path: &Path, made: &Encoded, shift: i64) -> SegmentWriter {
+    let audio = made.audio.as_ref();
+    let options = SegmentOptions::default();
+    let mut writer = SegmentWriter::create(
+        create(path),
+        &made.track,
+        audio.map(|(track, _)| track),
+        &options,
+    )
+    .unwrap();
+    let mut sound = audio
+        .map(|(_, packets)| packets.iter())
+        .into_iter()
+        .flatten()
+        .peekable();
+    for packet in &made.packets {
+        writer.write_video(&sample(packet, shift)).unwrap();
+        let until = packet.pts().unwrap();
+        while let Some(next) = sound.next_if(|p| p.pts().unwrap() * 90_000 / 16_000 <= until) {
+            writer
+                .write_audio(&sample(next, shift * 16_000 / 90_000))
+                .unwrap();
+        }
+    }
+    writer
+}
+
+struct Recorded {
+    _dir: TempDir,
+    part: PathBuf,
+    dst: PathBuf,
+    made: Encoded,
+}
+
+fn recorded(video: &TestVideo, shift: i64) -> Recorded {
+    let dir = tempdir().unwrap();
+    let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+    let made = video.encode().unwrap();
+    let stats = record(&part, &made, shift).finish().unwrap();
+    assert_eq!(stats.frames, u64::from(video.frames));
+    Recorded {
+        _dir: dir,
+        part,
+        dst,
+        made,
+    }
+}
+
+fn numbers(path: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    let options = VerifyOptions::default();
+    let result = verify_frames(File::open(path).unwrap(), &options, &mut |frame| {
+        found.extend(read_number(frame));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(result.errors, Vec::<String>::new());
+    found
+}
+
+#[test]
+fn a_finished_recording_is_an_ordinary_exact_mp4() {
+    for (encoder, b_frames, shift) in [
+        ("libx264", 0, 0),
+        ("libx264", 2, 123_457),
+        ("libx265", 2, 9_000_000_000),
+        ("mjpeg", 0, 77),
+    ] {
+        if !media::encode::is_available(encoder) {
+            continue;
+        }
+        let pts: Vec<i64> = (0..45).map(|i| i * 6_000 + (i * 31) % 97).collect();
+        let video = TestVideo {
+            encoder: encoder.into(),
+            b_frames,
+            frames: 45,
+            pts: Some(pts.clone()),
+            ..TestVideo::default()
+        };
+        let made = recorded(&video, shift);
+        let done = finalise(&made.part, &made.dst).unwrap();
+        assert_eq!((done.frames, done.frames_left_out), (45, 0));
+
+        let kinds: Vec<[u8; 4]> = top_boxes(&File::open(&made.dst).unwrap())
+            .unwrap()
+            .iter()
+            .map(|b| b.kind)
+            .collect();
+        let place = |kind: &[u8; 4]| kinds.iter().position(|k| k == kind);
+        assert!(
+            place(b"moov") < place(b"mdat") && place(b"moof").is_none(),
+            "{kinds:?}"
+        );
+
+        let found = verify(&made.dst, &VerifyOptions::default()).unwrap();
+        let first = pts[0];
+        assert_eq!(
+            found.pts(),
+            pts.iter().map(|t| t - first).collect::<Vec<_>>(),
+            "{encoder}"
+        );
+        assert_eq!(found.track.frame_count, Some(45));
+        assert_eq!(numbers(&made.dst), (0..45).collect::<Vec<_>>());
+        if let Some(frames) = frames_by_cli(&made.dst) {
+            assert_eq!(frames, 45, "{encoder}");
+        }
+        // Every byte of every frame is the camera's.
+        let back = media::probe::load(&made.dst).unwrap();
+        assert!(
+            back.packets
+                .iter()
+                .map(Packet::data)
+                .eq(made.made.packets.iter().map(Packet::data))
+        );
+    }
+}
+
+#[test]
+fn sound_keeps_its_distance_to_the_picture() {
+    let made = recorded(
+        &TestVideo {
+            audio: true,
+            b_frames: 2,
+            ..TestVideo::default()
+        },
+        5_400_000,
+    );
+    finalise(&made.part, &made.dst).unwrap();
+    let found = verify(&made.dst, &VerifyOptions::default()).unwrap();
+    let audio = found.audio.clone().unwrap();
+    let (track, packets) = made.made.audio.as_ref().unwrap();
+    // The encoder's priming packet lies before the first frame and is left out.
+    let expected: Vec<i64> = packets
+        .iter()
+        .filter_map(Packet::pts)
+        .filter(|t| *t >= 0)
+        .collect();
+    let back: Vec<i64> = found
+        .audio_pts
+        .iter()
+        .map(|t| audio.time_base.rescale(*t, track.time_base))
+        .collect();
+    assert_eq!(back[..20], expected[..20]);
+    assert_eq!(found.pts()[0], 0);
+}
+
+#[test]
+fn a_killed_recording_keeps_all_but_the_last_half_second() {
+    let dir = tempdir().unwrap();
+    let part = dir.path().join(".a.part");
+    let made = TestVideo {
+        frames: 150,
+        gop: 60,
+        ..TestVideo::default()
+    }
+    .encode()
+    .unwrap();
+    let writer = record(&part, &made, 0);
+    // As a kill leaves it: nothing is finished, nothing flushed.
+    let copy = dir.path().join(".copy.part");
+    std::fs::copy(&part, &copy).unwrap();
+    drop(writer);
+    let report = salvage(&copy, dir.path().join("a.mp4")).unwrap().unwrap();
+    assert!(report.file.frames >= 150 - 8, "{report:?}");
+    assert_eq!(report.bytes_cut, 0);
+}
+
+#[test]
+fn every_torn_recording_is_survived() {
+    let made = recorded(
+        &TestVideo {
+            frames: 60,
+            gop: 15,
+            audio: true,
+            ..TestVideo::default()
+        },
+        0,
+    );
+    let bytes = std::fs::read(&made.part).unwrap();
+    let dir = tempdir().unwrap();
+    let (torn, dst) = (dir.path().join(".t.part"), dir.path().join("t.mp4"));
+    let ends: Vec<u64> = fragment_ends(&bytes);
+    let cuts = (0..bytes.len())
+        .step_by(bytes.len() / 60 + 1)
+        .chain(ends.iter().map(|e| *e as usize));
+    let mut saved = 0;
+    for cut in cuts {
+        std::fs::write(&torn, &bytes[..cut]).unwrap();
+        let report = salvage(&torn, &dst).unwrap();
+        let whole = ends.iter().filter(|end| **end <= cut as u64).count();
+        match report {
+            Some(report) => {
+                assert_eq!(report.fragments, whole as u64, "cut at {cut}");
+                let frames = numbers(&dst);
+                assert_eq!(
+                    frames,
+                    (0..report.file.frames as u32).collect::<Vec<_>>(),
+                    "cut at {cut}"
+                );
+                saved = saved.max(frames.len());
+                std::fs::remove_file(&dst).unwrap();
+            }
+            None => {
+                assert_eq!(whole, 0, "cut at {cut}");
+                assert!(!dst.exists());
+            }
+        }
+    }
+    assert_eq!(saved, 60);
+}
+
+fn fragment_ends(bytes: &[u8]) -> Vec<u64> {
+    let mut before = *b"    ";
+    let mut ends = Vec::new();
+    for found in top_boxes(bytes).unwrap() {
+        if &found.kind == b"mdat" && &before == b"moof" {
+            ends.push(found.end());
+        }
+        before = found.kind;
+    }
+    ends
+}
+
+#[test]
+fn zeros_behind_a_power_cut_are_left_out() {
+    let made = recorded(
+        &TestVideo {
+            frames: 60,
+            gop: 15,
+            ..TestVideo::default()
+        },
+        0,
+    );
+    let mut bytes = std::fs::read(&made.part).unwrap();
+    let ends = fragment_ends(&bytes);
+    // The last two fragments' pages never reached the disk, nor did half of one in the middle.
+    let last = ends[ends.len() - 3] as usize;
+    bytes[last..].fill(0);
+    let (from, to) = (ends[1] as usize, ends[2] as usize);
+    let middle = (from + to) / 2;
+    bytes[middle..to].fill(0);
+    std::fs::write(&made.part, &bytes).unwrap();
+    let report = salvage(&made.part, &made.dst).unwrap().unwrap();
+    assert!(report.file.frames_left_out > 0, "{report:?}");
+    assert!(report.bytes_cut > 0);
+    let frames = numbers(&made.dst);
+    assert!(frames.len() >= 30 && frames[0] == 0, "{frames:?}");
+    assert!(frames.contains(&45) || frames.contains(&30), "{frames:?}");
+}
+
+#[test]
+fn an_interrupted_rename_is_salvaged_too() {
+    // The finished MP4 was left under its part name.
+    let dir = tempdir().unwrap();
+    let part = dir.path().join(".a.part");
+    TestVideo::default().write(&part).unwrap();
+    let report = salvage(&part, dir.path().join("a.mp4")).unwrap().unwrap();
+    assert_eq!((report.file.frames, report.fragments), (30, 0));
+}
+
+#[test]
+fn nothing_usable_gives_nothing() {
+    let dir = tempdir().unwrap();
+    let dst = dir.path().join("a.mp4");
+    for (name, bytes) in [
+        ("empty", vec![]),
+        ("zeros", vec![0; 5_000]),
+        ("text", b"hello, camera".repeat(99)),
+    ] {
+        let part = dir.path().join(name);
+        std::fs::write(&part, bytes).unwrap();
+        assert_eq!(salvage(&part, &dst).unwrap(), None, "{name}");
+        assert!(!dst.exists());
+    }
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let made = recorded(
+        &TestVideo {
+            frames: 5,
+            ..TestVideo::default()
+        },
+        0,
+    );
+    std::fs::write(&made.dst, "precious").unwrap();
+    let error = finalise(&made.part, &made.dst).unwrap_err();
+    assert!(
+        matches!(&error, MediaError::Io { source, .. }
+        if source.kind() == std::io::ErrorKind::AlreadyExists),
+        "{error}"
+    );
+    assert!(salvage(&made.part, &made.dst).is_err());
+    assert_eq!(std::fs::read(&made.dst).unwrap(), b"precious");
+}
+
+#[test]
+fn a_backward_step_is_refused_and_the_segment_goes_on() {
+    let dir = tempdir().unwrap();
+    let made = TestVideo {
+        frames: 20,
+        ..TestVideo::default()
+    }
+    .encode()
+    .unwrap();
+    let part = dir.path().join(".a.part");
+    let mut writer =
+        SegmentWriter::create(create(&part), &made.track, None, &SegmentOptions::default())
+            .unwrap();
+    for packet in &made.packets[..10] {
+        writer.write_video(&sample(packet, 900_000)).unwrap();
+    }
+    let error = writer
+        .write_video(&sample(&made.packets[10], 0))
+        .unwrap_err();
+    assert!(matches!(error, MediaError::Timestamps { .. }), "{error}");
+    for packet in &made.packets[10..] {
+        writer.write_video(&sample(packet, 900_000)).unwrap();
+    }
+    let stats = writer.finish().unwrap();
+    assert_eq!(
+        (stats.frames, stats.key_frames, stats.duration),
+        (20, 2, 120_000)
+    );
+    finalise(&part, dir.path().join("a.mp4")).unwrap();
+    assert_eq!(numbers(&dir.path().join("a.mp4")).len(), 20);
+}
+
+#[test]
+fn a_full_disk_is_an_io_error_at_once() {
+    let full = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let made = TestVideo::default().encode().unwrap();
+    let result = SegmentWriter::create(full, &made.track, None, &SegmentOptions::default())
+        .and_then(|mut writer| {
+            made.packets
+                .iter()
+                .try_for_each(|p| writer.write_video(&sample(p, 0)))
+        });
+    let error = result.unwrap_err();
+    assert!(error.is_storage_full(), "{error:?}");
+}
+
+#[test]
+fn g711_is_refused_with_a_reason() {
+    let dir = tempdir().unwrap();
+    let made = TestVideo {
+        frames: 1,
+        ..TestVideo::default()
+    }
+    .encode()
+    .unwrap();
+    let audio = media::AudioTrack::new(media::AudioCodec::PcmAlaw, 8_000, 1);
+    let file = create(&dir.path().join("a"));
+    let error = SegmentWriter::create(file, &made.track, Some(&audio), &SegmentOptions::default())
+        .err()
+        .unwrap();
+    assert!(!matches!(error, MediaError::Io { .. }), "{error:?}");
+}
+
+#[test]
+fn the_whole_part_is_found() {
+    let made = recorded(
+        &TestVideo {
+            frames: 30,
+            ..TestVideo::default()
+        },
+        0,
+    );
+    let file = File::open(&made.part).unwrap();
+    let whole = whole_part(&file).unwrap();
+    assert!(whole.has_index && whole.fragments >= 4, "{whole:?}");
+    assert_eq!(whole.torn, 0);
+}

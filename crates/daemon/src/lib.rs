@@ -14,6 +14,7 @@ pub mod redact;
 mod rotate;
 pub mod shutdown;
 pub mod status;
+pub mod systemd;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use lock::Singleton;

@@ -9,6 +9,7 @@ pub use unit::{Phase, UnitState};
 
 use crate::setup::{Program, Setup};
 use daemon::Shutdown;
+use daemon::systemd::{self, News};
 use jiff::Timestamp;
 use monitor::Monitor;
 use serde::{Deserialize, Serialize};
@@ -51,21 +52,30 @@ pub async fn run(setup: &Setup, policy: Policy, shutdown: Shutdown) {
     let mut monitor = Monitor::new(setup);
     let mut tick = tokio::time::interval(STATUS_INTERVAL.min(setup.monitoring.interval));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tell(News::Ready);
     loop {
         tokio::select! {
             () = shutdown.requested() => break,
             _ = tick.tick() => monitor.tick(&states(&keepers)),
         }
+        tell(News::Alive);
         if monitor.is_all_done(&states(&keepers)) {
             tracing::info!("recording is finished and everything is processed; stopping");
             break;
         }
     }
+    tell(News::Stopping);
     for i in 0..keepers.len() {
         keepers[i].stop(&shutdown).await;
         monitor.write_status(&states(&keepers));
     }
     tracing::info!("everything is stopped");
+}
+
+fn tell(news: News) {
+    if let Err(error) = systemd::tell(news) {
+        tracing::debug!(%error, "systemd cannot be told");
+    }
 }
 
 fn states(keepers: &[Keeper]) -> Vec<UnitState> {

@@ -20,6 +20,8 @@ const SAMPLE: Duration = Duration::from_millis(300);
 pub struct Gatherer {
     setup: Setup,
     processes: Processes,
+    /// Opened once it is there: opening makes directories and syncs them.
+    queue: Option<DirectoryQueue>,
 }
 
 /// What is known of a daemon from its lock.
@@ -34,6 +36,7 @@ impl Gatherer {
         Self {
             setup: setup.clone(),
             processes: Processes::new(),
+            queue: None,
         }
     }
 
@@ -71,11 +74,16 @@ impl Gatherer {
     ///
     /// # Errors
     /// When the queue is there but cannot be read.
-    pub fn queue(&self) -> Result<QueueReport, ticket_queue::Error> {
-        if !self.setup.queue_dir.exists() {
-            return Ok(QueueReport::default());
-        }
-        let stats = DirectoryQueue::open(&self.setup.queue_dir, Options::default())?.stats()?;
+    pub fn queue(&mut self) -> Result<QueueReport, ticket_queue::Error> {
+        let queue = match &self.queue {
+            Some(queue) => queue,
+            None if !self.setup.queue_dir.exists() => return Ok(QueueReport::default()),
+            None => self.queue.insert(DirectoryQueue::open(
+                &self.setup.queue_dir,
+                Options::default(),
+            )?),
+        };
+        let stats = queue.stats()?;
         Ok(QueueReport {
             ready: stats.ready,
             active: stats.active,
@@ -160,7 +168,7 @@ impl Gatherer {
         }
     }
 
-    fn queue_or_alarm(&self, alarms: &mut Vec<String>) -> Option<QueueReport> {
+    fn queue_or_alarm(&mut self, alarms: &mut Vec<String>) -> Option<QueueReport> {
         let queue = match self.queue() {
             Ok(queue) => queue,
             Err(error) => {

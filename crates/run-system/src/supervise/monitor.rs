@@ -85,18 +85,19 @@ impl Monitor {
 
     /// Whether nothing is left to do: the recorder has finished for good and so has the processor, or
     /// its queue is empty.
-    pub(super) fn is_all_done(&self, states: &[UnitState]) -> bool {
+    pub(super) fn is_all_done(&mut self, states: &[UnitState]) -> bool {
         let finished = |state: &&UnitState| state.phase == Phase::Finished;
-        let processor_done = || match states.iter().find(|state| state.name == status::PROCESSOR) {
-            Some(state) => {
-                finished(&state)
-                    || self
-                        .gatherer
-                        .queue()
-                        .is_ok_and(|queue| QueueReport::is_empty(&queue))
-            }
-            None => true,
-        };
+        let mut processor_done =
+            || match states.iter().find(|state| state.name == status::PROCESSOR) {
+                Some(state) => {
+                    finished(&state)
+                        || self
+                            .gatherer
+                            .queue()
+                            .is_ok_and(|queue| QueueReport::is_empty(&queue))
+                }
+                None => true,
+            };
         match states.iter().find(|state| state.name == status::RECORDER) {
             Some(state) => finished(&state) && processor_done(),
             None => states.iter().all(|state| finished(&state)),

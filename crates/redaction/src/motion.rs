@@ -219,12 +219,12 @@ impl Patch {
     }
 
     /// Normalised cross-correlation with the patch's first sample at `at`, over what lies inside
-    /// the picture; `None` if that is less than two fifths of the patch.
+    /// the picture; `None` if that is less than a third of the patch.
     fn similarity(&self, picture: &LumaPicture, (x, y): (i32, i32)) -> Option<f32> {
         let columns = inside(x, self.spacing, self.columns, picture.width);
         let rows = inside(y, self.spacing, self.rows, picture.height);
         let count = columns.len() * rows.len();
-        if 5 * count < 2 * self.samples.len() {
+        if 3 * count < self.samples.len() {
             return None;
         }
         let mut sums = Sums::default();

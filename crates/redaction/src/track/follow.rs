@@ -20,6 +20,8 @@ pub(super) struct Step {
     pub(super) rect: Rect,
     /// Image matching found it there.
     pub(super) matched: bool,
+    /// Part of the box lies outside the picture.
+    pub(super) at_edge: bool,
     /// Seconds since it was last matched (0 if `matched`).
     pub(super) unmatched_for: f64,
     /// To be masked if no sighting follows.
@@ -34,6 +36,8 @@ pub(super) struct Follower {
     /// Pixels per second in the direction of walking (backwards: the negated speed).
     speed: Option<(f32, f32)>,
     since: f64,
+    /// Seconds after `since` that it is believed while it is found.
+    matched_for: f64,
     matched_at: f64,
     lost: u32,
     covered: bool,
@@ -50,13 +54,20 @@ pub(super) struct Between<'a> {
 
 impl Follower {
     /// Starts at a sighting at `time`; `since` is when the thing was last really seen (earlier
-    /// than `time` only for tracks carried over a segment border).
-    pub(super) fn new(rect: Rect, speed: Option<(f32, f32)>, time: f64, since: f64) -> Self {
+    /// than `time` only for tracks carried over a segment border). It is believed for
+    /// `matched_for` seconds from then as long as it is found.
+    pub(super) fn new(
+        rect: Rect,
+        speed: Option<(f32, f32)>,
+        (time, since): (f64, f64),
+        matched_for: f64,
+    ) -> Self {
         Self {
             patch: None,
             rect,
             speed,
             since,
+            matched_for,
             matched_at: time,
             lost: 0,
             covered: true,
@@ -101,6 +112,7 @@ impl Follower {
         self.covered = self.covered && self.still_covered(now, between, settings);
         Step {
             rect: self.rect,
+            at_edge: self.rect.share_inside(&Rect::from(between.size)) < 0.99,
             matched: found.is_some(),
             unmatched_for: (now - self.matched_at).abs(),
             covered: self.covered,
@@ -110,16 +122,17 @@ impl Follower {
     fn still_covered(&self, now: f64, between: &Between<'_>, settings: &TrackerSettings) -> bool {
         let elapsed = (now - self.since).abs();
         let picture = Rect::from(between.size);
-        let inside = self.rect.intersection(&picture).area() > 0.0;
+        // What is half outside is soon lost to the eye, so the edge gets the benefit of the doubt.
+        let inside = self.rect.grown(0.5).intersection(&picture).area() > 0.0;
         let blind = self.patch.is_none();
         let kept = if elapsed <= settings.pad {
             true
         } else if blind {
-            self.leaves_within(settings.pad_while_matched - elapsed, &picture)
+            self.leaves_within(self.matched_for - elapsed, &picture)
         } else {
             self.lost < GONE_AFTER
         };
-        inside && kept && elapsed <= settings.pad_while_matched.max(settings.pad)
+        inside && kept && elapsed <= self.matched_for.max(settings.pad)
     }
 
     /// True if the speed takes the box out of the picture in time: it is on its way from or to

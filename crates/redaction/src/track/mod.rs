@@ -36,8 +36,14 @@ pub use settings::{
 };
 use window::{Slot, Window};
 
-/// Detections that overlap more than this are one and the same.
-const SAME: f32 = 0.6;
+/// Boxes that overlap more than this (intersection over union) are one and the same.
+const SAME: f32 = 0.75;
+/// Weak sightings closer to a track than this (head units) are masked with it.
+const BESIDE: f32 = 0.8;
+/// Heads whose boxes overlap by this much (intersection over union) may be taken for each other.
+const CROSSING: f32 = 0.15;
+/// From this many sightings on, a track is believed twice as long without one.
+const WELL_KNOWN: u32 = 3;
 /// Speeds are measured over at least this many seconds, or the boxes' jitter would drown them.
 const SPEED_SPAN: f64 = 0.25;
 /// ... and at most this many.
@@ -65,7 +71,7 @@ impl Tracker {
     /// [`Tracker::carry`], or the default.
     pub fn new(settings: TrackerSettings, size: PictureSize, carry: TrackCarry) -> Self {
         let sound = carry.tracks.iter().filter(|track| track.rect.is_sound());
-        let tracks: Vec<Track> = sound.map(revived).collect();
+        let tracks: Vec<Track> = sound.map(|track| revived(track, &settings)).collect();
         let past = tracks
             .iter()
             .map(|track| track.id.saturating_add(1))
@@ -155,10 +161,25 @@ impl Tracker {
         }
         let frame = self.window.start();
         let slot = self.window.pop()?;
+        let weak = slot.unclaimed.unwrap_or_default();
         let heads = self.tracks.iter().filter(|track| !self.is_dropped(track));
-        let mut masks: Vec<Mask> = heads
-            .flat_map(|track| self.masks_of(track, frame, slot.time))
+        let places: Vec<(&Track, Vec<(Rect, Certainty)>)> = heads
+            .map(|track| (track, track.places(frame, slot.time)))
             .collect();
+        let mut masks = Vec::new();
+        for (track, own) in &places {
+            let others = places
+                .iter()
+                .filter(|(other, _)| other.id != track.id)
+                .flat_map(|(_, places)| places);
+            let extra = doubtful(track, (frame, slot.time), own, others, &weak);
+            masks.extend(
+                own.iter()
+                    .copied()
+                    .chain(extra)
+                    .filter_map(|place| self.mask_of(track, place)),
+            );
+        }
         masks.extend(self.zone_masks());
         self.prune();
         Some(FrameMasks {
@@ -224,11 +245,19 @@ impl Tracker {
             slot.unclaimed = Some(weak.into_iter().map(|(_, seen)| seen).collect());
         }
         for (_, seen) in strong {
-            self.start(frame, &seen);
+            // A twin of what has a track by now needs none of its own.
+            let known = |track: &Track| {
+                track
+                    .sighting_at(frame)
+                    .is_some_and(|rect| is_twin(&seen.rect, &rect))
+            };
+            if !self.tracks.iter().any(known) {
+                self.start(frame, &seen);
+            }
         }
     }
 
-    /// Sound detections of enough score, the better of each pair of twins, best first.
+    /// Sound detections of enough score, best first.
     fn worth_a_look(&self, mut seen: Vec<Detection>) -> Vec<Detection> {
         let picture = Rect::from(self.window.size());
         seen.retain(|seen| {
@@ -237,16 +266,7 @@ impl Tracker {
                 && seen.rect.intersection(&picture).area() > 0.0
         });
         seen.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let mut kept: Vec<Detection> = Vec::with_capacity(seen.len());
-        for twin in seen {
-            if kept
-                .iter()
-                .all(|better| better.rect.iou(&twin.rect) <= SAME)
-            {
-                kept.push(twin);
-            }
-        }
-        kept
+        seen
     }
 
     fn expected_at(&self, frame: i64) -> Vec<(usize, Expected)> {
@@ -273,12 +293,18 @@ impl Tracker {
         self.tracks.push(Track {
             id,
             keys: VecDeque::new(),
-            live: Follower::new(seen.rect, None, time, time),
+            live: Follower::new(
+                seen.rect,
+                None,
+                (time, time),
+                self.settings.pad_while_matched,
+            ),
             score: 0.0,
             begins: true,
             outside_never: false,
             still: Some(0.0),
             anchor: seen.rect,
+            sightings: 0,
         });
         self.sight(at, frame, seen);
         self.claim_weak(at, (self.window.start()..frame).rev());
@@ -320,8 +346,20 @@ impl Tracker {
         let track = &mut self.tracks[at];
         let position = track.keys.partition_point(|key| key.frame < frame);
         let speed = speed_about(&track.keys, position, time, &rect);
-        let mut backward = Follower::new(rect, speed.map(|(x, y)| (-x, -y)), time, time);
-        let mut forward = Follower::new(rect, speed, time, time);
+        track.sightings += 1;
+        let matched_for = self.settings.pad_while_matched
+            * if track.sightings < WELL_KNOWN {
+                1.0
+            } else {
+                2.0
+            };
+        let mut backward = Follower::new(
+            rect,
+            speed.map(|(x, y)| (-x, -y)),
+            (time, time),
+            matched_for,
+        );
+        let mut forward = Follower::new(rect, speed, (time, time), matched_for);
         backward.look(slot.picture.as_ref(), size);
         forward.look(slot.picture.as_ref(), size);
         let before = position
@@ -354,6 +392,9 @@ impl Tracker {
         );
         if after.is_none() {
             track.live = forward;
+        }
+        if track.begins && position > 0 && (2..=WELL_KNOWN).contains(&track.sightings) {
+            reach_back(track, matched_for, &self.window, &self.settings);
         }
         track.score = track.score.max(seen.score);
         track.outside_never |= !self.settings.zones.never_covers(&rect, size);
@@ -392,24 +433,18 @@ impl Tracker {
         excluded || lifeless
     }
 
-    fn masks_of(&self, track: &Track, frame: i64, time: f64) -> Vec<Mask> {
+    fn mask_of(&self, track: &Track, (head, certainty): (Rect, Certainty)) -> Option<Mask> {
+        let shape = self.settings.mask.shape(&head);
         let picture = Rect::from(self.window.size());
-        let mask = |(head, certainty): (Rect, Certainty)| {
-            let shape = self.settings.mask.shape(&head);
-            let visible = shape.bounds().intersection(&picture).area() > 0.0;
-            visible.then_some(Mask {
-                track: TrackId(track.id),
-                head,
-                shape,
-                certainty,
-                score: track.score,
-            })
-        };
-        track
-            .places(frame, time)
-            .into_iter()
-            .filter_map(mask)
-            .collect()
+        let visible = shape.bounds().intersection(&picture).area() > 0.0;
+        let score = track.score;
+        visible.then_some(Mask {
+            track: TrackId(track.id),
+            head,
+            shape,
+            certainty,
+            score,
+        })
     }
 
     /// Zones count their numbers down from the highest one.
@@ -448,8 +483,39 @@ impl Tracker {
     }
 }
 
+/// Where a track's head may be as well, when heads cross and are taken for each other: on the
+/// straight line between its sightings, wider around it before the first and after the last one,
+/// and at weak sightings beside it that no track took.
+fn doubtful<'a>(
+    track: &Track,
+    (frame, time): (i64, f64),
+    own: &[(Rect, Certainty)],
+    mut others: impl Iterator<Item = &'a (Rect, Certainty)>,
+    weak: &[Detection],
+) -> Vec<(Rect, Certainty)> {
+    let is_known = |rect: &Rect| own.iter().any(|(own, _)| is_twin(rect, own));
+    let is_beside = |rect: &Rect| {
+        own.iter()
+            .any(|(own, _)| rect.distance_in_units(own) < BESIDE)
+    };
+    let crosses = others.any(|(other, _)| own.iter().any(|(own, _)| own.iou(other) > CROSSING));
+    let line = track.line(frame, time).filter(|_| crosses);
+    let line = line.map(|rect| (rect, Certainty::Guessed));
+    let wide = own.iter().filter(|_| crosses && track.is_outside(frame));
+    let wide = wide.map(|(rect, certainty)| (rect.grown(0.25), *certainty));
+    let weak = weak
+        .iter()
+        .filter(|weak| is_beside(&weak.rect))
+        .map(|weak| (weak.rect, Certainty::Seen));
+    line.into_iter()
+        .chain(weak)
+        .chain(wide)
+        .filter(|(rect, _)| !is_known(rect))
+        .collect()
+}
+
 /// A track of the previous segment.
-fn revived(carried: &CarriedTrack) -> Track {
+fn revived(carried: &CarriedTrack, settings: &TrackerSettings) -> Track {
     let since = FRAME_BEFORE - carried.unseen.max(0.0);
     let key = Key {
         frame: -1,
@@ -461,12 +527,18 @@ fn revived(carried: &CarriedTrack) -> Track {
     Track {
         id: carried.track,
         keys: VecDeque::from([key]),
-        live: Follower::new(carried.rect, Some(carried.speed), FRAME_BEFORE, since),
+        live: Follower::new(
+            carried.rect,
+            Some(carried.speed),
+            (FRAME_BEFORE, since),
+            settings.pad_while_matched,
+        ),
         score: carried.score,
         begins: false,
         outside_never: carried.outside_never,
         still: carried.still,
         anchor: carried.rect,
+        sightings: WELL_KNOWN,
     }
 }
 
@@ -477,7 +549,7 @@ fn carry_on(track: &mut Track, window: &Window, settings: &TrackerSettings, fram
     let time = last.time;
     let given_up = window
         .newest_time()
-        .is_none_or(|now| now - time > settings.rejoin.max(settings.pad_while_matched));
+        .is_none_or(|now| now - time > settings.rejoin.max(2.0 * settings.pad_while_matched));
     if known + 1 != frame || given_up {
         return;
     }
@@ -491,6 +563,33 @@ fn carry_on(track: &mut Track, window: &Window, settings: &TrackerSettings, fram
     }
     if let Some(key) = track.keys.back_mut() {
         key.ahead.push(step);
+    }
+}
+
+/// Carries the first sighting's box back again, now that its speed is known (and, well known, it is
+/// believed for longer).
+fn reach_back(track: &mut Track, matched_for: f64, window: &Window, settings: &TrackerSettings) {
+    let (frame, time, rect) = {
+        let first = track.first();
+        (first.frame, first.time, first.rect)
+    };
+    let Some(slot) = window.get(frame) else {
+        return;
+    };
+    let speed = speed_about(&track.keys, 0, time, &rect).map(|(x, y)| (-x, -y));
+    let mut follower = Follower::new(rect, speed, (time, time), matched_for);
+    follower.look(slot.picture.as_ref(), window.size());
+    let frames = &mut (window.start()..frame).rev();
+    let behind = walk(
+        &mut follower,
+        window,
+        settings,
+        (frame, time),
+        frames,
+        false,
+    );
+    if let Some(first) = track.keys.front_mut() {
+        first.behind = behind;
     }
 }
 
@@ -540,6 +639,11 @@ fn speed_about(
     let seconds = (time - other.time) as f32;
     let (here, there) = (rect.centre(), other.rect.centre());
     Some(((here.0 - there.0) / seconds, (here.1 - there.1) / seconds))
+}
+
+/// True if hiding `box_of_track` hides `seen` as well.
+fn is_twin(seen: &Rect, box_of_track: &Rect) -> bool {
+    seen.iou(box_of_track) > SAME || seen.share_inside(&box_of_track.grown(0.1)) > 0.97
 }
 
 /// True if any pixel of two small pictures differs visibly inside a box, or none lies inside.

@@ -8,6 +8,8 @@ use crate::track::follow::{Follower, Step};
 
 /// Two paths that end this many head units off the next sighting have lost the head.
 const LOST_THE_HEAD: f32 = 1.0;
+/// ... and this many: may have been astray for a while.
+const ASTRAY: f32 = 0.3;
 /// A straight line longer than this many head units is not to be trusted alone.
 const LONG_LINE: f32 = 0.7;
 
@@ -41,6 +43,8 @@ pub(super) struct Track {
     pub(super) still: Option<f64>,
     /// Its first sighting.
     pub(super) anchor: Rect,
+    /// How often it was seen.
+    pub(super) sightings: u32,
 }
 
 impl Key {
@@ -89,7 +93,15 @@ impl Track {
     }
 
     pub(super) fn is_seen_at(&self, frame: i64) -> bool {
-        self.around(frame).1.is_some_and(|key| key.frame == frame)
+        self.sighting_at(frame).is_some()
+    }
+
+    /// The box of the sighting on this very frame.
+    pub(super) fn sighting_at(&self, frame: i64) -> Option<Rect> {
+        self.around(frame)
+            .1
+            .filter(|key| key.frame == frame)
+            .map(|key| key.rect)
     }
 
     /// Where the track should be seen on a frame it was not seen on; `None` if it is not around.
@@ -127,6 +139,18 @@ impl Track {
         }
     }
 
+    /// True before the first and after the last sighting.
+    pub(super) fn is_outside(&self, frame: i64) -> bool {
+        frame < self.first().frame || frame > self.last().frame
+    }
+
+    /// The straight line between the sightings around a frame without one.
+    pub(super) fn line(&self, frame: i64, time: f64) -> Option<Rect> {
+        let (a, b) = self.around(frame);
+        let (a, b) = a.zip(b).filter(|(a, b)| a.frame != b.frame)?;
+        Some(a.rect.towards(&b.rect, way_between(a, b, time)).grown(0.05))
+    }
+
     /// A sighting's box, not smaller than its neighbours' mean: detectors clip heads now and then.
     fn seen(&self, frame: i64) -> Rect {
         let at = self.keys.partition_point(|key| key.frame < frame);
@@ -161,15 +185,17 @@ impl Track {
     }
 }
 
-/// Outside the sightings: as carried, grown the longer nothing was found.
+/// Outside the sightings: as carried, grown the longer nothing was found; more at the picture's
+/// edge, where there is little left to be found.
 fn extended(step: &Step) -> Option<(Rect, Certainty)> {
     if !step.covered {
         return None;
     }
+    let edge = if step.at_edge { 0.2 } else { 0.0 };
     if step.matched {
-        return Some((step.rect.grown(0.04), Certainty::Carried));
+        return Some((step.rect.grown(0.04 + edge / 2.0), Certainty::Carried));
     }
-    let share = (0.1 + 0.6 * step.unmatched_for as f32).min(0.4);
+    let share = (0.1 + edge + 0.6 * step.unmatched_for as f32).min(0.4);
     Some((step.rect.grown(share), Certainty::Guessed))
 }
 
@@ -178,18 +204,29 @@ fn offset(from: &Rect, to: &Rect) -> (f32, f32) {
     (b.0 - a.0, b.1 - a.1)
 }
 
+/// A place on a path from one sighting to another.
+struct OnPath {
+    centre: (f32, f32),
+    /// How far off the path ended, in head units; it was bent by that much.
+    error: f32,
+}
+
 /// Where a path from one sighting says the head is, bent so that it ends at the other one; `None`
 /// if it lost the head on the way.
-fn anchored(from: &Key, to: &Key, frame: i64, share_of_way: f32) -> Option<(f32, f32)> {
+fn anchored(from: &Key, to: &Key, frame: i64, share_of_way: f32) -> Option<OnPath> {
     let step = from.step_at(frame).filter(|step| step.matched)?;
     let (x, y) = step.rect.centre();
     // The far end is missing only where its frame left the window; then the path stands alone.
     let Some(end) = from.step_at(to.frame) else {
-        return Some((x, y));
+        return Some(OnPath {
+            centre: (x, y),
+            error: 0.0,
+        });
     };
-    let error = offset(&end.rect, &to.rect);
-    let units = error.0.hypot(error.1) / to.rect.unit().max(1.0);
-    (units <= LOST_THE_HEAD).then_some((x + share_of_way * error.0, y + share_of_way * error.1))
+    let off = offset(&end.rect, &to.rect);
+    let error = off.0.hypot(off.1) / to.rect.unit().max(1.0);
+    let centre = (x + share_of_way * off.0, y + share_of_way * off.1);
+    (error <= LOST_THE_HEAD).then_some(OnPath { centre, error })
 }
 
 fn is_jump(a: &Key, b: &Key) -> bool {
@@ -204,42 +241,58 @@ fn is_jump(a: &Key, b: &Key) -> bool {
 }
 
 /// Between two sightings: along the matched paths from both; where they part, around both; where
-/// neither holds, along the straight line and, if that is long, wherever either path went.
+/// one went astray (onto another head, say), on the straight line as well; where neither holds,
+/// around the straight line and, if that is long, wherever either path went.
 fn bridge(a: &Key, b: &Key, frame: i64, time: f64) -> Vec<(Rect, Certainty)> {
-    let way = ((time - a.time) / (b.time - a.time).max(1e-6)).clamp(0.0, 1.0) as f32;
+    let way = way_between(a, b, time);
     let line = a.rect.towards(&b.rect, way);
-    let forward = anchored(a, b, frame, way);
-    let backward = anchored(b, a, frame, 1.0 - way);
-    let box_at = |centre| Rect::centred(centre, line.width, line.height);
     let nearest = (time - a.time).min(b.time - time) as f32;
-    match (forward, backward) {
-        (Some(there), Some(back)) => {
-            let mean = (
-                there.0 + (back.0 - there.0) * way,
-                there.1 + (back.1 - there.1) * way,
-            );
-            let apart = (there.0 - back.0).hypot(there.1 - back.1) / line.unit().max(1.0);
-            vec![(
-                box_at(mean).grown(0.02 + (0.5 * apart).min(0.5)),
-                Certainty::Bridged,
-            )]
-        }
-        (Some(centre), None) | (None, Some(centre)) => {
-            vec![(
-                box_at(centre).grown(0.04 + (0.2 * nearest).min(0.2)),
-                Certainty::Bridged,
-            )]
-        }
-        (None, None) => {
-            let mut places = vec![(
-                line.grown(0.05 + (0.5 * nearest).min(0.35)),
-                Certainty::Guessed,
-            )];
-            if is_jump(a, b) {
-                let raw = [a.step_at(frame), b.step_at(frame)];
-                places.extend(raw.into_iter().flatten().filter_map(extended));
+    let on_line = |share: f32| {
+        (
+            line.grown(0.05 + (0.5 * nearest).min(share)),
+            Certainty::Guessed,
+        )
+    };
+    let (centre, doubt, error) =
+        match (anchored(a, b, frame, way), anchored(b, a, frame, 1.0 - way)) {
+            (Some(there), Some(back)) => {
+                let apart = offset_of(there.centre, back.centre);
+                let mix = |a: f32, b: f32| a + (b - a) * way;
+                let mean = (
+                    mix(there.centre.0, back.centre.0),
+                    mix(there.centre.1, back.centre.1),
+                );
+                (
+                    mean,
+                    0.02 + (0.5 * apart / line.unit().max(1.0)).min(0.5),
+                    there.error.max(back.error),
+                )
             }
-            places
-        }
+            (Some(one), None) | (None, Some(one)) => {
+                (one.centre, 0.04 + (0.2 * nearest).min(0.2), one.error)
+            }
+            (None, None) => {
+                let mut places = vec![on_line(0.35)];
+                if is_jump(a, b) {
+                    let raw = [a.step_at(frame), b.step_at(frame)];
+                    places.extend(raw.into_iter().flatten().filter_map(extended));
+                }
+                return places;
+            }
+        };
+    let matched = Rect::centred(centre, line.width, line.height).grown(doubt);
+    let mut places = vec![(matched, Certainty::Bridged)];
+    if error > ASTRAY && matched.distance_in_units(&line) > ASTRAY / 2.0 {
+        places.push(on_line(0.1));
     }
+    places
+}
+
+/// Share of the time between two sightings that has gone by.
+fn way_between(a: &Key, b: &Key, time: f64) -> f32 {
+    ((time - a.time) / (b.time - a.time).max(1e-6)).clamp(0.0, 1.0) as f32
+}
+
+fn offset_of(a: (f32, f32), b: (f32, f32)) -> f32 {
+    (a.0 - b.0).hypot(a.1 - b.1)
 }

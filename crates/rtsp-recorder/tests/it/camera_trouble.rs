@@ -1,0 +1,123 @@
+//! Cameras that hang, close, jump and lose.
+
+use crate::rig::{Rig, Segment, clip, expect_run, frames, sent, simulator, sleep};
+use camera_simulator::{CameraConfig, Config, Fault, Simulator};
+use serde_json::json;
+use std::time::Duration;
+use ticket_queue::CutReason;
+
+/// The segments, split where a gap is on record.
+fn stretches(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
+    let mut stretches: Vec<Vec<Segment>> = Vec::new();
+    for segment in segments {
+        if segment.ticket.gap_before.is_some() || stretches.is_empty() {
+            stretches.push(Vec::new());
+        }
+        stretches.last_mut().unwrap().push(segment);
+    }
+    stretches
+}
+
+#[tokio::test]
+async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
+    let clips = tempfile::tempdir().unwrap();
+    let file_path = clip(clips.path(), "a.mp4");
+    let names = ["close", "silence", "reboot"];
+    let config = Config { separate_ports: true, ..Config::new(names.map(|n| CameraConfig::new(n, &file_path))) };
+    let simulator = Simulator::start(config).unwrap();
+    let sources: Vec<_> =
+        names.iter().map(|n| json!({"name": n, "url": simulator.url(n).unwrap()})).collect();
+    let rig = Rig::new(json!(sources));
+    rig.record(async {
+        sleep(2.5).await;
+        simulator.fault("close", &Fault::Close).unwrap();
+        simulator.fault("silence", &Fault::Silence(Duration::from_secs(2))).unwrap();
+        simulator.fault("reboot", &Fault::Reboot(Duration::from_secs(2))).unwrap();
+        sleep(5.5).await;
+    })
+    .await;
+    for name in names {
+        let status = rig.status(name);
+        let stretches = stretches(rig.segments(name));
+        assert_eq!(stretches.len(), 2, "{name}: {:?}", stretches.iter().map(Vec::len).collect::<Vec<_>>());
+        let sent = sent(&simulator, name);
+        for stretch in &stretches {
+            expect_run(&sent, &frames(stretch));
+        }
+        let before = &stretches[0].last().unwrap().ticket;
+        assert_eq!(before.cut_reason, Some(CutReason::Reconnect), "{name}");
+        let gap = stretches[1][0].ticket.gap_before.unwrap();
+        assert!((0.2..5.0).contains(&gap), "{name}: gap of {gap} s");
+        assert!(status.reconnects >= 1 && status.state == "stopped", "{status:?}");
+        assert!(stretches[1].iter().map(|s| s.frames.len()).sum::<usize>() > 20, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_timestamps_lose_no_frame_and_lost_packets_are_counted() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator =
+        simulator(["ahead", "back", "lossy"].map(|name| CameraConfig::new(name, &file)));
+    let url = |name: &str| simulator.url(name).unwrap();
+    let rig = Rig::new(json!([
+        {"name": "ahead", "url": url("ahead")},
+        {"name": "back", "url": url("back")},
+        {"name": "lossy", "url": url("lossy")},
+    ]));
+    rig.record(async {
+        sleep(2.0).await;
+        simulator.fault("ahead", &Fault::Jump(3600.0)).unwrap();
+        simulator.fault("back", &Fault::Jump(-10.0)).unwrap();
+        simulator.fault("lossy", &Fault::Loss(5.0)).unwrap();
+        sleep(3.0).await;
+    })
+    .await;
+    for name in ["ahead", "back"] {
+        let segments = rig.segments(name);
+        expect_run(&sent(&simulator, name), &frames(&segments));
+        let longest = segments.iter().map(|s| s.ticket.media_duration.unwrap()).fold(0.0, f64::max);
+        assert!(longest < 2.8, "{name}: a segment of {longest} s");
+        assert_eq!(rig.status(name).reconnects, 0, "{name} lost its session");
+    }
+    let lossy = rig.segments("lossy");
+    let lost: u64 = lossy.iter().map(|s| s.ticket.packets_lost.unwrap()).sum();
+    assert!(lost > 0, "loss is not counted");
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses_is_waited_for() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    let dir = rig.path("raw").join("cam");
+    std::fs::create_dir_all(rig.path("raw")).unwrap();
+    // Something else than a directory where segments are to go: nothing can be created there.
+    std::fs::write(&dir, "in the way").unwrap();
+    rig.record(async {
+        sleep(2.0).await;
+        std::fs::remove_file(&dir).unwrap();
+        sleep(5.0).await;
+    })
+    .await;
+    let segments = rig.segments("cam");
+    assert!(segments.len() >= 2, "{} segments", segments.len());
+    expect_run(&sent(&simulator, "cam"), &frames(&segments));
+    assert_eq!(rig.status("cam").reconnects, 0);
+}
+
+#[tokio::test]
+async fn more_sources_than_slots_take_turns() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator(["a", "b", "c"].map(|name| CameraConfig::new(name, &file)));
+    let sources: Vec<_> =
+        ["a", "b", "c"].iter().map(|n| json!({"name": n, "url": simulator.url(n).unwrap()})).collect();
+    let rig = Rig::new(json!(sources)).set("max_concurrent_recordings", json!(1));
+    rig.record(sleep(8.0)).await;
+    for name in ["a", "b", "c"] {
+        let segments = rig.segments(name);
+        assert!(!segments.is_empty(), "{name} never had a turn");
+    }
+}

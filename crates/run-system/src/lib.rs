@@ -36,7 +36,7 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
 
 fn status_once(cli: &Cli) -> anyhow::Result<u8> {
     let setup = Setup::load(cli)?;
-    let report = report::Gatherer::new(&setup).gather_twice();
+    let report = report::Gatherer::new(&setup).gather_from_outside();
     if cli.json {
         plain::line(&serde_json::to_string_pretty(&report)?);
     } else {

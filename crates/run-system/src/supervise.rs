@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use unit::Unit;
 
 /// How often the status file of run-system is written.
@@ -50,13 +51,15 @@ pub async fn run(setup: &Setup, policy: Policy, shutdown: Shutdown) {
         .map(|program| Keeper::start(program.clone(), policy))
         .collect();
     let mut monitor = Monitor::new(setup);
-    let mut tick = tokio::time::interval(STATUS_INTERVAL.min(setup.monitoring.interval));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    monitor.write_status(&states(&keepers));
+    let mut status = every(STATUS_INTERVAL.min(setup.monitoring.interval));
+    let mut report = every(setup.monitoring.interval);
     tell(News::Ready);
     loop {
         tokio::select! {
             () = shutdown.requested() => break,
-            _ = tick.tick() => monitor.tick(&states(&keepers)),
+            _ = report.tick() => monitor.report(&states(&keepers)),
+            _ = status.tick() => monitor.write_status(&states(&keepers)),
         }
         tell(News::Alive);
         if monitor.is_all_done(&states(&keepers)) {
@@ -70,6 +73,13 @@ pub async fn run(setup: &Setup, policy: Policy, shutdown: Shutdown) {
         monitor.write_status(&states(&keepers));
     }
     tracing::info!("everything is stopped");
+}
+
+/// Ticks after each such time, not at once.
+fn every(time: Duration) -> Interval {
+    let mut interval = tokio::time::interval_at(Instant::now() + time, time);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 fn tell(news: News) {

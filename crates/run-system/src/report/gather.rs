@@ -31,18 +31,19 @@ struct Seen {
 }
 
 impl Gatherer {
-    /// For that system.
+    /// For that system. Processor time is measured from now on.
     pub fn new(setup: &Setup) -> Self {
+        let mut processes = Processes::new();
+        processes.refresh();
         Self {
             setup: setup.clone(),
-            processes: Processes::new(),
+            processes,
             queue: None,
         }
     }
 
     /// A report from outside, with everything measured; takes a moment.
-    pub fn gather_twice(&mut self) -> Report {
-        self.processes.refresh();
+    pub fn gather_from_outside(&mut self) -> Report {
         std::thread::sleep(SAMPLE);
         let dir = &self.setup.places.status_dir;
         let system_runs = seen(&status::lock_file(dir, status::SYSTEM)).runs;

@@ -6,16 +6,14 @@ use crate::report::{Gatherer, QueueReport, Report};
 use crate::setup::Setup;
 use daemon::{StatusFile, status};
 use jiff::Timestamp;
-use settings::Monitoring;
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 pub(super) struct Monitor {
     gatherer: Gatherer,
-    monitoring: Monitoring,
+    /// Whether more than alarms is logged.
+    logs_state: bool,
     file: StatusFile,
     started: Timestamp,
-    last_report: Option<Instant>,
     /// Alarms that stand; each is logged when it comes and when it goes.
     alarms: BTreeSet<String>,
     write_failed: bool,
@@ -25,30 +23,18 @@ impl Monitor {
     pub(super) fn new(setup: &Setup) -> Self {
         Self {
             gatherer: Gatherer::new(setup),
-            monitoring: setup.monitoring,
+            logs_state: setup.monitoring.enabled,
             file: StatusFile::new(&setup.places.status_dir, status::SYSTEM),
             started: Timestamp::now(),
-            last_report: None,
             alarms: BTreeSet::new(),
             write_failed: false,
         }
     }
 
-    pub(super) fn tick(&mut self, states: &[UnitState]) {
-        self.write_status(states);
-        let due = self
-            .last_report
-            .is_none_or(|last| last.elapsed() >= self.monitoring.interval);
-        if !due {
-            return;
-        }
-        let first = self.last_report.replace(Instant::now()).is_none();
+    /// Logs how everything is.
+    pub(super) fn report(&mut self, states: &[UnitState]) {
         let report = self.gatherer.gather(states);
-        // The first one only starts the measurement of processor time.
-        if first {
-            return;
-        }
-        if self.monitoring.enabled {
+        if self.logs_state {
             report
                 .lines()
                 .iter()

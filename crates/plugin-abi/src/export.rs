@@ -327,3 +327,169 @@ unsafe extern "C" fn destroy<P: Plugin>(instance: *mut raw::Instance) {
         drop(unsafe { Box::from_raw(instance.cast::<Holder<P>>()) });
     })));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+    use crate::frame::{FrameInfo, PixelFormat};
+    use crate::plugin::{AsDetector, Detector, Wants};
+    use crate::region::RegionKind;
+
+    /// Does as its settings say.
+    struct Moody(String);
+
+    impl Detector for Moody {
+        const NAME: &'static str = "moody";
+        const VERSION: &'static str = "1";
+
+        fn create(context: &CreateContext<'_>) -> Result<Self, Failure> {
+            match context.settings {
+                "refuse" => Err("not today".into()),
+                "panic" => panic!("in create"),
+                mood => Ok(Self(mood.to_owned())),
+            }
+        }
+
+        fn wants(&self) -> Wants {
+            Wants {
+                format: Some(PixelFormat::Bgr24),
+                max_size: Some((640, 384)),
+            }
+        }
+
+        fn detect(
+            &mut self,
+            frame: &FrameView<'_>,
+            regions: &mut Vec<Region>,
+        ) -> Result<(), Failure> {
+            match self.0.as_str() {
+                "fail" => Err("bad frame".into()),
+                "panic later" => panic!("in detect"),
+                _ => {
+                    regions.push(Region {
+                        x: 0.0,
+                        y: 0.0,
+                        width: frame.info().width as f32,
+                        height: 2.0,
+                        score: 1.0,
+                        kind: RegionKind::Head,
+                        track: 0,
+                    });
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    const TABLE: raw::Plugin = table::<AsDetector<Moody>>();
+
+    fn create(settings: &str) -> (i32, *mut raw::Instance) {
+        let create = raw::Create {
+            struct_size: size_of::<raw::Create>() as u32,
+            cameras: 1,
+            settings: raw::Text::new(settings),
+        };
+        let mut instance = ptr::null_mut();
+        // SAFETY: both arguments live through the call.
+        let status =
+            unsafe { (TABLE.create.expect("present"))(&raw const create, &raw mut instance) };
+        (status, instance)
+    }
+
+    fn detect(instance: *mut raw::Instance) -> (i32, usize) {
+        let data = [0u8; 12];
+        let info = FrameInfo::new(PixelFormat::Bgr24, 2, 2);
+        let frame = FrameView::new(info, &[(&data, 6)]).expect("fits").to_raw();
+        let (mut regions, mut count) = (ptr::null(), 0);
+        // SAFETY: a live instance and arguments that live through the call.
+        let status = unsafe {
+            (TABLE.detect.expect("present"))(
+                instance,
+                &raw const frame,
+                &raw mut regions,
+                &raw mut count,
+            )
+        };
+        (status, count as usize)
+    }
+
+    fn last_error(instance: *mut raw::Instance) -> String {
+        let mut text = raw::Text::EMPTY;
+        // SAFETY: null or a live instance; the text is copied at once.
+        unsafe {
+            (TABLE.last_error.expect("present"))(instance, &raw mut text);
+            text.to_string_lossy(1000)
+        }
+    }
+
+    fn destroy(instance: *mut raw::Instance) {
+        // SAFETY: made by `create`, given back once.
+        unsafe { (TABLE.destroy.expect("present"))(instance) };
+    }
+
+    #[test]
+    fn a_detector_has_no_process() {
+        assert!(TABLE.detect.is_some() && TABLE.process.is_none());
+    }
+
+    #[test]
+    fn regions_and_wishes_cross_the_border() {
+        let (status, instance) = create("calm");
+        assert_eq!(status, raw::OK);
+        let mut description = raw::Description::EMPTY;
+        // SAFETY: a live instance and a struct of full size.
+        let described =
+            unsafe { (TABLE.describe.expect("present"))(instance, &raw mut description) };
+        assert_eq!(described, raw::OK);
+        assert_eq!(description.kind, raw::KIND_DETECTOR);
+        assert_eq!(description.format, raw::FORMAT_BGR24);
+        assert_eq!((description.max_width, description.max_height), (640, 384));
+        assert_eq!(detect(instance), (raw::OK, 1));
+        assert_eq!(detect(instance), (raw::OK, 1), "regions do not pile up");
+        destroy(instance);
+    }
+
+    #[test]
+    fn failures_are_told_in_words_and_cleared() {
+        let (status, instance) = create("refuse");
+        assert_eq!((status, instance), (raw::FAILED, ptr::null_mut()));
+        assert_eq!(last_error(ptr::null_mut()), "not today");
+        let (status, instance) = create("fail");
+        assert_eq!(
+            (status, last_error(ptr::null_mut())),
+            (raw::OK, String::new())
+        );
+        assert_eq!(detect(instance), (raw::FAILED, 0));
+        assert_eq!(last_error(instance), "bad frame");
+        destroy(instance);
+    }
+
+    #[test]
+    fn panics_stay_inside_and_poison_the_instance() {
+        let (status, instance) = create("panic");
+        assert_eq!((status, instance), (raw::BROKEN, ptr::null_mut()));
+        assert!(last_error(ptr::null_mut()).contains("in create"));
+        let (status, instance) = create("panic later");
+        assert_eq!(status, raw::OK);
+        assert_eq!(detect(instance), (raw::BROKEN, 0));
+        assert!(last_error(instance).contains("in detect"));
+        assert_eq!(detect(instance), (raw::BROKEN, 0));
+        destroy(instance);
+    }
+
+    #[test]
+    fn null_arguments_are_refused() {
+        let detect = TABLE.detect.expect("present");
+        let null = ptr::null_mut();
+        // SAFETY: null is what is tested.
+        let status = unsafe { detect(null, ptr::null(), ptr::null_mut(), ptr::null_mut()) };
+        assert_eq!(status, raw::BAD_ARGUMENT);
+        let create = TABLE.create.expect("present");
+        // SAFETY: null is what is tested.
+        let status = unsafe { create(ptr::null(), ptr::null_mut()) };
+        assert_eq!(status, raw::BAD_ARGUMENT);
+        destroy(null);
+    }
+}

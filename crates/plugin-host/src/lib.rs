@@ -18,3 +18,5 @@ mod plugin;
 pub use error::PluginError;
 pub use instance::{Instance, MAX_REGIONS};
 pub use plugin::{Plugin, PluginInfo};
+/// The types that cross the border, for callers that name this crate only.
+pub use plugin_abi as abi;

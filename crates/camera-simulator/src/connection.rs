@@ -73,6 +73,8 @@ pub(crate) struct Connection {
     /// Since when a message is incomplete.
     partial_since: Option<Instant>,
     held: VecDeque<(Instant, Request)>,
+    /// The client will send no more.
+    ended: bool,
 }
 
 enum Event {
@@ -106,6 +108,7 @@ impl Connection {
             last_message: Instant::now(),
             partial_since: None,
             held: VecDeque::new(),
+            ended: false,
         })
     }
 
@@ -127,8 +130,15 @@ impl Connection {
     }
 
     async fn step(&mut self) -> Result<(), End> {
+        if self.ended && self.held.is_empty() {
+            return Err(End::Client);
+        }
         match self.next_event().await? {
-            Event::Read(0) => Err(End::Client),
+            // What it asked before (TEARDOWN, most likely) is still to be done.
+            Event::Read(0) => {
+                self.ended = true;
+                Ok(())
+            }
             Event::Read(_) => self.take_messages().await,
             Event::RequestDue => self.answer_next().await,
             Event::Unit(unit) => self.send_unit(&unit).await,
@@ -147,7 +157,7 @@ impl Connection {
         tokio::select! {
             biased;
             () = sleep_until(due) => Ok(Event::RequestDue),
-            read = self.reader.read_buf(&mut self.input), if self.held.len() < MAX_HELD => Ok(Event::Read(read?)),
+            read = self.reader.read_buf(&mut self.input), if !self.ended && self.held.len() < MAX_HELD => Ok(Event::Read(read?)),
             unit = next_unit(units) => unit.map(Event::Unit).ok_or(End::Killed),
             () = sleep_until(deadline) => Ok(Event::Deadline),
         }
@@ -263,6 +273,8 @@ impl Connection {
 
 async fn sleep_until(time: Option<Instant>) {
     match time {
+        // The timer's millisecond would be added to every answer.
+        Some(time) if time <= Instant::now() => {}
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }

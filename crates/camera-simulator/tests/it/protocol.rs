@@ -303,6 +303,20 @@ fn a_udp_session_lives_by_signs_of_life_alone() {
 }
 
 #[test]
+fn a_teardown_counts_though_the_client_hangs_up_at_once() {
+    let (simulator, url) = start(config(&clips().h264));
+    let mut raw = Raw::open(&url);
+    let (_rtp, id, _) = play_udp(&mut raw);
+    assert_eq!(simulator.stats("cam0").unwrap().clients, 1);
+    let last = format!("TEARDOWN {url} RTSP/1.0\r\nCSeq: 9\r\nSession: {id}\r\n\r\n");
+    raw.stream.write_all(last.as_bytes()).unwrap();
+    drop(raw);
+    wait_until("the session lives on", || {
+        simulator.stats("cam0").unwrap().clients == 0
+    });
+}
+
+#[test]
 fn a_stopped_simulator_says_goodbye_over_udp() {
     let (simulator, url) = start(config(&clips().h264));
     let mut raw = Raw::open(&url);

@@ -30,7 +30,7 @@ pub(crate) struct Clips {
     pub(crate) b_frames: PathBuf,
     /// Not a codec that RTSP cameras speak.
     pub(crate) mpeg4: PathBuf,
-    /// Lossless pictures at 100 fps: megabytes a second.
+    /// Lossless pictures at 200 fps: megabytes a second.
     pub(crate) heavy: PathBuf,
 }
 
@@ -81,8 +81,8 @@ fn h265(video: &mut TestVideo) {
 }
 
 fn heavy(video: &mut TestVideo) {
-    (video.width, video.height) = (640, 480);
-    (video.frames, video.fps, video.gop) = (20, 100, 1);
+    (video.width, video.height) = (1280, 720);
+    (video.frames, video.fps, video.gop) = (4, 200, 1);
     video.options.push(("qp".into(), "0".into()));
 }
 

@@ -19,7 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ticket_queue::protocol::{Disk, Step};
 use ticket_queue::{OriginalFate, Queue, State};
 
-use common::{Scene, blurred, fast_tempdir, process, real_disk, record, recover, verdict, video};
+use common::{
+    Scene, blurred, fast_tempdir, process, real_disk, record, recover, skipped, verdict, video,
+};
 
 const NAME: &str = "a.mp4";
 const IMAGE_BYTES: u64 = 8 << 20;
@@ -292,8 +294,12 @@ fn expect_no_loss(layout: Layout, fate: OriginalFate) {
     };
     match try_plan(plan) {
         Ok(problem) => assert_eq!(problem, None, "{plan:?}"),
-        Err(reason) => eprintln!("SKIPPED: power cuts need root and loop devices: {reason}"),
+        Err(reason) => skip(&reason),
     }
+}
+
+fn skip(reason: &str) {
+    skipped(&format!("power cuts need root and loop devices: {reason}"));
 }
 
 /// Each step left out must show. Somebody else's `sync` may hide it once.
@@ -309,7 +315,7 @@ fn expect_missed(layout: Layout, fate: OriginalFate, judge: Judge, steps: &[Step
         match seen {
             Some(Ok(problem)) => eprintln!("without {step:?}: {problem}"),
             Some(Err(reason)) => {
-                eprintln!("SKIPPED: power cuts need root and loop devices: {reason}");
+                skip(&reason);
                 return;
             }
             None => panic!("leaving out {step:?} goes unnoticed in {plan:?}"),

@@ -11,7 +11,8 @@ use ticket_queue::protocol::{Disk, Step};
 use ticket_queue::{Failure, OriginalFate, Queue, State};
 
 use crate::common::{
-    FailAt, KillAt, Scene, When, fast_tempdir, process, real_disk, record, recover, verdict,
+    FailAt, KillAt, Scene, When, fast_tempdir, process, real_disk, record, recover, skipped,
+    verdict,
 };
 
 const ROOT: &str = "TICKET_QUEUE_CRASH_ROOT";
@@ -129,7 +130,9 @@ fn no_kill_loses_a_segment_or_publishes_it_twice() {
             dir.path()
         };
         if script == Script::BackUpAcross && device(dir.path()) == device(out_root) {
-            eprintln!("SKIPPED: {step:?} needs two file systems; /dev/shm and TMPDIR are one");
+            skipped(&format!(
+                "{step:?} needs two file systems; /dev/shm and TMPDIR are one"
+            ));
             continue;
         }
         run_to_death(dir.path(), out_root, index);

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use ticket_queue::{Enqueued, Failed, Failure, OriginalFate, Queue};
 
-use crate::common::{Scene, process, real_disk, record, recover_processor, ticket_for, verdict};
+use crate::common::{
+    Scene, process, real_disk, record, recover_processor, skipped, ticket_for, verdict,
+};
 
 /// A mounted tmpfs, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -23,7 +25,9 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
             refused => {
-                eprintln!("SKIPPED: a full disk needs root to mount a tmpfs: {refused:?}");
+                skipped(&format!(
+                    "a full disk needs root to mount a tmpfs: {refused:?}"
+                ));
                 None
             }
         }

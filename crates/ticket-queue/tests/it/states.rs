@@ -12,7 +12,7 @@ use ticket_queue::{
     Queue, Reaped, RetryWhich, State, Stem, WallClock,
 };
 
-use crate::common::{fast_tempdir, ticket_for};
+use crate::common::{fast_tempdir, skipped, ticket_for};
 
 /// The real clock, moved by hand.
 #[derive(Debug)]
@@ -381,7 +381,7 @@ fn a_ticket_of_another_user_is_left_alone_and_told_of() {
     let path = bench.dir.path().join(name);
     let immutable = |flag| Command::new("chattr").arg(flag).arg(&path).status();
     if !immutable("+i").is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: a file that cannot be opened for writing needs root and chattr");
+        skipped("a file that cannot be opened for writing needs root and chattr");
         return;
     }
     let taken = bench.claim();

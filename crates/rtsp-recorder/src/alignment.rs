@@ -23,12 +23,18 @@ pub fn target_length(wall: Timestamp, zone: &TimeZone, length: Duration, place: 
         Place::First => remaining < length,
         Place::Later => remaining < length / 2,
     };
-    if wait_for_next { remaining + length } else { remaining }
+    if wait_for_next {
+        remaining + length
+    } else {
+        remaining
+    }
 }
 
 /// Time from `wall` to the next boundary: more than zero, at most `length`.
 fn until_boundary(wall: Timestamp, zone: &TimeZone, length: Duration) -> Duration {
-    let length = i128::try_from(length.as_nanos()).unwrap_or(i128::MAX).max(1);
+    let length = i128::try_from(length.as_nanos())
+        .unwrap_or(i128::MAX)
+        .max(1);
     let offset = i128::from(zone.to_offset(wall).seconds()) * 1_000_000_000;
     let past = (wall.as_nanosecond() + offset).rem_euclid(length);
     Duration::from_nanos(u64::try_from(length - past).unwrap_or(u64::MAX))
@@ -64,7 +70,12 @@ impl ArrivalSmoother {
             Some(bucket) if arrival.saturating_sub(bucket.began) < WINDOW => {
                 bucket.least = bucket.least.min(offset);
             }
-            current => self.before = current.replace(Bucket { began: arrival, least: offset }),
+            current => {
+                self.before = current.replace(Bucket {
+                    began: arrival,
+                    least: offset,
+                })
+            }
         }
         let smooth = self.undelayed(pts).min(arrival);
         self.latest = self.latest.max(smooth);
@@ -73,7 +84,11 @@ impl ArrivalSmoother {
 
     /// When a frame of time `pts` would have arrived without delay, as far as is known now.
     pub fn undelayed(&self, pts: Duration) -> Duration {
-        let least = [self.current, self.before].iter().flatten().map(|bucket| bucket.least).min();
+        let least = [self.current, self.before]
+            .iter()
+            .flatten()
+            .map(|bucket| bucket.least)
+            .min();
         let nanos = pts.as_nanos() as i128 + least.unwrap_or(0);
         Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
@@ -91,21 +106,42 @@ mod tests {
 
     #[test]
     fn the_first_is_longer_never_shorter() {
-        assert_eq!(target("2026-03-01T12:00:05Z", "UTC", 30, Place::First), 55.0);
-        assert_eq!(target("2026-03-01T12:00:30Z", "UTC", 30, Place::First), 30.0);
-        assert_eq!(target("2026-03-01T12:00:29.5Z", "UTC", 30, Place::First), 30.5);
+        assert_eq!(
+            target("2026-03-01T12:00:05Z", "UTC", 30, Place::First),
+            55.0
+        );
+        assert_eq!(
+            target("2026-03-01T12:00:30Z", "UTC", 30, Place::First),
+            30.0
+        );
+        assert_eq!(
+            target("2026-03-01T12:00:29.5Z", "UTC", 30, Place::First),
+            30.5
+        );
     }
 
     #[test]
     fn later_ones_end_on_the_nearest_boundary() {
-        assert_eq!(target("2026-03-01T12:00:31.5Z", "UTC", 30, Place::Later), 28.5);
-        assert_eq!(target("2026-03-01T12:00:50Z", "UTC", 30, Place::Later), 40.0);
+        assert_eq!(
+            target("2026-03-01T12:00:31.5Z", "UTC", 30, Place::Later),
+            28.5
+        );
+        assert_eq!(
+            target("2026-03-01T12:00:50Z", "UTC", 30, Place::Later),
+            40.0
+        );
     }
 
     #[test]
     fn hours_are_those_on_the_wall() {
-        assert_eq!(target("2026-03-01T12:10:00Z", "Asia/Kolkata", 3600, Place::Later), 3000.0 - 1800.0 + 3600.0);
-        assert_eq!(target("2026-03-01T12:10:00Z", "Asia/Seoul", 3600, Place::Later), 3000.0);
+        assert_eq!(
+            target("2026-03-01T12:10:00Z", "Asia/Kolkata", 3600, Place::Later),
+            3000.0 - 1800.0 + 3600.0
+        );
+        assert_eq!(
+            target("2026-03-01T12:10:00Z", "Asia/Seoul", 3600, Place::Later),
+            3000.0
+        );
     }
 
     #[test]

@@ -41,7 +41,12 @@ impl Backoff {
     /// `base` where that is longer.
     pub fn new(base: Duration) -> Self {
         let base = base.max(Duration::from_millis(100));
-        Backoff { base, longest: LONGEST.max(base), failures: 0, refusals: 0 }
+        Backoff {
+            base,
+            longest: LONGEST.max(base),
+            failures: 0,
+            refusals: 0,
+        }
     }
 
     /// Forgets all failures: the source delivers.
@@ -59,11 +64,17 @@ impl Backoff {
     pub fn next(&mut self, failure: Failure, jitter: f64) -> Duration {
         let (first, longest, count) = match failure {
             Failure::Away => (self.base, self.longest, &mut self.failures),
-            Failure::Refused => (REFUSED_FIRST.max(self.base), REFUSED_LONGEST.max(self.base), &mut self.refusals),
+            Failure::Refused => (
+                REFUSED_FIRST.max(self.base),
+                REFUSED_LONGEST.max(self.base),
+                &mut self.refusals,
+            ),
         };
         let doubled = first.saturating_mul(1 << (*count).min(16));
         *count = count.saturating_add(1);
-        doubled.min(longest).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
+        doubled
+            .min(longest)
+            .mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
     }
 }
 
@@ -74,7 +85,9 @@ mod tests {
     #[test]
     fn doubles_from_the_base_to_thirty_seconds() {
         let mut backoff = Backoff::new(Duration::from_secs(1));
-        let waits: Vec<u64> = (0..8).map(|_| backoff.next(Failure::Away, 0.5).as_secs()).collect();
+        let waits: Vec<u64> = (0..8)
+            .map(|_| backoff.next(Failure::Away, 0.5).as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
         backoff.reset();
         assert_eq!(backoff.next(Failure::Away, 0.5).as_secs(), 1);
@@ -83,7 +96,9 @@ mod tests {
     #[test]
     fn a_refused_password_waits_long_and_never_gives_up() {
         let mut backoff = Backoff::new(Duration::from_secs(1));
-        let waits: Vec<u64> = (0..6).map(|_| backoff.next(Failure::Refused, 0.5).as_secs()).collect();
+        let waits: Vec<u64> = (0..6)
+            .map(|_| backoff.next(Failure::Refused, 0.5).as_secs())
+            .collect();
         assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
         for _ in 0..10_000 {
             assert!(backoff.next(Failure::Refused, 1.0) <= REFUSED_LONGEST.mul_f64(1.2));

@@ -62,8 +62,18 @@ struct Inner {
 impl Board {
     /// An entry for `source`.
     pub fn new(source: &Source) -> Self {
-        let status = SourceStatus { name: source.name.to_string(), ..SourceStatus::default() };
-        Board { inner: Mutex::new(Inner { status, frames: 0, bytes: 0, measured_from: Duration::ZERO }) }
+        let status = SourceStatus {
+            name: source.name.to_string(),
+            ..SourceStatus::default()
+        };
+        Board {
+            inner: Mutex::new(Inner {
+                status,
+                frames: 0,
+                bytes: 0,
+                measured_from: Duration::ZERO,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -148,7 +158,10 @@ pub struct OncePerMinute {
 impl OncePerMinute {
     /// `Some(lines kept back since the last one)` when a line may be written at the monotonic time `now`.
     pub fn allow(&mut self, now: Duration) -> Option<u32> {
-        if self.last.is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60)) {
+        if self
+            .last
+            .is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60))
+        {
             self.suppressed += 1;
             return None;
         }
@@ -164,8 +177,9 @@ mod tests {
     #[test]
     fn a_flapping_camera_is_one_line_a_minute() {
         let mut limit = OncePerMinute::default();
-        let lines: Vec<u32> =
-            (0..300).filter_map(|second| limit.allow(Duration::from_secs(second))).collect();
+        let lines: Vec<u32> = (0..300)
+            .filter_map(|second| limit.allow(Duration::from_secs(second)))
+            .collect();
         assert_eq!(lines, [0, 59, 59, 59, 59]);
     }
 }

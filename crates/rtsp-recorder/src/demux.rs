@@ -9,7 +9,10 @@ use crate::pipeline::{AudioFrame, VideoFrame};
 use crate::stream::StreamParams;
 use crate::timeline::from_90k;
 use crate::transcode::{Encoded, Transcoder};
-use media::{AudioCodec, AudioTrack, MediaError, Packet, Rational, Reader, ReaderOptions, StopHandle, VideoTrack};
+use media::{
+    AudioCodec, AudioTrack, MediaError, Packet, Rational, Reader, ReaderOptions, StopHandle,
+    VideoTrack,
+};
 use settings::{Source, SourceKind, Transport, VideoCodec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +23,15 @@ const QUEUED_FRAMES: usize = 32;
 
 /// An empty or unreadable file would be read in a circle as fast as the disk allows.
 const SHORTEST_ROUND: Duration = Duration::from_millis(100);
+
+/// FFmpeg looks at this much of a stream, in microseconds, before it says what the stream is.
+const ANALYSE_US: &str = "1000000";
+
+/// How long opening may take. For streams it includes the wait for the first frames, without which FFmpeg does not
+/// know the size of the picture; that the host answers at all is bounded by `connection_timeout`.
+pub fn open_limit(source: &Source) -> Duration {
+    source.connection_timeout + crate::source::FIRST_FRAME
+}
 
 /// A demuxer that runs in its thread until this is dropped.
 pub struct DemuxSession {
@@ -38,11 +50,24 @@ impl DemuxSession {
         let (opened, is_open) = tokio::sync::oneshot::channel();
         let stop = StopHandle::default();
         let round = (source.kind() == SourceKind::File).then_some(0);
-        let player = Player { source, stamps, sender, stop: stop.clone() };
+        let player = Player {
+            source,
+            stamps,
+            sender,
+            stop: stop.clone(),
+        };
         let name = format!("read-{}", player.source.name);
-        std::thread::Builder::new().name(name).spawn(move || player.run(opened)).map_err(no_thread)?;
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || player.run(opened))
+            .map_err(no_thread)?;
         let session = DemuxSession { items, stop, round };
-        is_open.await.unwrap_or_else(|_| Err(SessionError::new(Failure::Away, "the reader died".to_owned())))?;
+        is_open.await.unwrap_or_else(|_| {
+            Err(SessionError::new(
+                Failure::Away,
+                "the reader died".to_owned(),
+            ))
+        })?;
         Ok(session)
     }
 
@@ -56,7 +81,12 @@ impl DemuxSession {
     /// # Errors
     /// The source failed.
     pub async fn next(&mut self) -> Result<Media, SessionError> {
-        let ended = || Err(SessionError::new(Failure::Away, "the stream ended".to_owned()));
+        let ended = || {
+            Err(SessionError::new(
+                Failure::Away,
+                "the stream ended".to_owned(),
+            ))
+        };
         self.items.recv().await.unwrap_or_else(ended)
     }
 }
@@ -106,10 +136,17 @@ impl Player {
                 Err(Gone) => return Ok(()),
             }
             if self.source.kind() != SourceKind::File {
-                return Err(SessionError::new(Failure::Away, "the source ended the stream".to_owned()));
+                return Err(SessionError::new(
+                    Failure::Away,
+                    "the source ended the stream".to_owned(),
+                ));
             }
             std::thread::sleep(SHORTEST_ROUND.saturating_sub(began.elapsed()));
-            if self.sender.blocking_send(Ok(Media::NextRound(round))).is_err() {
+            if self
+                .sender
+                .blocking_send(Ok(Media::NextRound(round)))
+                .is_err()
+            {
                 return Ok(());
             }
             reader = self.open()?;
@@ -120,7 +157,7 @@ impl Player {
     fn open(&self) -> Result<Reader, SessionError> {
         let source = &self.source;
         let mut options = ReaderOptions {
-            open_timeout: Some(source.connection_timeout),
+            open_timeout: Some(open_limit(source)),
             read_timeout: None,
             stop: self.stop.clone(),
             ..ReaderOptions::default()
@@ -129,8 +166,20 @@ impl Player {
             Some(path) => Reader::open_path(path, &options),
             None => {
                 if matches!(source.kind(), SourceKind::Rtsp | SourceKind::Rtsps) {
-                    let transport = if source.transport == Transport::Udp { "udp" } else { "tcp" };
-                    options.options.push(("rtsp_transport".to_owned(), transport.to_owned()));
+                    let transport = if source.transport == Transport::Udp {
+                        "udp"
+                    } else {
+                        "tcp"
+                    };
+                    let socket_us = source.connection_timeout.as_micros().to_string();
+                    let own = [
+                        ("rtsp_transport", transport),
+                        ("timeout", &socket_us),
+                        ("analyzeduration", ANALYSE_US),
+                    ];
+                    options
+                        .options
+                        .extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
                 }
                 Reader::open_url(&source.url.expose(), &options)
             }
@@ -149,13 +198,20 @@ impl Player {
                 Some(Transcoder::new(name, &self.source, &video).map_err(of_media)?)
             }
         };
-        let mut params = encoder.is_none().then(|| params_of(&video, audio.as_ref().map(|a| &a.1)));
+        let mut params = encoder
+            .is_none()
+            .then(|| params_of(&video, audio.as_ref().map(|a| &a.1)));
         let mut pacer = (self.source.kind() == SourceKind::File).then(Pacer::default);
         while let Some(mut packet) = self.next(&mut reader)? {
             if packet.track() == video_index {
                 let raw_90k = time_of(&packet, video_base);
                 let frames = match &mut encoder {
-                    None => vec![(raw_90k, packet.is_key(), packet.data().to_vec(), params.take())],
+                    None => vec![(
+                        raw_90k,
+                        packet.is_key(),
+                        packet.data().to_vec(),
+                        params.take(),
+                    )],
                     Some(encoder) => {
                         packet.set_times(Some(raw_90k), None, 0);
                         packet.set_time_base(Rational::MPEG);
@@ -174,7 +230,9 @@ impl Player {
                 }
             }
         }
-        let rest = encoder.map_or(Ok(Vec::new()), |mut encoder| encoder.finish()).map_err(of_media)?;
+        let rest = encoder
+            .map_or(Ok(Vec::new()), |mut encoder| encoder.finish())
+            .map_err(of_media)?;
         Ok(self.send(rest, &mut pacer))
     }
 
@@ -184,8 +242,18 @@ impl Player {
                 pacer.wait(raw_90k);
             }
             let (arrival, wall) = self.stamps.now();
-            let frame = VideoFrame { raw_90k, arrival, wall, key, packets_lost: 0, params, data };
-            self.sender.blocking_send(Ok(Media::Video(frame))).map_err(|_| Gone)?;
+            let frame = VideoFrame {
+                raw_90k,
+                arrival,
+                wall,
+                key,
+                packets_lost: 0,
+                params,
+                data,
+            };
+            self.sender
+                .blocking_send(Ok(Media::Video(frame)))
+                .map_err(|_| Gone)?;
         }
         Ok(())
     }
@@ -194,7 +262,9 @@ impl Player {
     fn next(&self, reader: &mut Reader) -> Result<Option<Packet>, SessionError> {
         loop {
             match reader.next_packet() {
-                Err(error) if error.is_damaged() => tracing::debug!(%error, "left out a damaged packet"),
+                Err(error) if error.is_damaged() => {
+                    tracing::debug!(%error, "left out a damaged packet")
+                }
                 result => return result.map_err(of_media),
             }
         }
@@ -204,7 +274,8 @@ impl Player {
     fn audio_of(&self, reader: &Reader) -> Option<(usize, AudioTrack)> {
         let (index, track) = reader.audio().filter(|_| self.source.record_audio)?;
         let own = AudioTrack::new(AudioCodec::Aac, track.sample_rate, track.channels);
-        (track.codec == AudioCodec::Aac).then(|| (index, own.with_extradata(track.extradata.clone())))
+        (track.codec == AudioCodec::Aac)
+            .then(|| (index, own.with_extradata(track.extradata.clone())))
     }
 
     fn audio_frame(&self, packet: &Packet, track: &AudioTrack) -> AudioFrame {

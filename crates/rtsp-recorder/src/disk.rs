@@ -40,7 +40,10 @@ struct StoredFile {
 impl DiskKeeper {
     /// For that raw directory.
     pub fn new(raw_dir: &Path, budget: DiskBudget) -> Self {
-        DiskKeeper { raw_dir: raw_dir.to_owned(), budget }
+        DiskKeeper {
+            raw_dir: raw_dir.to_owned(),
+            budget,
+        }
     }
 
     /// Looks at the disk and deletes what may go. Blocks.
@@ -51,7 +54,10 @@ impl DiskKeeper {
         let files = self.files();
         let total: u64 = files.iter().map(|file| file.bytes).sum();
         let mut over = total.saturating_sub(self.budget.max_usage_bytes);
-        let short = self.budget.min_free_bytes.saturating_sub(free_bytes(&self.raw_dir)?);
+        let short = self
+            .budget
+            .min_free_bytes
+            .saturating_sub(free_bytes(&self.raw_dir)?);
         let mut wanted = over.max(short);
         if self.budget.cleanup_old_files {
             let freed = self.evict(files, queue, wanted, now);
@@ -82,7 +88,11 @@ impl DiskKeeper {
             .into_iter()
             .filter_map(|path| {
                 let meta = path.symlink_metadata().ok()?;
-                Some(StoredFile { bytes: meta.len(), modified: meta.modified().ok()?, path })
+                Some(StoredFile {
+                    bytes: meta.len(),
+                    modified: meta.modified().ok()?,
+                    path,
+                })
             })
             .collect();
         files.sort_by_key(|file| file.modified);
@@ -90,7 +100,13 @@ impl DiskKeeper {
     }
 
     /// Deletes processed segments that are too old, and the oldest of the others until `wanted` bytes are free.
-    fn evict(&self, files: Vec<StoredFile>, queue: &DirectoryQueue, wanted: u64, now: SystemTime) -> u64 {
+    fn evict(
+        &self,
+        files: Vec<StoredFile>,
+        queue: &DirectoryQueue,
+        wanted: u64,
+        now: SystemTime,
+    ) -> u64 {
         let mut freed = 0;
         for file in files {
             let age = now.duration_since(file.modified).unwrap_or(Duration::ZERO);
@@ -104,10 +120,16 @@ impl DiskKeeper {
             match remove_durable(&file.path) {
                 Ok(_) => {
                     freed += file.bytes;
-                    let why = if too_old { "older than max_file_age_hours" } else { "space is needed" };
+                    let why = if too_old {
+                        "older than max_file_age_hours"
+                    } else {
+                        "space is needed"
+                    };
                     info!(file = %file.path.display(), bytes = file.bytes, why, "deleted a processed original");
                 }
-                Err(error) => warn!(file = %file.path.display(), %error, "a processed original could not be deleted"),
+                Err(error) => {
+                    warn!(file = %file.path.display(), %error, "a processed original could not be deleted")
+                }
             }
         }
         freed
@@ -116,7 +138,9 @@ impl DiskKeeper {
 
 /// True when the queue holds a receipt for the segment.
 fn is_processed(path: &Path, queue: &DirectoryQueue) -> bool {
-    let Some(paths) = SegmentPaths::of_final(path) else { return false };
+    let Some(paths) = SegmentPaths::of_final(path) else {
+        return false;
+    };
     match crate::recover::standing(queue, &paths.id()) {
         Ok(standing) => standing == crate::recover::Standing::Processed,
         Err(error) => {

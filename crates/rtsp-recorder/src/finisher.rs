@@ -84,11 +84,19 @@ pub struct Job {
 #[derive(Debug, thiserror::Error)]
 enum FinishError {
     #[error("{action} of {path} failed")]
-    Media { action: &'static str, path: String, source: MediaError },
+    Media {
+        action: &'static str,
+        path: String,
+        source: MediaError,
+    },
     #[error(transparent)]
     Queue(#[from] ticket_queue::Error),
     #[error("{action} {path}")]
-    Io { action: &'static str, path: String, source: io::Error },
+    Io {
+        action: &'static str,
+        path: String,
+        source: io::Error,
+    },
     #[error("{0} holds no whole frame")]
     Empty(String),
 }
@@ -123,7 +131,10 @@ struct Backlog {
 impl Finisher {
     /// Starts the threads. `on_fatal` is called when a directory could not be synced: the process should stop, and
     /// the next start will see what is really on disk.
-    pub fn start(queue: DirectoryQueue, on_fatal: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+    pub fn start(
+        queue: DirectoryQueue,
+        on_fatal: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue,
             state: Mutex::default(),
@@ -132,14 +143,21 @@ impl Finisher {
         });
         let threads = (0..THREADS).map(|i| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("finish-{i}")).spawn(move || shared.work())
+            std::thread::Builder::new()
+                .name(format!("finish-{i}"))
+                .spawn(move || shared.work())
         });
-        Ok(Finisher { threads: threads.collect::<io::Result<_>>()?, shared: shared.clone() })
+        Ok(Finisher {
+            threads: threads.collect::<io::Result<_>>()?,
+            shared: shared.clone(),
+        })
     }
 
     /// For those who hand segments over.
     pub fn handle(&self) -> FinisherHandle {
-        FinisherHandle { shared: self.shared.clone() }
+        FinisherHandle {
+            shared: self.shared.clone(),
+        }
     }
 
     /// Finishes what was handed over and ends the threads. Segments that cannot be finished now (a full disk) stay
@@ -184,7 +202,9 @@ impl Shared {
             let name = job.paths.name.clone();
             match self.finish(&job) {
                 Ok(()) => {}
-                Err(FinishError::Empty(_)) => warn!(segment = %name, "removed a segment without a whole frame"),
+                Err(FinishError::Empty(_)) => {
+                    warn!(segment = %name, "removed a segment without a whole frame")
+                }
                 Err(FinishError::Queue(error)) if error.must_stop() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
                     (self.on_fatal)();
@@ -192,7 +212,9 @@ impl Shared {
                 Err(error) => {
                     error!(segment = %name, error = chain(&error), "segment not finished; kept for another try");
                     if !last_chance {
-                        self.lock().later.push_back((Instant::now() + RETRY_AFTER, job));
+                        self.lock()
+                            .later
+                            .push_back((Instant::now() + RETRY_AFTER, job));
                     }
                 }
             }
@@ -215,7 +237,10 @@ impl Shared {
                 return None;
             }
             let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
-            let waited = self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            let waited = self
+                .wake
+                .wait_timeout(state, wait)
+                .unwrap_or_else(PoisonError::into_inner);
             state = waited.0;
         }
     }
@@ -260,14 +285,15 @@ fn remux(job: &Job) -> Result<File, FinishError> {
     let (part, temp) = (job.paths.part(), job.paths.temp());
     let shown = part.display().to_string();
     remove_durable(&temp)?;
-    let whole = job.stage == Stage::Complete && match media::finalise(&part, &temp) {
-        Ok(_) => true,
-        Err(error) if error.is_damaged() => {
-            warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
-            false
-        }
-        Err(error) => return Err(media_error("remux", &shown)(error)),
-    };
+    let whole = job.stage == Stage::Complete
+        && match media::finalise(&part, &temp) {
+            Ok(_) => true,
+            Err(error) if error.is_damaged() => {
+                warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
+                false
+            }
+            Err(error) => return Err(media_error("remux", &shown)(error)),
+        };
     if !whole {
         match media::salvage(&part, &temp).map_err(media_error("salvage", &shown))? {
             Some(saved) => info!(
@@ -283,24 +309,38 @@ fn remux(job: &Job) -> Result<File, FinishError> {
             }
         }
     }
-    File::open(&temp).map_err(|source| FinishError::Io { action: "open the final form of", path: shown, source })
+    File::open(&temp).map_err(|source| FinishError::Io {
+        action: "open the final form of",
+        path: shown,
+        source,
+    })
 }
 
 fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {
     let path = path.to_owned();
-    move |source| FinishError::Media { action, path, source }
+    move |source| FinishError::Media {
+        action,
+        path,
+        source,
+    }
 }
 
 /// The ticket of a segment that lies under its final name, and the size of the file.
 fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
     let path = job.paths.finished();
     let shown = path.display().to_string();
-    let failed = |source| FinishError::Io { action: "read", path: shown.clone(), source };
+    let failed = |source| FinishError::Io {
+        action: "read",
+        path: shown.clone(),
+        source,
+    };
     let mut file = File::open(&path).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     let bytes = io::copy(&mut file, &mut hasher).map_err(failed)?;
     let probed = media::probe(&path).map_err(media_error("probe", &shown))?;
-    let video = probed.video().ok_or_else(|| FinishError::Empty(shown.clone()))?;
+    let video = probed
+        .video()
+        .ok_or_else(|| FinishError::Empty(shown.clone()))?;
     let media_duration = video.duration_seconds().unwrap_or_default();
     let frames = video.frame_count.unwrap_or_default();
     let facts = &job.facts;
@@ -312,7 +352,9 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
         source_name: job.origin.name.clone(),
         recorder_id: job.origin.index,
         frame_count: frames,
-        duration: facts.wall_duration.map_or(media_duration, |duration| duration.as_secs_f64()),
+        duration: facts
+            .wall_duration
+            .map_or(media_duration, |duration| duration.as_secs_f64()),
         timestamp: now.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
         file_size: bytes,
         version: Some(TICKET_VERSION),

@@ -20,7 +20,10 @@ impl Hosts {
         let (host, port) = url.endpoint()?;
         let semaphore = {
             let mut hosts = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
-            hosts.entry(format!("{host}:{port}")).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone()
+            hosts
+                .entry(format!("{host}:{port}"))
+                .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)))
+                .clone()
         };
         semaphore.acquire_owned().await.ok()
     }

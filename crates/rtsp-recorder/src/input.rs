@@ -35,12 +35,20 @@ pub struct SessionError {
 impl SessionError {
     /// An error after which the source is tried again.
     pub fn new(failure: Failure, message: String) -> Self {
-        SessionError { failure, unsupported: false, message }
+        SessionError {
+            failure,
+            unsupported: false,
+            message,
+        }
     }
 
     /// An error that only another demuxer can get round.
     pub fn unsupported(message: String) -> Self {
-        SessionError { failure: Failure::Away, unsupported: true, message }
+        SessionError {
+            failure: Failure::Away,
+            unsupported: true,
+            message,
+        }
     }
 }
 
@@ -59,7 +67,10 @@ impl Stamps {
     pub fn of(&self, received: Instant) -> (Duration, Timestamp) {
         let ago = received.elapsed();
         let wall = self.0.now();
-        (self.0.monotonic().saturating_sub(ago), wall.checked_sub(ago).unwrap_or(wall))
+        (
+            self.0.monotonic().saturating_sub(ago),
+            wall.checked_sub(ago).unwrap_or(wall),
+        )
     }
 
     /// Monotonic time and wall clock of now.

@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("rtsp-recorder: {}", daemon::redact::text(&format!("{error:#}")));
+            eprintln!(
+                "rtsp-recorder: {}",
+                daemon::redact::text(&format!("{error:#}"))
+            );
             let running = error.downcast_ref::<daemon::lock::LockError>();
             match running {
                 Some(daemon::lock::LockError::Held { .. }) => ExitCode::from(exit::ALREADY_RUNNING),
@@ -48,7 +51,12 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> anyhow::Result<u8> {
     if arguments.create_config {
-        return create_config(arguments.config.clone().unwrap_or_else(|| RECORDER_FILE.into()));
+        return create_config(
+            arguments
+                .config
+                .clone()
+                .unwrap_or_else(|| RECORDER_FILE.into()),
+        );
     }
     let settings = match load(arguments) {
         Ok(settings) => settings,
@@ -67,7 +75,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         level: arguments.log_level.clone(),
         format: arguments.log_format,
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let end = runtime.block_on(async {
         let shutdown = Shutdown::on_signals(SecondSignal::Exits)?;
         run(settings, shutdown).await
@@ -83,15 +93,20 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {
-    let path = locate(arguments.config.as_deref(), RECORDER_FILE).map_err(|error| error.to_string())?;
+    let path =
+        locate(arguments.config.as_deref(), RECORDER_FILE).map_err(|error| error.to_string())?;
     RecorderSettings::load(&path).map_err(|problems| problems.to_string())
 }
 
 fn create_config(path: PathBuf) -> anyhow::Result<u8> {
     use std::io::Write as _;
     let created = std::fs::File::create_new(&path);
-    let mut file = created.map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
+    let mut file = created
+        .map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
     file.write_all(settings::samples::recorder().as_bytes())?;
-    println!("wrote {}; enter your cameras under `sources`", path.display());
+    println!(
+        "wrote {}; enter your cameras under `sources`",
+        path.display()
+    );
     Ok(exit::STOPPED)
 }

@@ -61,11 +61,15 @@ fn h265_entry(nal: &[u8]) -> Entry {
 /// H.264 D.1.8: payload type 6, first `ue(v)` is `recovery_frame_cnt`; a leading one bit means 0.
 fn has_recovery_point(mut sei: &[u8]) -> bool {
     while let Some((kind, rest)) = sei_number(sei) {
-        let Some((size, rest)) = sei_number(rest) else { return false };
+        let Some((size, rest)) = sei_number(rest) else {
+            return false;
+        };
         if kind == 6 {
             return rest.first().is_some_and(|byte| byte & 0x80 != 0);
         }
-        let Some(next) = rest.get(size..) else { return false };
+        let Some(next) = rest.get(size..) else {
+            return false;
+        };
         sei = next;
     }
     false
@@ -109,7 +113,10 @@ mod tests {
         assert_eq!(check(&[&[0x09, 0xf0], &[0x65, 1, 2]]), Entry::Clean);
         assert_eq!(check(&[&[0x41, 1]]), Entry::None);
         assert_eq!(check(&[&[0x06, 6, 1, 0xc4, 0x80], &[0x41, 1]]), Entry::Open);
-        assert_eq!(check(&[&[0x06, 5, 2, 9, 9, 6, 1, 0xc4, 0x80], &[0x41, 1]]), Entry::Open);
+        assert_eq!(
+            check(&[&[0x06, 5, 2, 9, 9, 6, 1, 0xc4, 0x80], &[0x41, 1]]),
+            Entry::Open
+        );
         // Gradual refresh over several frames is no place to start.
         assert_eq!(check(&[&[0x06, 6, 1, 0x24, 0x80], &[0x41, 1]]), Entry::None);
     }
@@ -117,8 +124,14 @@ mod tests {
     #[test]
     fn h265_cra_counts_and_idr_is_clean() {
         let check = |kind: u8| entry(Coding::H265, &frame(&[&[kind << 1, 1, 7]]), false);
-        assert_eq!((check(19), check(20), check(21)), (Entry::Clean, Entry::Clean, Entry::Open));
-        assert_eq!((check(1), check(9), check(16)), (Entry::None, Entry::None, Entry::Open));
+        assert_eq!(
+            (check(19), check(20), check(21)),
+            (Entry::Clean, Entry::Clean, Entry::Open)
+        );
+        assert_eq!(
+            (check(1), check(9), check(16)),
+            (Entry::None, Entry::None, Entry::Open)
+        );
     }
 
     proptest! {

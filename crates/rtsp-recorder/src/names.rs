@@ -33,8 +33,15 @@ pub struct NameParts<'a> {
 impl NameParts<'_> {
     /// The file name, with `_N` before the extension from the second try on.
     fn file_name(&self, attempt: u32) -> String {
-        let round = self.round.map(|round| format!("_loop{round:03}")).unwrap_or_default();
-        let again = if attempt == 0 { String::new() } else { format!("_{}", attempt + 1) };
+        let round = self
+            .round
+            .map(|round| format!("_loop{round:03}"))
+            .unwrap_or_default();
+        let again = if attempt == 0 {
+            String::new()
+        } else {
+            format!("_{}", attempt + 1)
+        };
         format!(
             "{}_{}{round}_seg{:04}{again}.{}",
             self.source,
@@ -58,13 +65,24 @@ impl SegmentPaths {
     /// From the path of a final file.
     pub fn of_final(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_owned();
-        Some(SegmentPaths { dir: path.parent()?.to_owned(), name })
+        Some(SegmentPaths {
+            dir: path.parent()?.to_owned(),
+            name,
+        })
     }
 
     /// From the path of a `.part` file.
     pub fn of_part(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".part")?.to_owned();
-        Some(SegmentPaths { dir: path.parent()?.to_owned(), name })
+        let name = path
+            .file_name()?
+            .to_str()?
+            .strip_prefix('.')?
+            .strip_suffix(".part")?
+            .to_owned();
+        Some(SegmentPaths {
+            dir: path.parent()?.to_owned(),
+            name,
+        })
     }
 
     /// Where the finished segment lies.
@@ -101,17 +119,30 @@ pub fn create_part(
     is_taken: &dyn Fn(&str) -> bool,
 ) -> io::Result<(SegmentPaths, File)> {
     for attempt in 0..MOST_TRIES {
-        let paths = SegmentPaths { dir: dir.to_owned(), name: parts.file_name(attempt) };
+        let paths = SegmentPaths {
+            dir: dir.to_owned(),
+            name: parts.file_name(attempt),
+        };
         if is_taken(&paths.id()) || paths.finished().symlink_metadata().is_ok() {
             continue;
         }
-        match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(paths.part()) {
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(paths.part())
+        {
             Ok(file) => return Ok((paths, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other(format!("no free name like {} in {}", parts.file_name(0), dir.display())))
+    Err(io::Error::other(format!(
+        "no free name like {} in {}",
+        parts.file_name(0),
+        dir.display()
+    )))
 }
 
 #[cfg(test)]
@@ -120,7 +151,8 @@ mod tests {
 
     fn source(name: &str) -> SourceName {
         let text = format!(r#"{{"sources": [{{"name": "{name}", "url": "rtsp://127.0.0.1/x"}}]}}"#);
-        let settings = settings::RecorderSettings::from_text(&text, &settings::Environment::of_process());
+        let settings =
+            settings::RecorderSettings::from_text(&text, &settings::Environment::of_process());
         settings.unwrap().sources[0].name.clone()
     }
 
@@ -158,6 +190,9 @@ mod tests {
             number: 2,
             extension: "mp4",
         };
-        assert_eq!(parts.file_name(0), "media2_20250718_033129_loop001_seg0002.mp4");
+        assert_eq!(
+            parts.file_name(0),
+            "media2_20250718_033129_loop001_seg0002.mp4"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! How a source is connected to: retina for RTSP, FFmpeg's demuxer for the rest and for what retina cannot read.
 
 use crate::backoff::Failure;
-use crate::demux::DemuxSession;
+use crate::demux::{DemuxSession, open_limit};
 use crate::input::{Input, SessionError, Stamps};
 use crate::rtsp;
 use retina::client::SessionGroup;
@@ -38,7 +38,11 @@ impl Opener {
             SourceKind::Rtsp if copied => Way::Retina(group()),
             _ => Way::Demuxer,
         };
-        Opener { source, stamps, way }
+        Opener {
+            source,
+            stamps,
+            way,
+        }
     }
 
     /// True for cameras, false for files.
@@ -48,11 +52,26 @@ impl Opener {
 
     /// Waits until the camera has forgotten earlier sessions, within reason.
     pub async fn prepare(&self) {
-        let Way::Retina(group) = &self.way else { return };
+        let Way::Retina(group) = &self.way else {
+            return;
+        };
         let stale = group.stale_sessions();
         if stale.num_sessions > 0 {
-            tracing::debug!(sessions = stale.num_sessions, "waiting for earlier sessions to be torn down");
-            tokio::time::timeout(STALE_WAIT, group.await_stale_sessions(&stale)).await.ok();
+            tracing::debug!(
+                sessions = stale.num_sessions,
+                "waiting for earlier sessions to be torn down"
+            );
+            tokio::time::timeout(STALE_WAIT, group.await_stale_sessions(&stale))
+                .await
+                .ok();
+        }
+    }
+
+    /// How long [`Self::open`] may take.
+    pub fn limit(&self) -> Duration {
+        match &self.way {
+            Way::Retina(_) => self.source.connection_timeout,
+            Way::Demuxer => open_limit(&self.source),
         }
     }
 
@@ -82,10 +101,14 @@ impl Opener {
 
     /// Gives the camera a moment to hear that the last session is over.
     pub async fn close(&self) {
-        let Way::Retina(group) = &self.way else { return };
+        let Way::Retina(group) = &self.way else {
+            return;
+        };
         match tokio::time::timeout(TEARDOWN_WAIT, group.await_teardown()).await {
             Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::debug!(error = %daemon::redact::text(&error.to_string()), "no teardown"),
+            Ok(Err(error)) => {
+                tracing::debug!(error = %daemon::redact::text(&error.to_string()), "no teardown")
+            }
         }
     }
 }

@@ -246,7 +246,10 @@ impl Pipeline {
 
     /// Time recorded in all segments, the open one included.
     pub fn recorded(&self) -> Duration {
-        let open = self.segment.as_ref().map(|s| s.length_at(self.held_time(s)));
+        let open = self
+            .segment
+            .as_ref()
+            .map(|s| s.length_at(self.held_time(s)));
         self.recorded + open.unwrap_or_default()
     }
 
@@ -263,7 +266,10 @@ impl Pipeline {
     /// Begins a session; `round` counts the rounds of an endlessly repeated file. The first frame brings the
     /// parameters of the streams.
     pub fn begin_session(&mut self, round: Option<u32>) {
-        self.session = Session { round, ..Session::default() };
+        self.session = Session {
+            round,
+            ..Session::default()
+        };
         self.finishing = false;
     }
 
@@ -292,7 +298,9 @@ impl Pipeline {
 
     /// Takes the next audio frame. Sound outside of segments is dropped.
     pub fn push_audio(&mut self, frame: AudioFrame, out: &mut Vec<Action>) {
-        let Some(segment) = &mut self.segment else { return };
+        let Some(segment) = &mut self.segment else {
+            return;
+        };
         let smoother = &self.session.smoother;
         let clock = self.session.audio.get_or_insert_with(|| AudioClock {
             timeline: Timeline::new(false),
@@ -327,7 +335,9 @@ impl Pipeline {
     /// Frames are about to be lost (a disk that is full or too slow): ends the segment before them. Recording goes
     /// on at the next key frame.
     pub fn interrupt(&mut self, reason: CutReason, out: &mut Vec<Action>) {
-        let Some(held) = self.session.held.take() else { return };
+        let Some(held) = self.session.held.take() else {
+            return;
+        };
         if self.segment.is_none() {
             self.skipped += 1;
             return;
@@ -345,22 +355,34 @@ impl Pipeline {
     }
 
     fn held_time(&self, segment: &Segment) -> Duration {
-        self.session.held.as_ref().map_or(segment.opened, |held| held.time)
+        self.session
+            .held
+            .as_ref()
+            .map_or(segment.opened, |held| held.time)
     }
 
     fn may_reorder(&self) -> bool {
-        self.params.as_ref().is_some_and(|params| params.may_reorder)
+        self.params
+            .as_ref()
+            .is_some_and(|params| params.may_reorder)
     }
 
     fn entry_of(&self, frame: &VideoFrame) -> Entry {
         let params = frame.params.as_ref().or(self.params.as_ref());
-        params.map_or(Entry::None, |params| entry(params.coding, &frame.data, frame.key))
+        params.map_or(Entry::None, |params| {
+            entry(params.coding, &frame.data, frame.key)
+        })
     }
 
     fn end_probe(&mut self, out: &mut Vec<Action>) {
-        let Some(probe) = self.session.probe.take() else { return };
+        let Some(probe) = self.session.probe.take() else {
+            return;
+        };
         let pts: Vec<i64> = probe.iter().map(|frame| frame.raw_90k).collect();
-        let declared = self.params.as_ref().map_or(0, |params| params.video.reorder_delay);
+        let declared = self
+            .params
+            .as_ref()
+            .map_or(0, |params| params.video.reorder_delay);
         let depth = depth_of(&pts).max(usize::try_from(declared).unwrap_or(0));
         self.session.timeline = Timeline::new(depth > 0);
         self.session.decode_times = Some(DecodeTimes::new(depth));
@@ -374,14 +396,26 @@ impl Pipeline {
         let stamp = self.session.timeline.stamp(frame.raw_90k, frame.arrival);
         self.anomalies += u64::from(stamp.anomaly.is_some());
         let interval = self.session.timeline.interval_90k();
-        let decode_times = self.session.decode_times.get_or_insert_with(|| DecodeTimes::new(0));
+        let decode_times = self
+            .session
+            .decode_times
+            .get_or_insert_with(|| DecodeTimes::new(0));
         let must_cut = decode_times.is_too_shallow() && entry == Entry::Clean;
         if must_cut {
             decode_times.deepen();
         }
         let times = decode_times.next(stamp.pts_90k, interval);
-        let time = self.session.smoother.observe(from_90k(times.pts_90k), frame.arrival);
-        let placed = Placed { frame, times, time, entry, must_cut };
+        let time = self
+            .session
+            .smoother
+            .observe(from_90k(times.pts_90k), frame.arrival);
+        let placed = Placed {
+            frame,
+            times,
+            time,
+            entry,
+            must_cut,
+        };
         if let Some(held) = self.session.held.take() {
             self.settle(held, Some(&placed), out);
         }
@@ -407,11 +441,15 @@ impl Pipeline {
             return;
         };
         let step = next.map_or(interval, |next| next.times.dts_90k - held.times.dts_90k);
-        out.push(Action::Append(segment.append(held, if step > 0 { step } else { interval })));
+        out.push(Action::Append(
+            segment.append(held, if step > 0 { step } else { interval }),
+        ));
     }
 
     fn note_params(&mut self, held: &mut Placed) {
-        let Some(params) = held.frame.params.take() else { return };
+        let Some(params) = held.frame.params.take() else {
+            return;
+        };
         if self.params.as_ref() == Some(&params) {
             return;
         }
@@ -432,11 +470,28 @@ impl Pipeline {
     }
 
     fn open(&mut self, held: &Placed, out: &mut Vec<Action>) {
-        self.exhausted |= self.plan.max_segments.is_some_and(|most| self.segments >= most);
-        let Some(params) = self.params.clone().filter(|_| !self.exhausted && !self.finishing) else { return };
+        self.exhausted |= self
+            .plan
+            .max_segments
+            .is_some_and(|most| self.segments >= most);
+        let Some(params) = self
+            .params
+            .clone()
+            .filter(|_| !self.exhausted && !self.finishing)
+        else {
+            return;
+        };
         let delay = held.frame.arrival.saturating_sub(held.time);
-        let start = held.frame.wall.checked_sub(delay).unwrap_or(held.frame.wall);
-        let place = if self.session.opened_any { Place::Later } else { Place::First };
+        let start = held
+            .frame
+            .wall
+            .checked_sub(delay)
+            .unwrap_or(held.frame.wall);
+        let place = if self.session.opened_any {
+            Place::Later
+        } else {
+            Place::First
+        };
         let length = match &self.plan.zone {
             Some(zone) => target_length(start, zone, self.plan.segment_duration, place),
             None => self.plan.segment_duration,
@@ -468,14 +523,22 @@ impl Pipeline {
     }
 
     fn close(&mut self, reason: CutReason, end: Duration, out: &mut Vec<Action>) {
-        let Some(segment) = self.segment.take() else { return };
+        let Some(segment) = self.segment.take() else {
+            return;
+        };
         if let Some(params) = segment.new_params.clone() {
             self.params = Some(params);
         }
         // The first frame of a session may have been late; later ones tell by how much.
-        let undelayed = self.session.smoother.undelayed(from_90k(segment.first_pts_90k));
+        let undelayed = self
+            .session
+            .smoother
+            .undelayed(from_90k(segment.first_pts_90k));
         let late = match segment.first_of_session {
-            true => segment.opened.saturating_sub(undelayed).min(LATEST_FIRST_FRAME),
+            true => segment
+                .opened
+                .saturating_sub(undelayed)
+                .min(LATEST_FIRST_FRAME),
             false => Duration::ZERO,
         };
         let wall_duration = segment.length_at(end) + late;

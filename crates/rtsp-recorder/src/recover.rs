@@ -31,8 +31,14 @@ pub enum Standing {
 /// # Errors
 /// The queue cannot be read.
 pub fn standing(queue: &DirectoryQueue, id: &str) -> Result<Standing, ticket_queue::Error> {
-    let Some(stem) = queue.find(id)? else { return Ok(Standing::Unknown) };
-    Ok(if queue.receipt(&stem)?.is_some() { Standing::Processed } else { Standing::Waiting })
+    let Some(stem) = queue.find(id)? else {
+        return Ok(Standing::Unknown);
+    };
+    Ok(if queue.receipt(&stem)?.is_some() {
+        Standing::Processed
+    } else {
+        Standing::Waiting
+    })
 }
 
 /// What a segment's name says.
@@ -54,7 +60,10 @@ impl SegmentName {
         rest.get(15..)?.starts_with('_').then_some(())?;
         rest.contains("_seg").then_some(())?;
         let start = DateTime::strptime("%Y%m%d_%H%M%S", time).ok()?;
-        Some(SegmentName { source: source.to_owned(), start })
+        Some(SegmentName {
+            source: source.to_owned(),
+            start,
+        })
     }
 }
 
@@ -76,7 +85,9 @@ pub fn look(
         } else if let Some(temp) = stray_temp(&path) {
             remove(&temp);
         } else if let Some(name) = SegmentName::parse(&path) {
-            let Some(paths) = SegmentPaths::of_final(&path) else { continue };
+            let Some(paths) = SegmentPaths::of_final(&path) else {
+                continue;
+            };
             if paths.part().exists() {
                 continue;
             }
@@ -89,26 +100,44 @@ pub fn look(
     Ok(jobs)
 }
 
-fn job(paths: SegmentPaths, stage: Stage, zone: &TimeZone, origin: &dyn Fn(&str) -> Origin) -> Option<Job> {
+fn job(
+    paths: SegmentPaths,
+    stage: Stage,
+    zone: &TimeZone,
+    origin: &dyn Fn(&str) -> Origin,
+) -> Option<Job> {
     let Some(name) = SegmentName::parse(&paths.finished()) else {
         warn!(file = %paths.part().display(), "not a segment of this recorder; left alone");
         return None;
     };
     let facts = SegmentFacts {
         reason: CutReason::Recovered,
-        start: name.start.to_zoned(zone.clone()).unwrap_or_else(|_| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone())),
+        start: name
+            .start
+            .to_zoned(zone.clone())
+            .unwrap_or_else(|_| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone())),
         wall_duration: None,
         packets_lost: 0,
         gap_before: None,
     };
-    Some(Job { paths, origin: origin(&name.source), facts, stage })
+    Some(Job {
+        paths,
+        origin: origin(&name.source),
+        facts,
+        stage,
+    })
 }
 
 /// A `.tmp` whose `.part` is gone.
 fn stray_temp(path: &Path) -> Option<std::path::PathBuf> {
-    let name = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".tmp")?;
+    let name = path
+        .file_name()?
+        .to_str()?
+        .strip_prefix('.')?
+        .strip_suffix(".tmp")?;
     let part = path.with_file_name(format!(".{name}.part"));
-    (!part.exists() && SegmentName::parse(&path.with_file_name(name)).is_some()).then(|| path.to_owned())
+    (!part.exists() && SegmentName::parse(&path.with_file_name(name)).is_some())
+        .then(|| path.to_owned())
 }
 
 fn remove(path: &Path) {
@@ -124,10 +153,14 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_segments() {
-        let parse = |path: &str| SegmentName::parse(Path::new(path)).map(|name| name.start.to_string());
+        let parse =
+            |path: &str| SegmentName::parse(Path::new(path)).map(|name| name.start.to_string());
         let start = Some("2025-07-18T03:31:29".to_owned());
         assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_seg0001.mp4"), start);
-        assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_loop000_seg0001_2.mp4"), start);
+        assert_eq!(
+            parse("raw/cam_1/cam_1_20250718_033129_loop000_seg0001_2.mp4"),
+            start
+        );
         assert_eq!(parse("raw/cam_1/cam_2_20250718_033129_seg0001.mp4"), None);
         assert_eq!(parse("raw/media1.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_2025071_033129_seg0001.mp4"), None);

@@ -23,7 +23,11 @@ pub fn depth_of(pts_90k: &[i64]) -> usize {
             .filter(|earlier| **earlier > own && earlier.saturating_sub(own) <= WINDOW_90K)
             .count()
     };
-    (0..pts_90k.len()).map(later_shown).max().unwrap_or(0).min(DEEPEST)
+    (0..pts_90k.len())
+        .map(later_shown)
+        .max()
+        .unwrap_or(0)
+        .min(DEEPEST)
 }
 
 /// Makes decoding times, in ticks of 1/90000 s, strictly increasing and never after the presentation time.
@@ -48,7 +52,12 @@ pub struct Times {
 impl DecodeTimes {
     /// For a stream of the given reorder depth.
     pub fn new(depth: usize) -> Self {
-        DecodeTimes { depth: depth.min(DEEPEST), window: Vec::new(), last: None, too_shallow: false }
+        DecodeTimes {
+            depth: depth.min(DEEPEST),
+            window: Vec::new(),
+            last: None,
+            too_shallow: false,
+        }
     }
 
     /// True once a frame came that the depth does not allow for; [`deepen`](Self::deepen) at the next cut.
@@ -77,7 +86,10 @@ impl DecodeTimes {
         if dts_90k > pts_90k {
             self.too_shallow = true;
         }
-        Times { pts_90k: pts_90k.max(dts_90k), dts_90k }
+        Times {
+            pts_90k: pts_90k.max(dts_90k),
+            dts_90k,
+        }
     }
 }
 
@@ -106,7 +118,15 @@ mod tests {
         assert_eq!(depth_of(&pts), 1);
         assert_eq!(
             times(1, &pts),
-            [(0, -10), (30, 0), (10, 10), (20, 20), (60, 30), (40, 40), (50, 50)]
+            [
+                (0, -10),
+                (30, 0),
+                (10, 10),
+                (20, 20),
+                (60, 30),
+                (40, 40),
+                (50, 50)
+            ]
         );
     }
 
@@ -134,6 +154,12 @@ mod tests {
         assert!(maker.is_too_shallow());
         assert!(late.dts_90k <= late.pts_90k && late.dts_90k > 30);
         maker.deepen();
-        assert_eq!(maker.next(60, 10), Times { pts_90k: 60, dts_90k: 50 });
+        assert_eq!(
+            maker.next(60, 10),
+            Times {
+                pts_90k: 60,
+                dts_90k: 50
+            }
+        );
     }
 }

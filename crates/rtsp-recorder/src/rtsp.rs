@@ -11,8 +11,9 @@ use crate::timeline::rescale_to_90k;
 use futures::StreamExt;
 use media::{AudioCodec, AudioTrack, Rational, VideoCodec, VideoTrack};
 use retina::client::{
-    Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Stream,
-    TcpTransportOptions, Transport, UdpTransportOptions, UnassignedChannelDataPolicy, UnknownRtcpSsrcPolicy,
+    Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions,
+    SetupOptions, Stream, TcpTransportOptions, Transport, UdpTransportOptions,
+    UnassignedChannelDataPolicy, UnknownRtcpSsrcPolicy,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec};
 use settings::Source;
@@ -31,8 +32,12 @@ pub struct RtspSession {
 /// # Errors
 /// Whatever the camera or the network does; see [`SessionError`]. There is no time-out here.
 pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSession, SessionError> {
-    let url = url::Url::parse(&source.url.without_credentials())
-        .map_err(|error| SessionError::new(Failure::Away, format!("the address cannot be used: {error}")))?;
+    let url = url::Url::parse(&source.url.without_credentials()).map_err(|error| {
+        SessionError::new(
+            Failure::Away,
+            format!("the address cannot be used: {error}"),
+        )
+    })?;
     let credentials = source.url.credentials().map(|credentials| Credentials {
         username: credentials.username.clone(),
         password: credentials.password.clone(),
@@ -53,15 +58,26 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
     let playing = session.play(play).await.map_err(of_retina)?;
     let demuxed = playing.demuxed().map_err(of_retina)?;
-    Ok(RtspSession { demuxed, video, audio, params: None })
+    Ok(RtspSession {
+        demuxed,
+        video,
+        audio,
+        params: None,
+    })
 }
 
-async fn set_up(session: &mut Session<Described>, stream: usize, source: &Source) -> Result<(), SessionError> {
+async fn set_up(
+    session: &mut Session<Described>,
+    stream: usize,
+    source: &Source,
+) -> Result<(), SessionError> {
     let transport = match source.transport {
         settings::Transport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
         settings::Transport::Udp => Transport::Udp(UdpTransportOptions::default()),
     };
-    let options = SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4);
+    let options = SetupOptions::default()
+        .transport(transport)
+        .frame_format(FrameFormat::MP4);
     session.setup(stream, options).await.map_err(of_retina)
 }
 
@@ -69,15 +85,30 @@ async fn set_up(session: &mut Session<Described>, stream: usize, source: &Source
 fn choose(streams: &[Stream], record_audio: bool) -> Result<(usize, Option<usize>), SessionError> {
     let is_video = |stream: &&Stream| matches!(stream.media(), "video" | "image");
     let readable = |stream: &Stream| matches!(stream.encoding_name(), "h264" | "h265" | "jpeg");
-    let Some(video) = streams.iter().position(|stream| is_video(&stream) && readable(stream)) else {
-        let names: Vec<&str> = streams.iter().filter(is_video).map(Stream::encoding_name).collect();
+    let Some(video) = streams
+        .iter()
+        .position(|stream| is_video(&stream) && readable(stream))
+    else {
+        let names: Vec<&str> = streams
+            .iter()
+            .filter(is_video)
+            .map(Stream::encoding_name)
+            .collect();
         return Err(match names.as_slice() {
-            [] => SessionError::new(Failure::Away, "the camera offers no video stream".to_owned()),
+            [] => SessionError::new(
+                Failure::Away,
+                "the camera offers no video stream".to_owned(),
+            ),
             names => SessionError::unsupported(format!("video is {}", names.join(", "))),
         });
     };
-    let is_aac = |stream: &Stream| stream.media() == "audio" && stream.encoding_name() == "mpeg4-generic";
-    let audio = if record_audio { streams.iter().position(is_aac) } else { None };
+    let is_aac =
+        |stream: &Stream| stream.media() == "audio" && stream.encoding_name() == "mpeg4-generic";
+    let audio = if record_audio {
+        streams.iter().position(is_aac)
+    } else {
+        None
+    };
     Ok((video, audio))
 }
 
@@ -102,7 +133,12 @@ impl RtspSession {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(of_retina(error)),
-                None => return Err(SessionError::new(Failure::Away, "the camera ended the stream".to_owned())),
+                None => {
+                    return Err(SessionError::new(
+                        Failure::Away,
+                        "the camera ended the stream".to_owned(),
+                    ));
+                }
             }
         }
     }
@@ -147,7 +183,9 @@ fn audio_frame(frame: &retina::codec::AudioFrame, stamps: &Stamps) -> AudioFrame
 }
 
 fn video_track(stream: &Stream) -> Option<VideoTrack> {
-    let ParametersRef::Video(params) = stream.parameters()? else { return None };
+    let ParametersRef::Video(params) = stream.parameters()? else {
+        return None;
+    };
     let (width, height) = params.pixel_dimensions();
     let (codec, extradata) = match params.codec_params() {
         VideoParametersCodec::H264 { .. } => (VideoCodec::H264, params.extra_data()),
@@ -156,11 +194,19 @@ fn video_track(stream: &Stream) -> Option<VideoTrack> {
     };
     let mut track = VideoTrack::new(codec, width, height, Rational::MPEG).with_extradata(extradata);
     // retina gives seconds per frame.
-    track.average_fps = params.frame_rate().and_then(|(num, den)| ratio(den, num)).or_else(|| {
-        stream.framerate().filter(|fps| *fps > 0.0).map(|fps| Rational::new((fps * 1000.0) as i32, 1000))
-    });
-    track.sample_aspect_ratio =
-        params.pixel_aspect_ratio().filter(|(h, v)| h != v).and_then(|(h, v)| ratio(h, v));
+    track.average_fps = params
+        .frame_rate()
+        .and_then(|(num, den)| ratio(den, num))
+        .or_else(|| {
+            stream
+                .framerate()
+                .filter(|fps| *fps > 0.0)
+                .map(|fps| Rational::new((fps * 1000.0) as i32, 1000))
+        });
+    track.sample_aspect_ratio = params
+        .pixel_aspect_ratio()
+        .filter(|(h, v)| h != v)
+        .and_then(|(h, v)| ratio(h, v));
     Some(track)
 }
 
@@ -170,9 +216,14 @@ fn ratio(num: u32, den: u32) -> Option<Rational> {
 }
 
 fn audio_track(stream: &Stream) -> Option<AudioTrack> {
-    let ParametersRef::Audio(params) = stream.parameters()? else { return None };
+    let ParametersRef::Audio(params) = stream.parameters()? else {
+        return None;
+    };
     let channels = u32::from(params.channels().get());
-    Some(AudioTrack::new(AudioCodec::Aac, params.clock_rate(), channels).with_extradata(params.extra_data()))
+    Some(
+        AudioTrack::new(AudioCodec::Aac, params.clock_rate(), channels)
+            .with_extradata(params.extra_data()),
+    )
 }
 
 /// What retina's error asks of us. The text may hold what the camera sent, so credentials are hidden.
@@ -184,7 +235,9 @@ fn of_retina(error: retina::Error) -> SessionError {
     match error.status_code() {
         Some(401) => SessionError::new(
             Failure::Refused,
-            format!("the camera refuses user name and password; check them in the settings ({message})"),
+            format!(
+                "the camera refuses user name and password; check them in the settings ({message})"
+            ),
         ),
         Some(403) => SessionError::new(
             Failure::Refused,

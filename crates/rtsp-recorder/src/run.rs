@@ -64,7 +64,8 @@ struct Recorder {
 impl Recorder {
     fn prepare(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<Self> {
         create_dir_all_durable(&settings.output_dir).context("make output_dir")?;
-        let queue = DirectoryQueue::open(&settings.queue_dir, Options::default()).context("open queue_dir")?;
+        let queue = DirectoryQueue::open(&settings.queue_dir, Options::default())
+            .context("open queue_dir")?;
         let fatal = Arc::new(AtomicBool::new(false));
         let (stop, is_fatal) = (shutdown.clone(), fatal.clone());
         let finisher = Finisher::start(queue, move || {
@@ -72,7 +73,11 @@ impl Recorder {
             stop.request();
         })
         .context("start the finishing threads")?;
-        let boards = settings.sources.iter().map(|source| Arc::new(Board::new(source))).collect();
+        let boards = settings
+            .sources
+            .iter()
+            .map(|source| Arc::new(Board::new(source)))
+            .collect();
         let recorder = Recorder {
             settings: Arc::new(settings),
             clock: Arc::new(SystemClock::new()),
@@ -92,10 +97,18 @@ impl Recorder {
     fn recover(&self) -> anyhow::Result<()> {
         let handle = self.finisher.handle();
         let origin = |name: &str| self.origin(name);
-        let jobs = recover::look(&self.settings.output_dir, handle.queue(), &self.zone, &origin)
-            .context("look for segments of an earlier run")?;
+        let jobs = recover::look(
+            &self.settings.output_dir,
+            handle.queue(),
+            &self.zone,
+            &origin,
+        )
+        .context("look for segments of an earlier run")?;
         if !jobs.is_empty() {
-            info!(segments = jobs.len(), "finishing segments of an earlier run");
+            info!(
+                segments = jobs.len(),
+                "finishing segments of an earlier run"
+            );
         }
         for job in jobs {
             handle.push(job);
@@ -106,14 +119,22 @@ impl Recorder {
     /// The source of that name, as tickets name it.
     fn origin(&self, name: &str) -> Origin {
         let sources = self.settings.sources.iter().zip(&self.boards);
-        match sources.into_iter().find(|(source, _)| source.name.as_str() == name) {
+        match sources
+            .into_iter()
+            .find(|(source, _)| source.name.as_str() == name)
+        {
             Some((source, board)) => Origin {
                 url: source.url.without_credentials(),
                 name: name.to_owned(),
                 index: i64::try_from(source.index).unwrap_or(-1),
                 board: Some(board.clone()),
             },
-            None => Origin { url: String::new(), name: name.to_owned(), index: -1, board: None },
+            None => Origin {
+                url: String::new(),
+                name: name.to_owned(),
+                index: -1,
+                board: None,
+            },
         }
     }
 
@@ -141,11 +162,24 @@ impl Recorder {
         let end = self.wait_for(&mut tasks).await;
         reporter.abort();
         keeper.abort();
-        info!(segments = self.finisher.handle().backlog(), "finishing the last segments");
+        info!(
+            segments = self.finisher.handle().backlog(),
+            "finishing the last segments"
+        );
         let finisher = self.finisher;
-        tokio::task::spawn_blocking(move || finisher.close()).await.context("finish the last segments")?;
-        let sources = self.boards.iter().map(|board| board.snapshot(self.clock.monotonic())).collect();
-        let state = if end == End::Finished { "finished" } else { "stopped" };
+        tokio::task::spawn_blocking(move || finisher.close())
+            .await
+            .context("finish the last segments")?;
+        let sources = self
+            .boards
+            .iter()
+            .map(|board| board.snapshot(self.clock.monotonic()))
+            .collect();
+        let state = if end == End::Finished {
+            "finished"
+        } else {
+            "stopped"
+        };
         write_status(&status, begun, self.clock.now(), state, sources, Vec::new());
         if self.fatal.load(Ordering::Relaxed) {
             anyhow::bail!("the disk can no longer be trusted; see the log");
@@ -154,7 +188,10 @@ impl Recorder {
     }
 
     fn warn_of_rotation(&self) {
-        let (sources, slots) = (self.settings.sources.len(), self.settings.max_concurrent_recordings);
+        let (sources, slots) = (
+            self.settings.sources.len(),
+            self.settings.max_concurrent_recordings,
+        );
         if sources > slots {
             warn!(
                 sources,
@@ -238,10 +275,21 @@ async fn report(reporter: Reporter) {
     loop {
         ticks.tick().await;
         let now = reporter.clock.monotonic();
-        let sources: Vec<_> = reporter.boards.iter().map(|board| board.snapshot(now)).collect();
-        let recording = sources.iter().filter(|source| source.state == "recording").count();
+        let sources: Vec<_> = reporter
+            .boards
+            .iter()
+            .map(|board| board.snapshot(now))
+            .collect();
+        let recording = sources
+            .iter()
+            .filter(|source| source.state == "recording")
+            .count();
         let megabits = sources.iter().map(|source| source.bitrate_bps).sum::<u64>() as f64 / 1e6;
-        let alarms = reporter.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let alarms = reporter
+            .alarms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if monitoring.enabled {
             info!(
                 recording,
@@ -251,8 +299,19 @@ async fn report(reporter: Reporter) {
                 "state"
             );
         }
-        let state = if reporter.shutdown.is_requested() { "stopping" } else { "running" };
-        write_status(&reporter.status, reporter.begun, reporter.clock.now(), state, sources, alarms);
+        let state = if reporter.shutdown.is_requested() {
+            "stopping"
+        } else {
+            "running"
+        };
+        write_status(
+            &reporter.status,
+            reporter.begun,
+            reporter.clock.now(),
+            state,
+            sources,
+            alarms,
+        );
     }
 }
 
@@ -264,8 +323,14 @@ fn write_status(
     sources: Vec<daemon::status::SourceStatus>,
     alarms: Vec<String>,
 ) {
-    let status =
-        RecorderStatus { pid: std::process::id(), started, updated, state: state.to_owned(), sources, alarms };
+    let status = RecorderStatus {
+        pid: std::process::id(),
+        started,
+        updated,
+        state: state.to_owned(),
+        sources,
+        alarms,
+    };
     if let Err(error) = file.write(&status) {
         warn!(%error, "the status file could not be written");
     }
@@ -285,7 +350,8 @@ async fn keep_disk(
         ticks.tick().await;
         let (keeper, finisher) = (keeper.clone(), finisher.clone());
         let looked =
-            tokio::task::spawn_blocking(move || keeper.look(finisher.queue(), SystemTime::now())).await;
+            tokio::task::spawn_blocking(move || keeper.look(finisher.queue(), SystemTime::now()))
+                .await;
         let report = match looked {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => {
@@ -301,7 +367,10 @@ async fn keep_disk(
             }
         }
         disk_full.store(report.is_full, Ordering::Relaxed);
-        alarms.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&report.alarms);
+        alarms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&report.alarms);
         last = report;
     }
 }
@@ -311,16 +380,29 @@ async fn keep_disk(
 /// # Errors
 /// The first that cannot.
 pub fn check_places(settings: &RecorderSettings) -> anyhow::Result<()> {
-    for (key, dir) in [("output_dir", &settings.output_dir), ("queue_dir", &settings.queue_dir)] {
+    for (key, dir) in [
+        ("output_dir", &settings.output_dir),
+        ("queue_dir", &settings.queue_dir),
+    ] {
         let there = nearest_existing(dir);
-        rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-            .with_context(|| format!("{key} {} cannot be written to", dir.display()))?;
+        rustix::fs::access(
+            there,
+            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        )
+        .with_context(|| format!("{key} {} cannot be written to", dir.display()))?;
     }
     Ok(())
 }
 
 /// The directory itself, or the nearest one above it that exists.
 fn nearest_existing(dir: &Path) -> &Path {
-    let above = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    if above.as_os_str().is_empty() { Path::new(".") } else { above }
+    let above = dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("."));
+    if above.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        above
+    }
 }

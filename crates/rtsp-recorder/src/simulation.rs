@@ -13,7 +13,12 @@ use ticket_queue::CutReason;
 
 fn params(width: u32) -> Arc<StreamParams> {
     let video = VideoTrack::new(VideoCodec::H265, width, 64, Rational::MPEG);
-    Arc::new(StreamParams { coding: Coding::Other, may_reorder: true, video, audio: None })
+    Arc::new(StreamParams {
+        coding: Coding::Other,
+        may_reorder: true,
+        video,
+        audio: None,
+    })
 }
 
 fn plan(seconds: u64, zone: &str) -> Plan {
@@ -34,7 +39,10 @@ struct Stored {
 
 impl Stored {
     fn ids(&self) -> impl Iterator<Item = u64> {
-        self.packets.iter().filter(|p| p.track == Track::Video).map(id_of)
+        self.packets
+            .iter()
+            .filter(|p| p.track == Track::Video)
+            .map(id_of)
     }
 }
 
@@ -60,7 +68,11 @@ impl Disk {
                 Action::Append(packet) => self.open.as_mut().expect("nothing open").1.push(packet),
                 Action::Close(closing) => {
                     let (opening, packets) = self.open.take().expect("nothing open");
-                    self.stored.push(Stored { opening, packets, closing });
+                    self.stored.push(Stored {
+                        opening,
+                        packets,
+                        closing,
+                    });
                 }
             }
         }
@@ -87,7 +99,12 @@ struct World {
 }
 
 /// Runs `frames` frames through a pipeline.
-fn record(world: &World, plan: Plan, frames: u64, oddity: impl Fn(u64) -> Oddity) -> (Disk, Pipeline) {
+fn record(
+    world: &World,
+    plan: Plan,
+    frames: u64,
+    oddity: impl Fn(u64) -> Oddity,
+) -> (Disk, Pipeline) {
     let mut pipeline = Pipeline::new(plan);
     pipeline.begin_session(None);
     let (mut disk, mut actions) = (Disk::default(), Vec::new());
@@ -122,18 +139,38 @@ fn record(world: &World, plan: Plan, frames: u64, oddity: impl Fn(u64) -> Oddity
 /// Every frame is in exactly one segment, in order, with times a muxer takes.
 fn check_complete(disk: &Disk, frames: u64) {
     assert!(disk.open.is_none());
-    assert!(disk.stored.iter().flat_map(Stored::ids).eq(0..frames), "frames lost or doubled");
+    assert!(
+        disk.stored.iter().flat_map(Stored::ids).eq(0..frames),
+        "frames lost or doubled"
+    );
     for stored in &disk.stored {
         assert_eq!(stored.closing.frames, stored.ids().count() as u64);
-        assert!(stored.packets[0].key, "segment {} begins without a key frame", stored.opening.number);
-        assert!(stored.packets.windows(2).all(|pair| pair[0].dts_90k < pair[1].dts_90k));
-        assert!(stored.packets.iter().all(|p| p.dts_90k <= p.pts_90k && p.duration_90k > 0));
+        assert!(
+            stored.packets[0].key,
+            "segment {} begins without a key frame",
+            stored.opening.number
+        );
+        assert!(
+            stored
+                .packets
+                .windows(2)
+                .all(|pair| pair[0].dts_90k < pair[1].dts_90k)
+        );
+        assert!(
+            stored
+                .packets
+                .iter()
+                .all(|p| p.dts_90k <= p.pts_90k && p.duration_90k > 0)
+        );
         assert_eq!(stored.packets[0].dts_90k, 0);
     }
 }
 
 fn longest(disk: &Disk) -> f64 {
-    disk.stored.iter().map(|s| s.closing.wall_duration.as_secs_f64()).fold(0.0, f64::max)
+    disk.stored
+        .iter()
+        .map(|s| s.closing.wall_duration.as_secs_f64())
+        .fold(0.0, f64::max)
 }
 
 fn at(time: &str) -> Timestamp {
@@ -167,13 +204,24 @@ fn two_days_with_drift_leap_back_step_and_wrap() {
     });
     check_complete(&disk, frames);
     assert_eq!(pipeline.anomalies(), 3);
-    let lengths: Vec<f64> = disk.stored.iter().map(|s| s.closing.wall_duration.as_secs_f64()).collect();
+    let lengths: Vec<f64> = disk
+        .stored
+        .iter()
+        .map(|s| s.closing.wall_duration.as_secs_f64())
+        .collect();
     assert!((60.0..120.1).contains(&lengths[0]), "first {}", lengths[0]);
     let inner = &lengths[1..lengths.len() - 1];
-    assert!(inner.iter().all(|length| (57.0..63.0).contains(length)), "{inner:?}");
+    assert!(
+        inner.iter().all(|length| (57.0..63.0).contains(length)),
+        "{inner:?}"
+    );
     // No drift: the camera is 14 s behind after two days, the last cut is still on the minute.
     let last = &disk.stored[disk.stored.len() - 1];
-    assert!(last.opening.start.as_second() % 60 <= 2, "{}", last.opening.start);
+    assert!(
+        last.opening.start.as_second() % 60 <= 2,
+        "{}",
+        last.opening.start
+    );
     // Segments follow each other without a gap, by our clock.
     let total: f64 = lengths.iter().sum();
     assert!((total - frames as f64 / world.fps).abs() < 0.3, "{total}");
@@ -182,9 +230,16 @@ fn two_days_with_drift_leap_back_step_and_wrap() {
 #[test]
 fn both_days_of_clock_change_give_no_gap_and_no_long_segment() {
     for start in ["2026-03-29T00:30:00Z", "2026-10-25T00:30:00Z"] {
-        let world = World { fps: 5.0, gop: 5, camera_speed: 1.0, start: at(start) };
+        let world = World {
+            fps: 5.0,
+            gop: 5,
+            camera_speed: 1.0,
+            start: at(start),
+        };
         let frames = 2 * 3600 * 5;
-        let (disk, _) = record(&world, plan(3600, "Europe/Berlin"), frames, |_| Oddity::default());
+        let (disk, _) = record(&world, plan(3600, "Europe/Berlin"), frames, |_| {
+            Oddity::default()
+        });
         check_complete(&disk, frames);
         assert!(longest(&disk) <= 7200.0);
     }
@@ -192,7 +247,12 @@ fn both_days_of_clock_change_give_no_gap_and_no_long_segment() {
 
 #[test]
 fn a_long_gop_extends_the_segment() {
-    let world = World { fps: 10.0, gop: 470, camera_speed: 1.0, start: at("2026-01-01T00:00:00Z") };
+    let world = World {
+        fps: 10.0,
+        gop: 470,
+        camera_speed: 1.0,
+        start: at("2026-01-01T00:00:00Z"),
+    };
     let (disk, _) = record(&world, plan(10, "UTC"), 4700, |_| Oddity::default());
     check_complete(&disk, 4700);
     assert_eq!(disk.stored.len(), 10);
@@ -200,7 +260,12 @@ fn a_long_gop_extends_the_segment() {
 
 #[test]
 fn without_key_frames_the_hard_cap_cuts() {
-    let world = World { fps: 10.0, gop: u64::MAX, camera_speed: 1.0, start: at("2026-01-01T00:00:00Z") };
+    let world = World {
+        fps: 10.0,
+        gop: u64::MAX,
+        camera_speed: 1.0,
+        start: at("2026-01-01T00:00:00Z"),
+    };
     let (disk, _) = record(&world, plan(30, "UTC"), 13_000, |_| Oddity::default());
     assert_eq!(disk.stored.len(), 3);
     assert!(disk.stored.iter().flat_map(Stored::ids).eq(0..13_000));
@@ -209,7 +274,12 @@ fn without_key_frames_the_hard_cap_cuts() {
 
 #[test]
 fn constant_timestamps_give_segments_of_the_right_length() {
-    let world = World { fps: 15.0, gop: 15, camera_speed: 0.0, start: at("2026-01-01T00:00:00Z") };
+    let world = World {
+        fps: 15.0,
+        gop: 15,
+        camera_speed: 0.0,
+        start: at("2026-01-01T00:00:00Z"),
+    };
     let (disk, _) = record(&world, plan(10, "UTC"), 15 * 60, |_| Oddity::default());
     check_complete(&disk, 15 * 60);
     for stored in &disk.stored[1..disk.stored.len() - 1] {
@@ -220,12 +290,27 @@ fn constant_timestamps_give_segments_of_the_right_length() {
 
 #[test]
 fn durations_add_up_to_the_next_start() {
-    let world = World { fps: 15.0, gop: 30, camera_speed: 1.0, start: at("2026-01-01T00:00:00Z") };
+    let world = World {
+        fps: 15.0,
+        gop: 30,
+        camera_speed: 1.0,
+        start: at("2026-01-01T00:00:00Z"),
+    };
     let (disk, _) = record(&world, plan(6, "UTC"), 15 * 120, |_| Oddity::default());
     check_complete(&disk, 15 * 120);
-    let total: i64 = disk.stored.iter().flat_map(|s| &s.packets).map(|p| p.duration_90k).sum();
+    let total: i64 = disk
+        .stored
+        .iter()
+        .flat_map(|s| &s.packets)
+        .map(|p| p.duration_90k)
+        .sum();
     assert!((total - 120 * TICKS_PER_SECOND).abs() <= 2, "{total}");
-    assert!(disk.stored.iter().skip(1).all(|s| s.opening.gap_before.is_none()));
+    assert!(
+        disk.stored
+            .iter()
+            .skip(1)
+            .all(|s| s.opening.gap_before.is_none())
+    );
 }
 
 #[test]
@@ -257,11 +342,21 @@ fn new_parameters_begin_a_segment_in_the_same_session() {
     let facts: Vec<_> = disk
         .stored
         .iter()
-        .map(|s| (s.opening.params.video.width, s.closing.frames, s.closing.reason, s.closing.packets_lost))
+        .map(|s| {
+            (
+                s.opening.params.video.width,
+                s.closing.frames,
+                s.closing.reason,
+                s.closing.packets_lost,
+            )
+        })
         .collect();
     assert_eq!(
         facts,
-        [(64, 50, CutReason::ParametersChanged, 0), (128, 50, CutReason::Reconnect, 1)]
+        [
+            (64, 50, CutReason::ParametersChanged, 0),
+            (128, 50, CutReason::Reconnect, 1)
+        ]
     );
 }
 

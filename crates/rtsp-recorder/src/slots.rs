@@ -24,14 +24,19 @@ impl Slots {
     /// That many slots, at least one.
     pub fn new(count: usize) -> Self {
         let count = count.clamp(1, Semaphore::MAX_PERMITS);
-        Slots { semaphore: Arc::new(Semaphore::new(count)), waiting: Arc::default() }
+        Slots {
+            semaphore: Arc::new(Semaphore::new(count)),
+            waiting: Arc::default(),
+        }
     }
 
     /// Waits for a slot.
     pub async fn take(&self) -> Slot {
         let _waiting = Waiting::new(&self.waiting);
         let permit = self.semaphore.clone().acquire_owned().await;
-        Slot { _permit: permit.expect("the semaphore is never closed") }
+        Slot {
+            _permit: permit.expect("the semaphore is never closed"),
+        }
     }
 
     /// True when a source waits for a slot.

@@ -31,7 +31,7 @@ use ticket_queue::CutReason;
 use tracing::{debug, error, info, warn};
 
 /// The first frame may take this long: Hikvision H.265 at 2 to 4 fps needs 40 to 78 s (motion #1104).
-const FIRST_FRAME: Duration = Duration::from_secs(90);
+pub(crate) const FIRST_FRAME: Duration = Duration::from_secs(90);
 
 /// What is pending is handed over at the latest after this much silence.
 const IDLE_FLUSH: Duration = Duration::from_millis(250);
@@ -124,11 +124,19 @@ struct Pace {
 
 impl SourceTask {
     /// A task that has not begun.
-    pub fn new(source: Arc<Source>, shared: Shared, board: Arc<Board>, opener: Opener, feeder: Feeder) -> Self {
+    pub fn new(
+        source: Arc<Source>,
+        shared: Shared,
+        board: Arc<Board>,
+        opener: Opener,
+        feeder: Feeder,
+    ) -> Self {
         let pipeline = Pipeline::new(Plan {
             segment_duration: source.segment_duration,
             zone: opener.is_live().then(|| shared.zone.clone()),
-            max_segments: source.max_segments.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            max_segments: source
+                .max_segments
+                .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
         });
         SourceTask {
             backoff: Backoff::new(shared.reconnect_interval),
@@ -165,7 +173,10 @@ impl SourceTask {
         let shutdown = self.shared.shutdown.clone();
         loop {
             if self.limit_reached() {
-                info!(seconds = self.pipeline.recorded().as_secs(), "limit reached; this source is finished");
+                info!(
+                    seconds = self.pipeline.recorded().as_secs(),
+                    "limit reached; this source is finished"
+                );
                 return SourceEnd::Finished;
             }
             let result = tokio::select! {
@@ -206,11 +217,16 @@ impl SourceTask {
         self.board.set_state(State::Connecting);
         self.opener.prepare().await;
         let _turn = self.shared.hosts.turn(&self.source.url).await;
-        let limit = self.source.connection_timeout;
-        let input = tokio::time::timeout(limit, self.opener.open()).await.unwrap_or_else(|_| {
-            let message = format!("no answer within connection_timeout ({} ms)", limit.as_millis());
-            Err(SessionError::new(Failure::Away, message))
-        })?;
+        let limit = self.opener.limit();
+        let input = tokio::time::timeout(limit, self.opener.open())
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!(
+                    "no answer within {:.1} s (connection_timeout)",
+                    limit.as_secs_f64()
+                );
+                Err(SessionError::new(Failure::Away, message))
+            })?;
         Ok((input, slot))
     }
 
@@ -243,7 +259,11 @@ impl SourceTask {
         let mut pace = Pace::default();
         loop {
             let (patience, first) = self.patience(&pace, began);
-            let wait = if self.feeder.has_pending() { patience.min(IDLE_FLUSH) } else { patience };
+            let wait = if self.feeder.has_pending() {
+                patience.min(IDLE_FLUSH)
+            } else {
+                patience
+            };
             let item = tokio::select! {
                 biased;
                 leave = &mut leave => return Ok(leave),
@@ -272,7 +292,10 @@ impl SourceTask {
     fn patience(&self, pace: &Pace, began: Duration) -> (Duration, bool) {
         let now = self.now();
         match pace.last {
-            None => ((began + FIRST_FRAME.max(self.source.read_timeout)).saturating_sub(now), true),
+            None => (
+                (began + FIRST_FRAME.max(self.source.read_timeout)).saturating_sub(now),
+                true,
+            ),
             Some(last) => {
                 let silence = self.source.read_timeout.max(pace.longest * 3);
                 ((last + silence).saturating_sub(now), false)
@@ -297,7 +320,8 @@ impl SourceTask {
             }
             Media::Audio(_) => {}
             Media::NextRound(round) => {
-                self.pipeline.end_session(CutReason::Duration, &mut self.actions);
+                self.pipeline
+                    .end_session(CutReason::Duration, &mut self.actions);
                 self.pipeline.begin_session(Some(round));
             }
         }
@@ -305,7 +329,8 @@ impl SourceTask {
     }
 
     fn take_video(&mut self, mut frame: VideoFrame) {
-        self.board.frame(frame.data.len(), frame.packets_lost, frame.wall);
+        self.board
+            .frame(frame.data.len(), frame.packets_lost, frame.wall);
         if let Some(params) = &frame.params {
             self.board.set_video(&params.video);
         }
@@ -340,12 +365,25 @@ impl SourceTask {
                 self.pipeline.interrupt(CutReason::Other, &mut self.actions);
                 self.board.set_state(State::DiskFull);
                 self.board.set_error(why);
-                self.dropping = Some(Dropping { since: now, frames: 0, why, retry_at: now + DISK_RETRY });
+                self.dropping = Some(Dropping {
+                    since: now,
+                    frames: 0,
+                    why,
+                    retry_at: now + DISK_RETRY,
+                });
             }
             (Some(dropping), None) if now >= dropping.retry_at && self.feeder.is_relaxed() => {
                 let seconds = now.saturating_sub(dropping.since).as_secs_f64();
-                let text = format!("{} frames dropped in {seconds:.1} s: {}", dropping.frames, dropping.why);
-                warn!(frames = dropping.frames, seconds, why = dropping.why, "recording again after dropped frames");
+                let text = format!(
+                    "{} frames dropped in {seconds:.1} s: {}",
+                    dropping.frames, dropping.why
+                );
+                warn!(
+                    frames = dropping.frames,
+                    seconds,
+                    why = dropping.why,
+                    "recording again after dropped frames"
+                );
                 self.board.gap(text);
                 self.board.set_state(State::Recording);
                 self.dropping = None;
@@ -361,9 +399,15 @@ impl SourceTask {
                 let gap = opening.gap_before.filter(|gap| *gap >= SMALLEST_GAP);
                 if let Some(gap) = gap {
                     let seconds = gap.as_secs_f64();
-                    let why = self.last_failure.take().unwrap_or_else(|| "not recording".to_owned());
-                    self.board.gap(format!("{seconds:.1} s before {}: {why}", opening.start));
-                    if let Some(not_shown) = self.recovery_limit.allow(self.shared.clock.monotonic()) {
+                    let why = self
+                        .last_failure
+                        .take()
+                        .unwrap_or_else(|| "not recording".to_owned());
+                    self.board
+                        .gap(format!("{seconds:.1} s before {}: {why}", opening.start));
+                    if let Some(not_shown) =
+                        self.recovery_limit.allow(self.shared.clock.monotonic())
+                    {
                         warn!(seconds, why, not_shown, until = %opening.start, "recording again after a gap");
                     }
                 }
@@ -397,7 +441,10 @@ impl SourceTask {
     }
 
     fn limit_reached(&self) -> bool {
-        let by_time = self.source.duration_limit.is_some_and(|limit| self.pipeline.recorded() >= limit);
+        let by_time = self
+            .source
+            .duration_limit
+            .is_some_and(|limit| self.pipeline.recorded() >= limit);
         by_time || self.pipeline.is_exhausted()
     }
 
@@ -409,7 +456,10 @@ impl SourceTask {
 impl Pace {
     fn note(&mut self, arrival: Duration) {
         if let Some(last) = self.last {
-            self.longest = self.longest.max(arrival.saturating_sub(last)).min(LONGEST_PATIENCE);
+            self.longest = self
+                .longest
+                .max(arrival.saturating_sub(last))
+                .min(LONGEST_PATIENCE);
         }
         self.last = Some(arrival);
     }
@@ -419,7 +469,10 @@ fn silence(patience: Duration, first: bool) -> String {
     if first {
         return format!("connected, but no frame within {} s", FIRST_FRAME.as_secs());
     }
-    format!("no frame for {:.1} s; the camera hangs or the network is cut", patience.as_secs_f64())
+    format!(
+        "no frame for {:.1} s; the camera hangs or the network is cut",
+        patience.as_secs_f64()
+    )
 }
 
 /// Resolves when the recorder stops or the schedule closes.
@@ -452,7 +505,9 @@ async fn until_schedule(schedule: &Schedule, open: bool, shared: &Shared) {
             return;
         }
         let change = schedule.next_change(now, &shared.zone);
-        let wait = change.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or(SCHEDULE_CHECK);
+        let wait = change
+            .and_then(|at| Duration::try_from(at.duration_since(now)).ok())
+            .unwrap_or(SCHEDULE_CHECK);
         shared.clock.sleep(wait.min(SCHEDULE_CHECK)).await;
     }
 }

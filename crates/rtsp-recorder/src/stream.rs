@@ -24,7 +24,12 @@ impl StreamParams {
             VideoCodec::H265 => Coding::H265,
             _ => Coding::Other,
         };
-        StreamParams { coding, may_reorder: may_reorder(&video), video, audio }
+        StreamParams {
+            coding,
+            may_reorder: may_reorder(&video),
+            video,
+            audio,
+        }
     }
 }
 

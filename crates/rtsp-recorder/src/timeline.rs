@@ -50,7 +50,11 @@ pub fn rescale_to_90k(value: i64, rate: u32) -> i64 {
         return value;
     }
     let scaled = i128::from(value) * i128::from(TICKS_PER_SECOND) / i128::from(rate.max(1));
-    i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN / 4 } else { i64::MAX / 4 })
+    i64::try_from(scaled).unwrap_or(if scaled < 0 {
+        i64::MIN / 4
+    } else {
+        i64::MAX / 4
+    })
 }
 
 /// Why a timestamp was not taken as it came.
@@ -99,7 +103,10 @@ struct Last {
 impl Timeline {
     /// An empty timeline. With `reordering` frames may be shown in another order than they are decoded in.
     pub fn new(reordering: bool) -> Self {
-        Timeline { reordering, last: None }
+        Timeline {
+            reordering,
+            last: None,
+        }
     }
 
     /// Typical distance of two frames in ticks of 1/90000 s.
@@ -121,7 +128,10 @@ impl Timeline {
                 credit: BELIEVABLE_LEAD_90K,
                 interval: ASSUMED_INTERVAL_90K,
             });
-            return Stamp { pts_90k: 0, anomaly: None };
+            return Stamp {
+                pts_90k: 0,
+                anomaly: None,
+            };
         };
         let candidate = raw_90k.saturating_add(last.offset);
         let anomaly = self.judge(&last, raw_90k, candidate, arrival);
@@ -130,7 +140,10 @@ impl Timeline {
             Some(anomaly) => mend(&last, anomaly, raw_90k, arrival),
         };
         self.remember(last, raw_90k, out, offset, arrival);
-        Stamp { pts_90k: out, anomaly }
+        Stamp {
+            pts_90k: out,
+            anomaly,
+        }
     }
 
     fn judge(&self, last: &Last, raw: i64, candidate: i64, arrival: Duration) -> Option<Anomaly> {
@@ -141,7 +154,8 @@ impl Timeline {
         } else if raw == last.raw {
             Some(Anomaly::Repeated)
         } else if self.reordering {
-            (candidate < last.high - REORDER_WINDOW_90K || candidate < 0).then_some(Anomaly::Backward)
+            (candidate < last.high - REORDER_WINDOW_90K || candidate < 0)
+                .then_some(Anomaly::Backward)
         } else {
             (candidate <= last.out).then_some(Anomaly::Backward)
         }
@@ -159,7 +173,11 @@ impl Timeline {
             high: out.max(last.high),
             high_arrival: if rose { arrival } else { last.high_arrival },
             arrival,
-            credit: if rose { last.credit_after(passed) - (step - passed) } else { last.credit },
+            credit: if rose {
+                last.credit_after(passed) - (step - passed)
+            } else {
+                last.credit
+            },
             interval: if !plausible {
                 last.interval
             } else if last.high == 0 {
@@ -189,7 +207,11 @@ fn mend(last: &Last, anomaly: Anomaly, raw: i64, arrival: Duration) -> (i64, i64
     // A small step forward from the last raw value, though the timeline is ahead of it (it stood still before):
     // the camera's own steps are good again.
     let own_step = raw.saturating_sub(last.raw);
-    let step = if own_step > 0 && own_step <= passed.saturating_add(TICKS_PER_SECOND) { own_step } else { guess };
+    let step = if own_step > 0 && own_step <= passed.saturating_add(TICKS_PER_SECOND) {
+        own_step
+    } else {
+        guess
+    };
     let out = last.high + step;
     (out, out.saturating_sub(raw))
 }
@@ -210,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_good_camera_is_stored_to_the_tick() {
-        assert_eq!(run(&[1000, 7003, 12_999, 19_000]), [0, 6003, 11_999, 18_000]);
+        assert_eq!(
+            run(&[1000, 7003, 12_999, 19_000]),
+            [0, 6003, 11_999, 18_000]
+        );
     }
 
     #[test]
@@ -220,7 +245,10 @@ mod tests {
 
     #[test]
     fn a_repeated_one_moves_nothing_after_it() {
-        assert_eq!(run(&[0, 6000, 6000, 18_000, 24_000]), [0, 6000, 12_000, 18_000, 24_000]);
+        assert_eq!(
+            run(&[0, 6000, 6000, 18_000, 24_000]),
+            [0, 6000, 12_000, 18_000, 24_000]
+        );
     }
 
     #[test]
@@ -234,7 +262,10 @@ mod tests {
     #[test]
     fn a_leap_of_an_hour_and_back_is_one_frame() {
         let hour = 3600 * TICKS_PER_SECOND;
-        assert_eq!(run(&[0, 6000, hour, 18_000, 24_000]), [0, 6000, 12_000, 18_000, 24_000]);
+        assert_eq!(
+            run(&[0, 6000, hour, 18_000, 24_000]),
+            [0, 6000, 12_000, 18_000, 24_000]
+        );
         assert_eq!(
             run(&[0, 6000, hour + 12_000, hour + 18_000]),
             [0, 6000, 12_000, 18_000]
@@ -257,7 +288,13 @@ mod tests {
         let mut timeline = Timeline::new(false);
         timeline.stamp(0, Duration::ZERO);
         let stamp = timeline.stamp(20 * TICKS_PER_SECOND, Duration::from_secs(20));
-        assert_eq!(stamp, Stamp { pts_90k: 20 * TICKS_PER_SECOND, anomaly: None });
+        assert_eq!(
+            stamp,
+            Stamp {
+                pts_90k: 20 * TICKS_PER_SECOND,
+                anomaly: None
+            }
+        );
     }
 
     proptest! {

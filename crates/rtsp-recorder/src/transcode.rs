@@ -6,7 +6,10 @@
 use crate::stream::StreamParams;
 use crate::timeline::TICKS_PER_SECOND;
 use media::encode::Key;
-use media::{Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, MediaError, Packet, Rate, Rational, VideoTrack};
+use media::{
+    Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, MediaError, Packet, Rate, Rational,
+    VideoTrack,
+};
 use settings::{Source, SourceKind};
 use std::sync::Arc;
 
@@ -22,6 +25,7 @@ pub struct Transcoder {
     params: Option<Arc<StreamParams>>,
     fps: f64,
     bitrate: u64,
+    live: bool,
     clock: FrameClock,
 }
 
@@ -47,7 +51,9 @@ impl FrameClock {
             FrameClock::Thinned { interval, next } => {
                 let time = time_90k as f64;
                 // Cameras jitter: a frame a little early is still the one of its interval.
-                let due = next.filter(|due| (time - due).abs() < TICKS_PER_SECOND as f64).unwrap_or(time);
+                let due = next
+                    .filter(|due| (time - due).abs() < TICKS_PER_SECOND as f64)
+                    .unwrap_or(time);
                 if time < due - *interval * 0.25 {
                     return None;
                 }
@@ -66,8 +72,14 @@ impl Transcoder {
     pub fn new(encoder: &str, source: &Source, input: &VideoTrack) -> Result<Self, MediaError> {
         let interval = TICKS_PER_SECOND as f64 / source.input_fps;
         let clock = match source.kind() {
-            SourceKind::File => FrameClock::Counted { interval, frames: 0 },
-            _ => FrameClock::Thinned { interval, next: None },
+            SourceKind::File => FrameClock::Counted {
+                interval,
+                frames: 0,
+            },
+            _ => FrameClock::Thinned {
+                interval,
+                next: None,
+            },
         };
         Ok(Transcoder {
             encoder_name: encoder.to_owned(),
@@ -77,6 +89,7 @@ impl Transcoder {
             params: None,
             fps: source.input_fps,
             bitrate: source.bitrate,
+            live: source.kind() != SourceKind::File,
             clock,
         })
     }
@@ -88,7 +101,9 @@ impl Transcoder {
     pub fn push(&mut self, packet: &Packet) -> Result<Vec<Encoded>, MediaError> {
         let mut frames = Vec::new();
         match self.decoder.decode(Some(packet), &mut frames) {
-            Err(error) if error.is_damaged() => tracing::debug!(%error, "left out a damaged packet"),
+            Err(error) if error.is_damaged() => {
+                tracing::debug!(%error, "left out a damaged packet")
+            }
             result => result?,
         }
         self.encode(frames)
@@ -108,7 +123,11 @@ impl Transcoder {
         if let Some(encoder) = &mut self.encoder {
             let mut packets = Vec::new();
             encoder.finish(&mut packets)?;
-            encoded.extend(packets.iter().map(|packet| of_packet(packet, &mut self.params)));
+            encoded.extend(
+                packets
+                    .iter()
+                    .map(|packet| of_packet(packet, &mut self.params)),
+            );
         }
         Ok(encoded)
     }
@@ -116,7 +135,9 @@ impl Transcoder {
     fn encode(&mut self, frames: Vec<Frame>) -> Result<Vec<Encoded>, MediaError> {
         let mut packets = Vec::new();
         for mut frame in frames {
-            let Some(time) = self.clock.admit(frame.pts().unwrap_or(0)) else { continue };
+            let Some(time) = self.clock.admit(frame.pts().unwrap_or(0)) else {
+                continue;
+            };
             frame.set_pts(Some(time));
             if self.encoder.is_none() {
                 self.open(&frame)?;
@@ -125,12 +146,17 @@ impl Transcoder {
                 encoder.encode(&frame, Key::Auto, &mut packets)?;
             }
         }
-        Ok(packets.iter().map(|packet| of_packet(packet, &mut self.params)).collect())
+        Ok(packets
+            .iter()
+            .map(|packet| of_packet(packet, &mut self.params))
+            .collect())
     }
 
     /// Opens the encoder for frames like this one.
     fn open(&mut self, frame: &Frame) -> Result<(), MediaError> {
         let fast = ["libx264", "libx265"].contains(&self.encoder_name.as_str());
+        // Frames an encoder holds back would be missing after a kill, and come late at a cut.
+        let tune = (fast && self.live).then(|| ("tune".to_owned(), "zerolatency".to_owned()));
         let settings = EncoderSettings {
             width: frame.width(),
             height: frame.height(),
@@ -141,6 +167,7 @@ impl Transcoder {
             max_bitrate: fast.then_some(self.bitrate * 3 / 2),
             gop: Some((self.fps * GOP_SECONDS).ceil() as u32),
             preset: fast.then(|| "veryfast".to_owned()),
+            options: tune.into_iter().collect(),
             ..EncoderSettings::like(self.encoder_name.clone(), &self.input)
         };
         let encoder = Encoder::open(settings)?;
@@ -153,7 +180,9 @@ impl Transcoder {
 }
 
 fn of_packet(packet: &Packet, params: &mut Option<Arc<StreamParams>>) -> Encoded {
-    let time = packet.time_base().rescale(packet.pts().unwrap_or(0), Rational::MPEG);
+    let time = packet
+        .time_base()
+        .rescale(packet.pts().unwrap_or(0), Rational::MPEG);
     (time, packet.is_key(), packet.data().to_vec(), params.take())
 }
 
@@ -163,17 +192,28 @@ mod tests {
 
     #[test]
     fn thirty_frames_a_second_are_thinned_to_ten() {
-        let mut clock = FrameClock::Thinned { interval: 9000.0, next: None };
+        let mut clock = FrameClock::Thinned {
+            interval: 9000.0,
+            next: None,
+        };
         let jitter = [0, 40, -30, 10, -45];
-        let kept = (0..300i64).filter(|i| clock.admit(i * 3000 + jitter[*i as usize % 5]).is_some()).count();
+        let kept = (0..300i64)
+            .filter(|i| clock.admit(i * 3000 + jitter[*i as usize % 5]).is_some())
+            .count();
         assert_eq!(kept, 100);
     }
 
     #[test]
     fn slower_cameras_keep_all_frames() {
-        let mut clock = FrameClock::Thinned { interval: 6000.0, next: None };
+        let mut clock = FrameClock::Thinned {
+            interval: 6000.0,
+            next: None,
+        };
         assert!((0..100i64).all(|i| clock.admit(i * 9000) == Some(i * 9000)));
-        let mut same = FrameClock::Thinned { interval: 6000.0, next: None };
+        let mut same = FrameClock::Thinned {
+            interval: 6000.0,
+            next: None,
+        };
         assert!((0..100i64).all(|i| same.admit(i * 6000 + i % 3 * 100).is_some()));
     }
 }

@@ -84,12 +84,24 @@ impl Feeder {
     pub fn start(setup: WriterSetup) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel::<Batch>();
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer { setup, shared: shared.clone(), open: None, newest: None };
+        let mut writer = Writer {
+            setup,
+            shared: shared.clone(),
+            open: None,
+            newest: None,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("write-{}", writer.setup.name))
             .stack_size(512 * 1024)
             .spawn(move || writer.run(&receiver))?;
-        Ok(Feeder { sender, shared, pending: Vec::new(), pending_bytes: 0, last_flush: Duration::ZERO, thread })
+        Ok(Feeder {
+            sender,
+            shared,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            last_flush: Duration::ZERO,
+            thread,
+        })
     }
 
     /// Takes what the pipeline ordered; `now` is the monotonic time.
@@ -112,7 +124,9 @@ impl Feeder {
             return;
         }
         let bytes = std::mem::take(&mut self.pending_bytes);
-        self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared
+            .waiting_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         let actions = std::mem::take(&mut self.pending);
         if self.sender.send(Batch { actions, bytes }).is_err() {
             error!("the writer thread is gone; its segment is finished at the next start");
@@ -172,7 +186,9 @@ impl Writer {
             for action in batch.actions {
                 self.perform(action);
             }
-            self.shared.waiting_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+            self.shared
+                .waiting_bytes
+                .fetch_sub(batch.bytes, Ordering::Relaxed);
         }
         // The session ended without closing its segment: it panicked. What is there is saved.
         self.lose();
@@ -209,26 +225,41 @@ impl Writer {
         let clock_ran_on = self.newest.is_some_and(|newest| opening.start > newest);
         let check = opening.number <= SEGMENTS_TO_CHECK || !clock_ran_on;
         let is_taken = |id: &str| check && was_recorded(&setup.finisher, id);
-        let (paths, file) = create_part(&setup.dir, &parts, &is_taken)
-            .map_err(|source| WriteError::Create { dir: setup.dir.clone(), source })?;
+        let (paths, file) =
+            create_part(&setup.dir, &parts, &is_taken).map_err(|source| WriteError::Create {
+                dir: setup.dir.clone(),
+                source,
+            })?;
         let params = &opening.params;
         let options = SegmentOptions::default();
-        let muxer = match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
-            Ok(muxer) => muxer,
-            Err(error) => {
-                remove_part(&paths);
-                return Err(error.into());
-            }
-        };
+        let muxer =
+            match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
+                Ok(muxer) => muxer,
+                Err(error) => {
+                    remove_part(&paths);
+                    return Err(error.into());
+                }
+            };
         self.newest = self.newest.max(Some(opening.start));
         setup.board.set_current(Some(paths.name.clone()));
-        self.open = Some(OpenSegment { paths, muxer, opening });
+        self.open = Some(OpenSegment {
+            paths,
+            muxer,
+            opening,
+        });
         Ok(())
     }
 
     fn append(&mut self, packet: &Packet) -> Result<(), WriteError> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let audio_base = open.opening.params.audio.as_ref().map(|audio| audio.time_base);
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let audio_base = open
+            .opening
+            .params
+            .audio
+            .as_ref()
+            .map(|audio| audio.time_base);
         let time_base = match packet.track {
             Track::Video => Rational::MPEG,
             Track::Audio => audio_base.unwrap_or(Rational::MPEG),
@@ -256,7 +287,9 @@ impl Writer {
     }
 
     fn end(&mut self, closing: &Closing) -> Result<(), WriteError> {
-        let Some(open) = self.open.take() else { return Ok(()) };
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
         self.setup.board.set_current(None);
         let facts = SegmentFacts {
             reason: closing.reason,
@@ -266,7 +299,11 @@ impl Writer {
             gap_before: open.opening.gap_before,
         };
         let finished = open.muxer.finish();
-        let stage = if finished.is_ok() { Stage::Complete } else { Stage::Torn };
+        let stage = if finished.is_ok() {
+            Stage::Complete
+        } else {
+            Stage::Torn
+        };
         self.hand_over(open.paths, facts, stage);
         finished?;
         Ok(())
@@ -288,7 +325,12 @@ impl Writer {
     }
 
     fn hand_over(&self, paths: SegmentPaths, facts: SegmentFacts, stage: Stage) {
-        self.setup.finisher.push(Job { paths, origin: self.setup.origin.clone(), facts, stage });
+        self.setup.finisher.push(Job {
+            paths,
+            origin: self.setup.origin.clone(),
+            facts,
+            stage,
+        });
     }
 }
 
@@ -309,7 +351,10 @@ fn remove_part(paths: &SegmentPaths) {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error("create a segment in {}", dir.display())]
-    Create { dir: PathBuf, source: std::io::Error },
+    Create {
+        dir: PathBuf,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Directory(#[from] ticket_queue::Error),
     #[error(transparent)]

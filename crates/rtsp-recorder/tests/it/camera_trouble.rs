@@ -23,23 +23,37 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
     let clips = tempfile::tempdir().unwrap();
     let file_path = clip(clips.path(), "a.mp4");
     let names = ["close", "silence", "reboot"];
-    let config = Config { separate_ports: true, ..Config::new(names.map(|n| CameraConfig::new(n, &file_path))) };
+    let config = Config {
+        separate_ports: true,
+        ..Config::new(names.map(|n| CameraConfig::new(n, &file_path)))
+    };
     let simulator = Simulator::start(config).unwrap();
-    let sources: Vec<_> =
-        names.iter().map(|n| json!({"name": n, "url": simulator.url(n).unwrap()})).collect();
+    let sources: Vec<_> = names
+        .iter()
+        .map(|n| json!({"name": n, "url": simulator.url(n).unwrap()}))
+        .collect();
     let rig = Rig::new(json!(sources));
     rig.record(async {
         sleep(2.5).await;
         simulator.fault("close", &Fault::Close).unwrap();
-        simulator.fault("silence", &Fault::Silence(Duration::from_secs(2))).unwrap();
-        simulator.fault("reboot", &Fault::Reboot(Duration::from_secs(2))).unwrap();
+        simulator
+            .fault("silence", &Fault::Silence(Duration::from_secs(2)))
+            .unwrap();
+        simulator
+            .fault("reboot", &Fault::Reboot(Duration::from_secs(2)))
+            .unwrap();
         sleep(5.5).await;
     })
     .await;
     for name in names {
         let status = rig.status(name);
         let stretches = stretches(rig.segments(name));
-        assert_eq!(stretches.len(), 2, "{name}: {:?}", stretches.iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(
+            stretches.len(),
+            2,
+            "{name}: {:?}",
+            stretches.iter().map(Vec::len).collect::<Vec<_>>()
+        );
         let sent = sent(&simulator, name);
         for stretch in &stretches {
             expect_run(&sent, &frames(stretch));
@@ -48,8 +62,14 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
         assert_eq!(before.cut_reason, Some(CutReason::Reconnect), "{name}");
         let gap = stretches[1][0].ticket.gap_before.unwrap();
         assert!((0.2..5.0).contains(&gap), "{name}: gap of {gap} s");
-        assert!(status.reconnects >= 1 && status.state == "stopped", "{status:?}");
-        assert!(stretches[1].iter().map(|s| s.frames.len()).sum::<usize>() > 20, "{name}");
+        assert!(
+            status.reconnects >= 1 && status.state == "stopped",
+            "{status:?}"
+        );
+        assert!(
+            stretches[1].iter().map(|s| s.frames.len()).sum::<usize>() > 20,
+            "{name}"
+        );
     }
 }
 
@@ -76,7 +96,10 @@ async fn wrong_timestamps_lose_no_frame_and_lost_packets_are_counted() {
     for name in ["ahead", "back"] {
         let segments = rig.segments(name);
         expect_run(&sent(&simulator, name), &frames(&segments));
-        let longest = segments.iter().map(|s| s.ticket.media_duration.unwrap()).fold(0.0, f64::max);
+        let longest = segments
+            .iter()
+            .map(|s| s.ticket.media_duration.unwrap())
+            .fold(0.0, f64::max);
         assert!(longest < 2.8, "{name}: a segment of {longest} s");
         assert_eq!(rig.status(name).reconnects, 0, "{name} lost its session");
     }
@@ -112,8 +135,10 @@ async fn more_sources_than_slots_take_turns() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");
     let simulator = simulator(["a", "b", "c"].map(|name| CameraConfig::new(name, &file)));
-    let sources: Vec<_> =
-        ["a", "b", "c"].iter().map(|n| json!({"name": n, "url": simulator.url(n).unwrap()})).collect();
+    let sources: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .map(|n| json!({"name": n, "url": simulator.url(n).unwrap()}))
+        .collect();
     let rig = Rig::new(json!(sources)).set("max_concurrent_recordings", json!(1));
     rig.record(sleep(8.0)).await;
     for name in ["a", "b", "c"] {

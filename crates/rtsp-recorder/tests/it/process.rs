@@ -16,7 +16,12 @@ fn start(rig: &Rig) -> Child {
 
 fn command(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rtsp-recorder"));
-    command.arg("--config").arg(config).env_remove("RUST_LOG").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("--config")
+        .arg(config)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
@@ -53,7 +58,9 @@ fn after_a_kill_less_than_a_second_is_missing_and_every_segment_has_its_ticket()
     let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]))
         .set("segment_duration", json!(3));
     let mut recorder = start(&rig);
-    wait_until("a whole segment", || rig.path("queue").exists() && !rig.tickets().is_empty());
+    wait_until("a whole segment", || {
+        rig.path("queue").exists() && !rig.tickets().is_empty()
+    });
     std::thread::sleep(Duration::from_millis(1700));
     let sent_before = sent(&simulator, "cam").len();
     recorder.kill().unwrap();
@@ -72,24 +79,38 @@ fn after_a_kill_less_than_a_second_is_missing_and_every_segment_has_its_ticket()
     signal(&recorder, rustix::process::Signal::INT);
     assert_eq!(wait(&mut recorder).code(), Some(0));
     let segments = rig.segments("cam");
-    let recovered: Vec<_> =
-        segments.iter().filter(|s| s.ticket.cut_reason == Some(CutReason::Recovered)).collect();
-    assert_eq!(recovered.len(), 2, "the torn segment and the one without a ticket");
+    let recovered: Vec<_> = segments
+        .iter()
+        .filter(|s| s.ticket.cut_reason == Some(CutReason::Recovered))
+        .collect();
+    assert_eq!(
+        recovered.len(),
+        2,
+        "the torn segment and the one without a ticket"
+    );
     let sent = sent(&simulator, "cam");
     let up_to_kill: Vec<_> = segments
         .into_iter()
-        .take_while(|s| s.ticket.cut_reason != Some(CutReason::Shutdown) && s.ticket.gap_before.is_none())
+        .take_while(|s| {
+            s.ticket.cut_reason != Some(CutReason::Shutdown) && s.ticket.gap_before.is_none()
+        })
         .collect();
     let after = expect_run(&sent, &frames(&up_to_kill));
     let missing = sent_before as i64 - (sent.len() - after) as i64;
-    assert!((-3..15).contains(&missing), "{missing} frames missing at the kill");
+    assert!(
+        (-3..15).contains(&missing),
+        "{missing} frames missing at the kill"
+    );
 }
 
 #[test]
 fn credentials_are_nowhere_and_a_refused_password_waits_long() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");
-    let credentials = Credentials { user: "admin".into(), password: "s3cret".into() };
+    let credentials = Credentials {
+        user: "admin".into(),
+        password: "s3cret".into(),
+    };
     let config = Config {
         credentials: Some(credentials),
         scheme: AuthScheme::Digest,
@@ -97,13 +118,20 @@ fn credentials_are_nowhere_and_a_refused_password_waits_long() {
     };
     let simulator = Simulator::start(config).unwrap();
     let address = simulator.url("cam").unwrap();
-    let address = address.rsplit('@').next().unwrap().trim_start_matches("rtsp://").to_owned();
+    let address = address
+        .rsplit('@')
+        .next()
+        .unwrap()
+        .trim_start_matches("rtsp://")
+        .to_owned();
     let rig = Rig::new(json!([
         {"name": "good", "url": format!("rtsp://admin:s3cret@{address}")},
         {"name": "bad", "url": format!("rtsp://admin:n0t%40right@{address}")},
     ]));
     let mut recorder = start(&rig);
-    wait_until("a segment", || rig.path("queue").exists() && !rig.tickets().is_empty());
+    wait_until("a segment", || {
+        rig.path("queue").exists() && !rig.tickets().is_empty()
+    });
     signal(&recorder, rustix::process::Signal::TERM);
     assert_eq!(wait(&mut recorder).code(), Some(0));
     assert!(!rig.segments("good").is_empty());
@@ -121,7 +149,10 @@ fn credentials_are_nowhere_and_a_refused_password_waits_long() {
         assert!(!seen.contains(secret), "{secret} in {seen}");
     }
     let refusals = seen.matches("refuses user name").count();
-    assert!(refusals <= 3, "a locked account: {refusals} attempts in a few seconds");
+    assert!(
+        refusals <= 3,
+        "a locked account: {refusals} attempts in a few seconds"
+    );
 }
 
 #[test]
@@ -129,7 +160,11 @@ fn bad_settings_and_a_second_recorder_have_their_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.json");
     assert_eq!(command(&config).status().unwrap().code(), Some(2));
-    std::fs::write(&config, r#"{"sources": ["rtsp://127.0.0.1/a"], "segment_durration": 3}"#).unwrap();
+    std::fs::write(
+        &config,
+        r#"{"sources": ["rtsp://127.0.0.1/a"], "segment_durration": 3}"#,
+    )
+    .unwrap();
     let output = command(&config).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -137,7 +172,9 @@ fn bad_settings_and_a_second_recorder_have_their_exit_codes() {
 
     let rig = Rig::new(json!([{"name": "gone", "url": "rtsp://127.0.0.1:9/a"}]));
     let mut first = start(&rig);
-    wait_until("the lock", || rig.path("logs/rtsp_recorder.status.json").exists());
+    wait_until("the lock", || {
+        rig.path("logs/rtsp_recorder.status.json").exists()
+    });
     let second = command(&rig.path("config.json")).status().unwrap();
     assert_eq!(second.code(), Some(100));
     signal(&first, rustix::process::Signal::INT);

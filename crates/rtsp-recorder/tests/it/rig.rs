@@ -46,7 +46,9 @@ impl Rig {
             "monitoring_interval": 1,
             "min_free_disk_gb": 0.0,
         });
-        let Value::Object(settings) = settings else { unreachable!() };
+        let Value::Object(settings) = settings else {
+            unreachable!()
+        };
         Rig { dir, settings }
     }
 
@@ -72,7 +74,11 @@ impl Rig {
     /// What the status file says of a source.
     pub(crate) fn status(&self, source: &str) -> SourceStatus {
         let status: RecorderStatus = read(&file(&self.path("logs"), RECORDER)).unwrap();
-        status.sources.into_iter().find(|status| status.name == source).unwrap()
+        status
+            .sources
+            .into_iter()
+            .find(|status| status.name == source)
+            .unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -82,8 +88,12 @@ impl Rig {
     /// The segments of a source, in the order of their start, after checking that every one is whole, has exactly one
     /// ticket, and that nothing else is left.
     pub(crate) fn segments(&self, source: &str) -> Vec<Segment> {
-        let mut segments: Vec<Segment> =
-            self.tickets().into_iter().filter(|t| t.source_name == source).map(Segment::read).collect();
+        let mut segments: Vec<Segment> = self
+            .tickets()
+            .into_iter()
+            .filter(|t| t.source_name == source)
+            .map(Segment::read)
+            .collect();
         segments.sort_by_key(|segment| segment.ticket.start().unwrap().timestamp());
         let dir = self.path("raw").join(source);
         let mut files: Vec<String> = std::fs::read_dir(dir)
@@ -98,11 +108,19 @@ impl Rig {
     }
 
     pub(crate) fn tickets(&self) -> Vec<Ticket> {
-        let mut paths: Vec<PathBuf> =
-            std::fs::read_dir(self.path("queue")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(self.path("queue"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        });
         paths.sort();
-        paths.iter().map(|path| Ticket::parse(&std::fs::read(path).unwrap()).unwrap()).collect()
+        paths
+            .iter()
+            .map(|path| Ticket::parse(&std::fs::read(path).unwrap()).unwrap())
+            .collect()
     }
 }
 
@@ -111,26 +129,56 @@ impl Segment {
         let path = Path::new(&ticket.filepath);
         let bytes = std::fs::read(path).unwrap();
         assert_eq!(bytes.len() as u64, ticket.file_size);
-        assert_eq!(Some(blake3::hash(&bytes).to_hex().to_string()), ticket.blake3);
+        assert_eq!(
+            Some(blake3::hash(&bytes).to_hex().to_string()),
+            ticket.blake3
+        );
         let index = bytes.windows(4).position(|w| w == b"moov").unwrap();
         let data = bytes.windows(4).position(|w| w == b"mdat").unwrap();
         assert!(index < data, "the index of {path:?} is not first");
         let verified = media::verify(path, &Default::default()).unwrap();
         let lossless = ticket.packets_lost == Some(0);
-        assert!(!lossless || verified.errors.is_empty(), "{path:?}: {:?}", verified.errors);
-        assert!(!lossless || verified.frames.len() as u64 == ticket.frame_count, "{path:?} does not decode");
+        assert!(
+            !lossless || verified.errors.is_empty(),
+            "{path:?}: {:?}",
+            verified.errors
+        );
+        assert!(
+            !lossless || verified.frames.len() as u64 == ticket.frame_count,
+            "{path:?} does not decode"
+        );
         let contents = media::probe::load(path).unwrap();
-        let codec = if ticket.codec.as_deref() == Some("hevc") { VideoCodec::H265 } else { VideoCodec::H264 };
-        let video = contents.tracks.iter().position(|t| matches!(t, media::Track::Video(_))).unwrap();
-        let frames: Vec<String> = contents.of_track(video).map(|p| hash_of(codec, p.data())).collect();
+        let codec = if ticket.codec.as_deref() == Some("hevc") {
+            VideoCodec::H265
+        } else {
+            VideoCodec::H264
+        };
+        let video = contents
+            .tracks
+            .iter()
+            .position(|t| matches!(t, media::Track::Video(_)))
+            .unwrap();
+        let frames: Vec<String> = contents
+            .of_track(video)
+            .map(|p| hash_of(codec, p.data()))
+            .collect();
         let pts: Vec<i64> = contents.of_track(video).map(|p| p.pts().unwrap()).collect();
         assert_eq!(ticket.frame_count, frames.len() as u64);
         assert!(contents.of_track(video).next().unwrap().is_key());
-        Segment { ticket, frames, pts }
+        Segment {
+            ticket,
+            frames,
+            pts,
+        }
     }
 
     pub(crate) fn file_name(&self) -> String {
-        Path::new(&self.ticket.filepath).file_name().unwrap().to_str().unwrap().to_owned()
+        Path::new(&self.ticket.filepath)
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -147,12 +195,20 @@ fn hash_of(codec: VideoCodec, mut data: &[u8]) -> String {
 
 /// All frames of the segments, in order.
 pub(crate) fn frames(segments: &[Segment]) -> Vec<String> {
-    segments.iter().flat_map(|segment| segment.frames.iter().cloned()).collect()
+    segments
+        .iter()
+        .flat_map(|segment| segment.frames.iter().cloned())
+        .collect()
 }
 
 /// The hashes of the video frames that a camera sent to somebody.
 pub(crate) fn sent(simulator: &Simulator, camera: &str) -> Vec<String> {
-    simulator.sent(camera).into_iter().filter(|u| u.track == 0 && u.clients > 0).map(|u| u.vcl_md5).collect()
+    simulator
+        .sent(camera)
+        .into_iter()
+        .filter(|u| u.track == 0 && u.clients > 0)
+        .map(|u| u.vcl_md5)
+        .collect()
 }
 
 /// Checks that `stored` are frames that follow each other in `sent`, and returns how many of `sent` come after.
@@ -160,16 +216,39 @@ pub(crate) fn expect_run(sent: &[String], stored: &[String]) -> usize {
     assert!(!stored.is_empty(), "nothing stored");
     let starts = (0..sent.len()).filter(|i| sent[*i] == stored[0]);
     let longest = starts
-        .map(|start| (start, sent[start..].iter().zip(stored).take_while(|(a, b)| a == b).count()))
+        .map(|start| {
+            (
+                start,
+                sent[start..]
+                    .iter()
+                    .zip(stored)
+                    .take_while(|(a, b)| a == b)
+                    .count(),
+            )
+        })
         .max_by_key(|(_, length)| *length)
         .unwrap_or((0, 0));
-    assert_eq!(longest.1, stored.len(), "frames lost, doubled or in another order after {longest:?}");
+    assert_eq!(
+        longest.1,
+        stored.len(),
+        "frames lost, doubled or in another order after {longest:?}"
+    );
     sent.len() - longest.0 - longest.1
 }
 
 /// A clip of 8 s, 15 frames a second, a key frame twice a second.
 pub(crate) fn clip(dir: &Path, name: &str) -> PathBuf {
-    clip_like(dir, name, &TestVideo { width: 160, height: 120, frames: 120, gop: 8, ..TestVideo::default() })
+    clip_like(
+        dir,
+        name,
+        &TestVideo {
+            width: 160,
+            height: 120,
+            frames: 120,
+            gop: 8,
+            ..TestVideo::default()
+        },
+    )
 }
 
 pub(crate) fn clip_like(dir: &Path, name: &str, video: &TestVideo) -> PathBuf {

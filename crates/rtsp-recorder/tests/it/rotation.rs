@@ -11,10 +11,27 @@ use ticket_queue::CutReason;
 async fn every_frame_sent_is_on_disk_once_whatever_codec_and_transport() {
     let clips = tempfile::tempdir().unwrap();
     let plain = clip(clips.path(), "h264.mp4");
-    let base = TestVideo { width: 160, height: 120, frames: 90, gop: 8, ..TestVideo::default() };
-    let h265 = TestVideo { encoder: "libx265".into(), ..base.clone() };
+    let base = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 90,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let h265 = TestVideo {
+        encoder: "libx265".into(),
+        ..base.clone()
+    };
     let h265 = clip_like(clips.path(), "h265.mp4", &h265);
-    let reordered = clip_like(clips.path(), "b.mp4", &TestVideo { b_frames: 2, gop: 9, ..base });
+    let reordered = clip_like(
+        clips.path(),
+        "b.mp4",
+        &TestVideo {
+            b_frames: 2,
+            gop: 9,
+            ..base
+        },
+    );
     let simulator = simulator([
         CameraConfig::new("tcp", &plain),
         CameraConfig::new("udp", &plain),
@@ -36,17 +53,29 @@ async fn every_frame_sent_is_on_disk_once_whatever_codec_and_transport() {
         let (stored, sent) = (frames(&segments), sent(&simulator, camera));
         let after = expect_run(&sent, &stored);
         // What was on its way when the recorder was stopped.
-        assert!(after < 15, "{camera}: {after} frames at the end were not stored");
+        assert!(
+            after < 15,
+            "{camera}: {after} frames at the end were not stored"
+        );
         assert!(stored.len() > 60, "{camera}: {} frames", stored.len());
         for segment in &segments {
             let mut shown = segment.pts.clone();
             shown.sort_unstable();
             assert_eq!(shown[0], 0, "{camera}");
-            assert!(shown.windows(2).all(|w| (5_000..7_100).contains(&(w[1] - w[0]))), "{camera}: {shown:?}");
+            assert!(
+                shown
+                    .windows(2)
+                    .all(|w| (5_000..7_100).contains(&(w[1] - w[0]))),
+                "{camera}: {shown:?}"
+            );
         }
         let (last, inner) = segments.split_last().unwrap();
         assert_eq!(last.ticket.cut_reason, Some(CutReason::Shutdown));
-        assert!(inner.iter().all(|s| s.ticket.cut_reason == Some(CutReason::Duration)));
+        assert!(
+            inner
+                .iter()
+                .all(|s| s.ticket.cut_reason == Some(CutReason::Duration))
+        );
         assert!(segments.iter().all(|s| s.ticket.gap_before.is_none()));
     }
 }
@@ -65,8 +94,17 @@ async fn new_parameters_begin_a_segment_without_a_new_session() {
     })
     .await;
     let segments = rig.segments("cam");
-    let facts: Vec<_> = segments.iter().map(|s| (s.ticket.width.unwrap(), s.ticket.cut_reason.unwrap())).collect();
-    assert_eq!(facts, [(160, CutReason::ParametersChanged), (320, CutReason::Shutdown)]);
+    let facts: Vec<_> = segments
+        .iter()
+        .map(|s| (s.ticket.width.unwrap(), s.ticket.cut_reason.unwrap()))
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            (160, CutReason::ParametersChanged),
+            (320, CutReason::Shutdown)
+        ]
+    );
     expect_run(&sent(&simulator, "cam"), &frames(&segments));
     assert_eq!(rig.status("cam").reconnects, 0);
 }
@@ -75,16 +113,25 @@ async fn new_parameters_begin_a_segment_without_a_new_session() {
 async fn limits_end_the_recording_cleanly() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");
-    let simulator = simulator([CameraConfig::new("few", &file), CameraConfig::new("short", &file)]);
+    let simulator = simulator([
+        CameraConfig::new("few", &file),
+        CameraConfig::new("short", &file),
+    ]);
     let rig = Rig::new(json!([
         {"name": "few", "url": simulator.url("few").unwrap(), "max_segments": 2},
         {"name": "short", "url": simulator.url("short").unwrap(), "duration_limit": 2, "segment_duration": 30},
     ]));
-    let end = rtsp_recorder::run::run(rig.settings(), daemon::Shutdown::manual()).await.unwrap();
+    let end = rtsp_recorder::run::run(rig.settings(), daemon::Shutdown::manual())
+        .await
+        .unwrap();
     assert_eq!(end, End::Finished);
     assert_eq!(rig.segments("few").len(), 2);
     let short = rig.segments("short");
     assert_eq!(short.len(), 1);
-    assert!((1.9..2.3).contains(&short[0].ticket.media_duration.unwrap()), "{:?}", short[0].ticket);
+    assert!(
+        (1.9..2.3).contains(&short[0].ticket.media_duration.unwrap()),
+        "{:?}",
+        short[0].ticket
+    );
     expect_run(&sent(&simulator, "short"), &frames(&short));
 }

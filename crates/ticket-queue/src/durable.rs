@@ -9,6 +9,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -143,6 +144,29 @@ pub(crate) fn sync_dirs_on(
     .map_err(Error::dir_sync(to))
 }
 
+/// Removes the files in `dir` that were last written longer than `age` from now, except `keep`:
+/// what dead processes left.
+pub(crate) fn sweep(dir: &Path, keep: &str, age: Duration, now: SystemTime) -> Result<(), Error> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        // One that is gone by now was somebody's, and is no more.
+        let Ok(written) = entry.metadata().and_then(|meta| meta.modified()) else {
+            continue;
+        };
+        if distance(written, now) > age && entry.file_name() != keep {
+            remove_if_there(&entry.path()).map_err(Error::io("sweep", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// How far two times are apart, in either direction: a clock set back must not make anything young
+/// for ever.
+pub(crate) fn distance(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other)
+        .unwrap_or_else(|error| error.duration())
+}
+
 /// The directory a path lies in.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -262,5 +286,24 @@ mod tests {
         assert!(!remove_durable(&path).unwrap());
         fs::write(&path, "").unwrap();
         assert!(create_dir_all_durable(&path.join("under a file")).is_err());
+    }
+
+    #[test]
+    fn only_old_files_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["young", "old", "lock"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let hour = Duration::from_secs(3600);
+        let long_ago = SystemTime::now() - 2 * hour;
+        for name in ["old", "lock"] {
+            let file = File::options()
+                .write(true)
+                .open(dir.path().join(name))
+                .unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        sweep(dir.path(), "lock", hour, SystemTime::now()).unwrap();
+        assert_eq!(names(dir.path()), ["lock", "young"]);
     }
 }

@@ -17,12 +17,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
 use crate::beneath::{FileId, Opened, RawDir, Reason, RelPath, Unlinked};
 use crate::durable::{
-    commit_new_on, create_dir_all_durable, parent, remove_if_there, sync_dirs_on, temp_in,
+    commit_new_on, create_dir_all_durable, parent, remove_if_there, sweep, sync_dirs_on, temp_in,
 };
 use crate::error::Error;
 use crate::names::{AttemptName, Stem};
@@ -31,6 +32,8 @@ use crate::queue::{Lease, Queue};
 use crate::receipt::{OriginalFate, Receipt};
 
 const DRAFTS: &str = ".tmp";
+/// Drafts last written longer ago are of tickets that were given up. No video takes so long.
+const DRAFT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Publishes into one output directory, and keeps originals in a backup directory if asked to.
 #[derive(Clone, Debug)]
@@ -72,7 +75,8 @@ pub enum Committed {
 
 impl Publisher {
     /// Publishes into `output_dir`; moves originals into `backup_dir` where a receipt says
-    /// [`OriginalFate::BackedUp`]. The backup may lie on another file system. Both are made.
+    /// [`OriginalFate::BackedUp`]. The backup may lie on another file system. Both are made, and
+    /// drafts that nobody has touched for a day are removed.
     ///
     /// # Errors
     /// A directory cannot be made.
@@ -82,7 +86,9 @@ impl Publisher {
         disk: Arc<dyn Disk>,
     ) -> Result<Self, Error> {
         for dir in [Some(output_dir), backup_dir].into_iter().flatten() {
-            create_dir_all_durable(&dir.join(DRAFTS))?;
+            let drafts = dir.join(DRAFTS);
+            create_dir_all_durable(&drafts)?;
+            sweep(&drafts, "", DRAFT_MAX_AGE, SystemTime::now())?;
         }
         Ok(Self {
             output_dir: output_dir.to_owned(),

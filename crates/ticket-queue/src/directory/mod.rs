@@ -106,7 +106,12 @@ impl DirectoryQueue {
         for name in [".tmp", "active", "deferred", "failed", "corrupt", "done"] {
             create_dir_all_durable(&dir.join(name))?;
         }
-        queue.sweep()?;
+        durable::sweep(
+            &dir.join(".tmp"),
+            enqueue::LOCK_NAME,
+            SCRATCH_MAX_AGE,
+            queue.now(),
+        )?;
         Ok(queue)
     }
 
@@ -176,25 +181,6 @@ impl DirectoryQueue {
             .map_err(|error| Error::io("encode", &path)(error.into()))?;
         let temp = self.scratch(&stem.why_name());
         durable::replace_on(self.disk(), NewFileSteps::WHY, &temp, &path, &bytes)
-    }
-
-    /// Removes scratch files of dead processes. Nobody writes for as long as an hour.
-    fn sweep(&self) -> Result<(), Error> {
-        for path in self.files(".tmp")? {
-            if path
-                .file_name()
-                .is_some_and(|name| name == enqueue::LOCK_NAME)
-            {
-                continue;
-            }
-            let old = fs::symlink_metadata(&path)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|time| self.distance(time) > SCRATCH_MAX_AGE);
-            if old {
-                durable::remove_if_there(&path).map_err(Error::io("sweep", &path))?;
-            }
-        }
-        Ok(())
     }
 
     /// The paths in one of the queue's directories, in no order.

@@ -21,7 +21,9 @@ use ticket_queue::{
 /// Says loudly that a test did not run: straight to standard error, past the test runner, which
 /// hides what a test that passes prints.
 pub(crate) fn skipped(why: &str) {
-    io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes()).unwrap();
+    io::stderr()
+        .write_all(format!("SKIPPED: {why}\n").as_bytes())
+        .unwrap();
 }
 
 /// A directory in memory where there is one: these tests are about order, not about disks.

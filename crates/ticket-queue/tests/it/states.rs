@@ -186,6 +186,21 @@ fn a_ticket_is_claimed_once() {
 }
 
 #[test]
+fn claimers_choose_among_the_first_eight() {
+    let bench = Bench::new();
+    let stems: Vec<_> = (0..20)
+        .map(|number| bench.put(&format!("{number}.mp4")))
+        .collect();
+    let mut chosen = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let lease = bench.claim();
+        chosen.insert(stems.iter().position(|stem| stem == lease.stem()).unwrap());
+        bench.queue.release(lease).unwrap();
+    }
+    assert_eq!(chosen, (0..8).collect());
+}
+
+#[test]
 fn attempts_run_out_with_growing_delays() {
     let bench = Bench::new();
     let stem = bench.put("a.mp4");

@@ -214,4 +214,14 @@ mod tests {
         };
         assert!(!format!("{c:?}").contains("hush"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic_or_lets_in(rest in "[ -~]{0,80}") {
+            for scheme in ["Digest", "Basic", ""] {
+                let header = format!("{scheme} username=\"admin\", {rest}");
+                assert_ne!(verdict(&header, AuthScheme::Both), Verdict::Allowed);
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A single task per camera walks the timeline and hands each unit to all subscribers, so that all clients see
 //! the same moment. It never waits for a client: one whose queue is full is dropped.
 
-use crate::clip::{Clip, Track};
+use crate::clip::{AudioFormat, Clip, Track};
 use crate::fault::{Conditions, Fault};
 use crate::record::{LogFile, Recent, SentUnit};
 use crate::timeline::{Timeline, ticks};
@@ -120,6 +120,8 @@ pub(crate) struct Counters {
 pub(crate) struct Camera {
     pub(crate) name: String,
     pub(crate) counters: Counters,
+    /// The sound that clients were told of; other sound cannot be sent in their sessions.
+    pub(crate) described_audio: Option<AudioFormat>,
     start_at: StartAt,
     epoch: Instant,
     wall_epoch: SystemTime,
@@ -159,6 +161,7 @@ impl Camera {
         Self {
             name,
             counters: Counters::default(),
+            described_audio: clip.audio.clone(),
             start_at,
             epoch: Instant::now(),
             wall_epoch: SystemTime::now(),

@@ -11,6 +11,9 @@ pub(crate) const VIDEO_CLOCK: u32 = 90_000;
 /// Samples in one AAC-LC frame (ISO/IEC 14496-3).
 pub(crate) const AAC_FRAME: i64 = 1024;
 
+/// Largest AAC frame that AAC-hbr can announce, bytes (13 bits, RFC 3640 section 3.3.6).
+const MAX_AAC_BYTES: usize = (1 << 13) - 1;
+
 /// Which of a clip's streams a unit belongs to; also its index in the SDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
@@ -51,7 +54,7 @@ pub(crate) struct Unit {
     pub(crate) pts_ns: i64,
     /// Decoding can start here.
     pub(crate) key: bool,
-    /// Position among the units of its track.
+    /// Position among the units of its track; for sound, gaps count.
     pub(crate) index: u32,
     pub(crate) payloads: Vec<Bytes>,
     /// Encoded size, bytes.
@@ -106,6 +109,13 @@ pub(crate) enum BadClip {
 }
 
 impl Clip {
+    /// The same clip without its sound.
+    pub(crate) fn muted(mut self) -> Self {
+        self.audio = None;
+        self.units.retain(|u| u.track == Track::Video);
+        self
+    }
+
     /// The RTP clock of a track, Hz.
     pub(crate) fn rate(&self, track: Track) -> u32 {
         match (track, &self.audio) {
@@ -129,7 +139,7 @@ impl Clip {
         }
         let frames = units.len();
         let audio = raw.audio.map(|(format, packets)| {
-            units.extend(audio_units(&packets, origin, length_ns));
+            units.extend(audio_units(format.rate, &packets, origin, length_ns));
             format
         });
         units.sort_by_key(|u| u.dts_ns);
@@ -221,22 +231,40 @@ fn loop_length(units: &[Unit]) -> i64 {
     }
 }
 
-fn audio_units(packets: &[RawPacket], origin: i64, length_ns: i64) -> Vec<Unit> {
-    packets
+/// When frame `index` of a sound of `rate` Hz starts, nanoseconds from its first frame.
+pub(crate) fn aac_ns(index: u32, rate: u32) -> i64 {
+    (i128::from(index) * i128::from(AAC_FRAME) * 1_000_000_000 / i128::from(rate)) as i64
+}
+
+/// The frames within the picture's time, each at its place on the grid of frames that the first one starts:
+/// containers round, and a gap is a whole number of frames.
+fn audio_units(rate: u32, packets: &[RawPacket], origin: i64, length_ns: i64) -> Vec<Unit> {
+    let inside = |p: &&RawPacket| (0..length_ns).contains(&(p.pts_ns - origin));
+    let mut units: Vec<Unit> = Vec::new();
+    let mut first = None;
+    for packet in packets
         .iter()
-        .filter(|p| (0..length_ns).contains(&(p.pts_ns - origin)))
-        .enumerate()
-        .map(|(index, p)| Unit {
+        .filter(inside)
+        .filter(|p| p.data.len() <= MAX_AAC_BYTES)
+    {
+        let start = *first.get_or_insert(packet.pts_ns - origin);
+        let elapsed = i128::from(packet.pts_ns - origin - start);
+        let frame_ns = i128::from(aac_ns(1, rate));
+        let place = ((elapsed + frame_ns / 2) / frame_ns) as u32;
+        let index = units.last().map_or(0, |last| place.max(last.index + 1));
+        let pts_ns = start + aac_ns(index, rate);
+        units.push(Unit {
             track: Track::Audio,
-            dts_ns: p.pts_ns - origin,
-            pts_ns: p.pts_ns - origin,
+            dts_ns: pts_ns,
+            pts_ns,
             key: true,
-            index: index as u32,
-            payloads: rtp::packetise_aac(&p.data),
-            size: p.data.len(),
-            md5: crate::md5_of(&p.data),
-        })
-        .collect()
+            index,
+            payloads: rtp::packetise_aac(&packet.data),
+            size: packet.data.len(),
+            md5: crate::md5_of(&packet.data),
+        });
+    }
+    units
 }
 
 #[cfg(test)]

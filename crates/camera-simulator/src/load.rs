@@ -6,7 +6,6 @@ use crate::transcode;
 use bytes::Bytes;
 use media::{AudioCodec, MediaError, Packet, Rational, Reader, ReaderOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use thiserror::Error;
 
 /// Most encoded bytes of one clip: it is kept in memory.
@@ -64,10 +63,10 @@ pub(crate) enum Problem {
 }
 
 /// Reads the whole file; takes as long as that (and encoding, if need be) takes.
-pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Clip>, LoadError> {
+pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Clip, LoadError> {
     media::init();
     match read(path, options).and_then(|raw| Ok(Clip::build(raw)?)) {
-        Ok(clip) => Ok(Arc::new(clip)),
+        Ok(clip) => Ok(clip),
         Err(Problem::Media(source)) => Err(LoadError::Media {
             path: path.to_owned(),
             source,

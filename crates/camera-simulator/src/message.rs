@@ -337,4 +337,19 @@ mod tests {
         );
         check(many.as_bytes(), BadMessage::TooManyHeaders);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_stand_still(bytes: Vec<u8>, tail in "[ -~\r\n$]{0,200}") {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            buffer.extend_from_slice(tail.as_bytes());
+            loop {
+                let before = buffer.len();
+                match take(&mut buffer) {
+                    Ok(Some(_)) => assert!(buffer.len() < before),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+    }
 }

@@ -267,4 +267,15 @@ mod tests {
         let all: Vec<_> = sets.in_order().cloned().collect();
         assert_eq!(all, [nal(&[0x67, 2]), nal(&[0x68, 1]), nal(&[0x68, 2])]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_packet_makes_it_panic(mut data: Vec<u8>, size in 1usize..5) {
+            split(Framing::StartCodes, &data);
+            split(Framing::Lengths(size), &data);
+            data.insert(0, 1);
+            parse_extradata(VideoCodec::H264, &data);
+            parse_extradata(VideoCodec::H265, &data);
+        }
+    }
 }

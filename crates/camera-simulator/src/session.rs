@@ -196,4 +196,11 @@ mod tests {
         check("RTP/AVP/TCP;mode=record", None);
         check("", None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in "(RTP/AVP(/TCP)?)?[;=0-9a-z,_-]{0,60}") {
+            let _any = parse_transport(&header);
+        }
+    }
 }

@@ -240,9 +240,12 @@ impl Simulator {
         };
         // The sessions were described with a codec, which parameter sets can change no more than cameras do.
         options.codec = Some(camera.clip().video.codec);
-        let clip = load::load(&file, &options).map_err(|e| FaultError::Clip(chain(&e)))?;
+        let mut clip = load::load(&file, &options).map_err(|e| FaultError::Clip(chain(&e)))?;
+        if clip.audio != camera.described_audio {
+            clip = clip.muted();
+        }
         *source = (file, options);
-        camera.switch(clip);
+        camera.switch(Arc::new(clip));
         Ok(())
     }
 
@@ -324,7 +327,7 @@ fn load_all(cameras: &[CameraConfig]) -> Result<Vec<Arc<Clip>>, LoadError> {
         let same = |c: &CameraConfig| c.file == camera.file && c.load == camera.load;
         let clip = match loaded.iter().find(|(c, _)| same(c)) {
             Some((_, clip)) => Arc::clone(clip),
-            None => load::load(&camera.file, &camera.load)?,
+            None => Arc::new(load::load(&camera.file, &camera.load)?),
         };
         loaded.push((camera, clip));
     }

@@ -2,9 +2,9 @@
 //!
 //! Media time is nanoseconds since the camera was started and runs on over the loop point. Video ticks are
 //! rounded from it. Sound stands on a fixed grid of whole AAC frames over all loops, as an encoder's would:
-//! its timestamps never jitter at the loop point, and it is never more than one frame away from the picture.
+//! its timestamps never jitter at the loop point, and it is less than one frame late against the picture.
 
-use crate::clip::{AAC_FRAME, Clip, Track, Unit, VIDEO_CLOCK};
+use crate::clip::{AAC_FRAME, Clip, Track, Unit, VIDEO_CLOCK, aac_ns};
 use std::sync::Arc;
 
 const SECOND_NS: i128 = 1_000_000_000;
@@ -118,12 +118,11 @@ impl Timeline {
     }
 
     fn place_sound(&self, index: usize, unit: &Unit, rate: u32) -> Placed {
-        let frame_ns = AAC_FRAME as i128 * SECOND_NS / i128::from(rate);
-        // The clip's own sound starts at `first`; the grid position at or after it carries frame 0.
-        let first = i128::from(self.base_ns + unit.pts_ns) - i128::from(unit.index) * frame_ns;
-        let per_frame = AAC_FRAME as i128 * SECOND_NS;
-        let slack = i128::from(rate) * 1_000_000;
-        let grid = -((-(first * i128::from(rate) - slack)).div_euclid(per_frame));
+        // Where the clip's first sound starts this time round; the same for all its frames, to the nanosecond.
+        let first = i128::from(self.base_ns + unit.pts_ns - aac_ns(unit.index, rate));
+        let per_frame = i128::from(AAC_FRAME) * SECOND_NS;
+        // Rounded up: what lies before the loop point belongs to the loop before.
+        let grid = -(-first * i128::from(rate)).div_euclid(per_frame);
         let ticks = (grid as i64 + i64::from(unit.index)) * AAC_FRAME;
         let pts_ns = (i128::from(ticks) * SECOND_NS / i128::from(rate)) as i64;
         Placed {

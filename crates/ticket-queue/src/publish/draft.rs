@@ -1,0 +1,111 @@
+//! Drafts: outputs and backups while they are written, under names that nobody else uses.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::durable::{commit_new_on, parent, remove_if_there, sync_dirs_on, temp_in};
+use crate::error::Error;
+use crate::names::{AttemptName, Stem};
+use crate::protocol::{CommitSteps, Disk, Step};
+use crate::queue::Lease;
+
+/// Where drafts lie, in the directory that they are to be published into: the same file system.
+pub(super) const DRAFTS: &str = ".tmp";
+
+/// An output while it is written, in the output's own file system. Dropping it removes it.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) file: File,
+    pub(super) temp: PathBuf,
+    pub(super) target: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+}
+
+/// What [`Draft::commit`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The draft is durable under this name.
+    New(PathBuf),
+    /// An earlier attempt's output already is, durably; the draft is dropped. A receipt must
+    /// describe the file that is there.
+    AlreadyThere(PathBuf),
+}
+
+impl Draft {
+    /// The file to write the output into. Empty at first.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its temporary name, for what must open it by path. It keeps the final name's extension.
+    pub fn path(&self) -> &Path {
+        &self.temp
+    }
+
+    /// Publishes a verified output durably. It never replaces a file.
+    ///
+    /// # Errors
+    /// The output is not published, except for [`Error::DirectorySync`]: then it is unknown, and
+    /// the process should stop.
+    pub fn commit(self) -> Result<Committed, Error> {
+        let steps = CommitSteps::OUTPUT;
+        match commit_new_on(&*self.disk, steps, &self.file, &self.temp, &self.target) {
+            Ok(()) => Ok(Committed::New(self.target.clone())),
+            Err(error) if error.is_already_there() => {
+                let dir = parent(&self.target);
+                sync_dirs_on(&*self.disk, Step::SyncOutputDir, dir, dir)?;
+                Ok(Committed::AlreadyThere(self.target.clone()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After a commit the name is gone; a leftover is dropped by the next attempt.
+        fs::remove_file(&self.temp).ok();
+    }
+}
+
+/// A fresh draft, named by stem and attempt, so that it can be found, and by chance, so that no
+/// two attempts share one.
+pub(super) fn create_draft(
+    dir: &Path,
+    lease: &Lease,
+    extension: Option<&OsStr>,
+) -> Result<(File, PathBuf), Error> {
+    let name = AttemptName {
+        stem: lease.stem().clone(),
+        attempt: lease.attempt(),
+    };
+    let mut temp = temp_in(dir, &name.to_string());
+    if let Some(extension) = extension {
+        temp.add_extension(extension);
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&temp)
+        .map_err(Error::io("create", &temp))?;
+    Ok((file, temp))
+}
+
+/// Removes what earlier attempts at a ticket left. Only the ticket's owner may call it.
+pub(super) fn drop_drafts(dir: &Path, stem: &Stem) -> Result<(), Error> {
+    let prefix = format!("{stem}.a");
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix))
+        {
+            remove_if_there(&entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What becomes of the original once its output is published: deleted or backed up, and only if it
+//! is the file that was processed and its output is there.
+
+use std::fs::{self, File};
+use std::io::{self, Seek as _};
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::Publisher;
+use super::draft::{DRAFTS, create_draft, drop_drafts};
+use crate::beneath::{FileId, Opened, RawDir, Reason, RelPath, Unlinked};
+use crate::durable::{commit_new_on, create_dir_all_durable, parent, sync_dirs_on};
+use crate::error::Error;
+use crate::protocol::{NewFileSteps, Step};
+use crate::queue::Lease;
+use crate::receipt::Receipt;
+
+/// The file that a receipt is about.
+pub(super) struct Original<'a> {
+    pub(super) raw: &'a RawDir,
+    pub(super) path: RelPath,
+    pub(super) seen: Option<FileId>,
+    pub(super) receipt: &'a Receipt,
+}
+
+impl Original<'_> {
+    /// Opens it if it is there and still the one that was processed.
+    fn find(&self) -> Result<Option<Opened>, Error> {
+        let (file, id) = match self.raw.open_file(&self.path) {
+            Ok(opened) => opened,
+            Err(refused) if matches!(refused.reason, Reason::Missing) => return Ok(None),
+            Err(refused) => return Err(refused.into()),
+        };
+        match self.seen {
+            Some(seen) if seen == id => {}
+            Some(_) => return Err(self.changed("another file has its name")),
+            None => self.compare(&file, id)?,
+        }
+        Ok(Some(Opened {
+            path: self.path.clone(),
+            file,
+            id,
+        }))
+    }
+
+    fn compare(&self, file: &File, id: FileId) -> Result<(), Error> {
+        if id.size != self.receipt.input.bytes {
+            return Err(self.changed("its size differs from the receipt"));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(file)
+            .map_err(Error::io("read original", self.path.as_path()))?;
+        if hasher.finalize().to_hex().as_str() != self.receipt.input.blake3 {
+            return Err(self.changed("its hash differs from the receipt"));
+        }
+        Ok(())
+    }
+
+    fn expect_same(&self, found: Unlinked) -> Result<(), Error> {
+        match found {
+            Unlinked::Removed | Unlinked::Gone => Ok(()),
+            Unlinked::Different => Err(self.changed("another file has its name")),
+        }
+    }
+
+    fn changed(&self, why: &'static str) -> Error {
+        Error::OriginalChanged {
+            path: self.path.as_path().to_owned(),
+            why,
+        }
+    }
+}
+
+impl Publisher {
+    pub(super) fn delete(&self, original: &Original<'_>) -> Result<(), Error> {
+        if let Some(opened) = original.find()? {
+            self.require_output(original.receipt)?;
+            self.unlink(original, opened.id)?;
+        }
+        self.sync_original_dir(original)
+    }
+
+    /// The last look before the original goes: whatever the receipt says, something must be there.
+    fn require_output(&self, receipt: &Receipt) -> Result<(), Error> {
+        let path = self.output_dir.join(&receipt.output.path);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.len() == receipt.output.bytes => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("stat output", &path)(error))
+            }
+            _ => Err(Error::OutputMissing { path }),
+        }
+    }
+
+    fn unlink(&self, original: &Original<'_>, id: FileId) -> Result<(), Error> {
+        let mut found = Unlinked::Gone;
+        self.disk
+            .perform(Step::UnlinkOriginal, &mut || {
+                found = original.raw.try_unlink_if_same(&original.path, id)?;
+                Ok(())
+            })
+            .map_err(Error::io("remove original", original.path.as_path()))?;
+        original.expect_same(found)
+    }
+
+    /// Also where the original was gone before: a killed process may not have synced, and the
+    /// original must not come back after its ticket is gone.
+    fn sync_original_dir(&self, original: &Original<'_>) -> Result<(), Error> {
+        self.disk
+            .perform(Step::SyncOriginalDir, &mut || {
+                original.raw.try_sync_dir_of(&original.path)
+            })
+            .map_err(Error::dir_sync(
+                &original.raw.path().join(original.path.as_path()),
+            ))
+    }
+
+    pub(super) fn back_up(
+        &self,
+        lease: &Lease,
+        original: &Original<'_>,
+        dir: &Path,
+    ) -> Result<(), Error> {
+        let target = dir.join(original.path.as_path());
+        create_dir_all_durable(parent(&target))?;
+        if let Some(opened) = original.find()? {
+            self.require_output(original.receipt)?;
+            if fs::symlink_metadata(&target).is_ok() {
+                require_equal(&opened.file, &target)?;
+                self.sync_backup_dir(&target)?;
+                self.unlink(original, opened.id)?;
+            } else if !self.move_within(original, opened.id, &target)? {
+                self.copy(lease, &opened, dir, &target)?;
+                self.unlink(original, opened.id)?;
+            }
+        }
+        self.sync_backup_dir(&target)?;
+        self.sync_original_dir(original)
+    }
+
+    /// Renames the original into the backup directory; `false` if that is another file system.
+    fn move_within(
+        &self,
+        original: &Original<'_>,
+        id: FileId,
+        target: &Path,
+    ) -> Result<bool, Error> {
+        let mut found = None;
+        self.disk
+            .perform(Step::RenameBackup, &mut || {
+                match original.raw.rename_if_same(&original.path, id, target) {
+                    Err(error) if cannot_rename(&error) => {}
+                    result => found = Some(result?),
+                }
+                Ok(())
+            })
+            .map_err(Error::io("move original to", target))?;
+        match found {
+            Some(found) => original.expect_same(found).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Copies the original under the backup's name, durably.
+    fn copy(&self, lease: &Lease, from: &Opened, dir: &Path, target: &Path) -> Result<(), Error> {
+        let drafts = dir.join(DRAFTS);
+        drop_drafts(&drafts, lease.stem())?;
+        let (mut file, temp) = create_draft(&drafts, lease, None)?;
+        let steps = NewFileSteps::BACKUP;
+        let copied = self
+            .disk
+            .perform(steps.write, &mut || {
+                (&from.file).rewind()?;
+                io::copy(&mut &from.file, &mut file).map(drop)
+            })
+            .map_err(Error::io("copy original to", &temp))
+            .and_then(|()| commit_new_on(&*self.disk, steps.into(), &file, &temp, target));
+        if copied.is_err() {
+            // Dropped by the next attempt if it cannot be removed now.
+            fs::remove_file(&temp).ok();
+        }
+        copied
+    }
+
+    fn sync_backup_dir(&self, target: &Path) -> Result<(), Error> {
+        sync_dirs_on(
+            &*self.disk,
+            Step::SyncBackupDir,
+            parent(target),
+            parent(target),
+        )
+    }
+}
+
+/// The backup may be there from before a crash. Any other file of its name must not be lost.
+fn require_equal(original: &File, backup: &Path) -> Result<(), Error> {
+    let hash = |file: &File| -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        let mut reader = file;
+        reader.rewind()?;
+        Ok(hasher.update_reader(reader)?.finalize())
+    };
+    let there = File::open(backup).map_err(Error::io("open", backup))?;
+    let same = hash(original).and_then(|ours| Ok(ours == hash(&there)?));
+    match same.map_err(Error::io("compare with the original", backup))? {
+        true => Ok(()),
+        false => Err(Error::BackupDiffers {
+            path: backup.to_owned(),
+        }),
+    }
+}
+
+/// Another file system, or one that cannot rename without replacing.
+fn cannot_rename(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+    )
+}

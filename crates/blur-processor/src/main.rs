@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! `blur-processor`: see the library.
+
+fn main() -> std::process::ExitCode {
+    blur_processor::cli::main()
+}

@@ -1,0 +1,153 @@
+//! The command line: which command, which settings, logs, exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use daemon::lock::LockError;
+use daemon::logs::{self, Format, LogSetup};
+use daemon::shutdown::SecondSignal;
+use daemon::{Shutdown, Singleton, exit, status};
+use settings::{BLUR_FILE, BlurSettings, locate};
+
+use crate::commands::{self, blur, check_plugin, queue};
+use crate::dispatcher::{self, Ended};
+
+/// Blurs recorded videos: takes tickets from the queue, hides heads, verifies and publishes.
+///
+/// Without a command it runs until it is stopped.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The settings file; without it configs/blur_processor_config.json, then the one in the working directory.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Write a commented settings file to the place of --config and stop.
+    #[arg(long)]
+    create_config: bool,
+    /// Check the settings, load the plugin once and stop.
+    #[arg(long)]
+    validate: bool,
+    /// What is logged when RUST_LOG is not set.
+    #[arg(long, default_value = "info", value_name = "LEVEL", global = true)]
+    log_level: String,
+    /// text or json.
+    #[arg(long, default_value = "text", value_name = "FORMAT", global = true)]
+    log_format: Format,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what is in the queue.
+    Queue(queue::ShowArguments),
+    /// Put tickets that were given up back into the queue.
+    Retry(queue::RetryArguments),
+    /// Blur one file by the settings, outside the queue.
+    Blur(blur::Arguments),
+    /// Load a plugin, let it work on synthetic frames and say what it is.
+    CheckPlugin(check_plugin::Arguments),
+    /// A worker process; started by the program itself.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("blur-processor: {}", daemon::redact::text(&format!("{error:#}")));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Worker) = arguments.command {
+        let _logs = console_logs("info", Format::Json)?;
+        return Ok(crate::worker::run());
+    }
+    if arguments.create_config {
+        let path = arguments.config.clone().unwrap_or_else(|| BLUR_FILE.into());
+        return commands::create_config(&path);
+    }
+    if let Some(Command::CheckPlugin(wanted)) = &arguments.command {
+        let _logs = console_logs("warn", arguments.log_format)?;
+        return check_plugin::run(wanted, arguments.config.as_deref());
+    }
+    let settings = match load(arguments.config.as_deref()) {
+        Ok(settings) => settings,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return Ok(ExitCode::from(exit::SETTINGS));
+        }
+    };
+    match &arguments.command {
+        Some(Command::Queue(wanted)) => queue::show(wanted, &settings),
+        Some(Command::Retry(wanted)) => queue::retry(wanted, &settings),
+        Some(Command::Blur(wanted)) => {
+            let _logs = console_logs("warn", arguments.log_format)?;
+            blur::run(wanted, &settings)
+        }
+        Some(Command::CheckPlugin(_) | Command::Worker) => Ok(ExitCode::from(exit::FAILED)),
+        None if arguments.validate => {
+            let _logs = console_logs("warn", arguments.log_format)?;
+            Ok(check_plugin::validate(&settings))
+        }
+        None => daemon(arguments, settings),
+    }
+}
+
+/// The settings, or all that is wrong with them.
+fn load(named: Option<&Path>) -> Result<BlurSettings, String> {
+    let path = locate(named, BLUR_FILE).map_err(|error| error.to_string())?;
+    BlurSettings::load(&path).map_err(|problems| problems.to_string())
+}
+
+fn console_logs(level: &str, format: Format) -> anyhow::Result<logs::Guard> {
+    logs::init(&LogSetup { file: None, level: level.to_owned(), format })
+}
+
+fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitCode> {
+    let (name, _lock) = instance_name(&settings.places.status_dir)?;
+    let _logs = logs::init(&LogSetup {
+        file: Some(settings.places.log_dir.join(format!("{name}.log"))),
+        level: arguments.log_level.clone(),
+        format: arguments.log_format,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals(SecondSignal::IsReported)?;
+        anyhow::Ok(dispatcher::run(settings, &name, shutdown).await)
+    })?;
+    let code = match ended {
+        Ended::Stopped => {
+            tracing::info!("stopped");
+            exit::STOPPED
+        }
+        Ended::Unfit(reason) => {
+            tracing::error!("refusing to start, nothing would be blurred: {reason}");
+            exit::SETTINGS
+        }
+        Ended::Failed(error) => {
+            tracing::error!("stopped: {error:#}");
+            exit::FAILED
+        }
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// The name for status and log files: the usual one for the first instance on a status directory,
+/// one with the process id for any further one.
+fn instance_name(status_dir: &Path) -> anyhow::Result<(String, Option<Singleton>)> {
+    match Singleton::acquire(&status::lock_file(status_dir, status::PROCESSOR)) {
+        Ok(lock) => Ok((status::PROCESSOR.to_owned(), Some(lock))),
+        Err(LockError::Held { .. }) => {
+            Ok((format!("{}.{}", status::PROCESSOR, std::process::id()), None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,113 @@
+//! `queue` and `retry`: what is in the queue, and putting back what was given up.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use daemon::exit;
+use settings::BlurSettings;
+use ticket_queue::{DirectoryQueue, Entry, Options, Queue as _, RetryWhich, State, Stats};
+
+/// Arguments of `queue`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArguments {
+    /// Every waiting ticket too, not only those that need attention.
+    #[arg(long)]
+    all: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct RetryArguments {
+    /// Name of the ticket, as `queue` shows it.
+    stem: Option<String>,
+    /// All tickets that were given up.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Shows the queue.
+///
+/// # Errors
+/// The queue cannot be read.
+pub fn show(arguments: &ShowArguments, settings: &BlurSettings) -> anyhow::Result<ExitCode> {
+    let queue = open(settings)?;
+    let (stats, entries) = (queue.stats()?, queue.list()?);
+    if arguments.json {
+        let whole = serde_json::json!({ "stats": stats, "tickets": entries });
+        println!("{}", serde_json::to_string_pretty(&whole)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_stats(&stats);
+    for entry in &entries {
+        if arguments.all || entry.state != State::Ready {
+            print_entry(entry);
+        }
+    }
+    if stats.failed + stats.corrupt > 0 {
+        println!("\nput back with: blur-processor retry NAME, or retry --all");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts tickets back.
+///
+/// # Errors
+/// The name is not one, nothing of that name was given up, the disk.
+pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Result<ExitCode> {
+    let which = match &arguments.stem {
+        Some(stem) => RetryWhich::One(stem.trim_end_matches(".json").parse()?),
+        None => RetryWhich::All,
+    };
+    match open(settings)?.retry(&which) {
+        Ok(stems) => {
+            stems.iter().for_each(|stem| println!("{stem} is back in the queue"));
+            println!("{} put back", stems.len());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ ticket_queue::Error::NotFound { .. }) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(exit::FAILED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(settings: &BlurSettings) -> anyhow::Result<DirectoryQueue> {
+    let options = Options { max_attempts: settings.max_attempts, ..Options::default() };
+    DirectoryQueue::open(&settings.queue_dir, options)
+        .with_context(|| format!("open the queue {}", settings.queue_dir.display()))
+}
+
+fn print_stats(stats: &Stats) {
+    let Stats { ready, active, deferred, failed, corrupt, done, .. } = stats;
+    println!("waiting {ready}, at work {active}, to be tried again {deferred}, given up {failed}, refused {corrupt}, done {done}");
+    if let Some(age) = stats.oldest_age {
+        println!("the oldest has waited {} s", age.as_secs());
+    }
+}
+
+fn print_entry(entry: &Entry) {
+    let state = match entry.state {
+        State::Ready => "waiting",
+        State::Active => "at work",
+        State::Deferred => "later",
+        State::Failed => "given up",
+        State::Corrupt => "refused",
+    };
+    let due = match (entry.state, entry.modified.duration_since(SystemTime::now())) {
+        (State::Deferred, Ok(wait)) => format!(", in {} s", wait.as_secs()),
+        _ => String::new(),
+    };
+    println!("{state:<9} {} (attempt {}{due})", entry.stem, entry.attempt);
+    if let Some(why) = &entry.why {
+        println!("          {}", why.reason);
+        if let Some(original) = &why.original {
+            println!("          original: {original}");
+        }
+    }
+}

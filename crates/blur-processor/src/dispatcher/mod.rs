@@ -1,0 +1,235 @@
+//! The daemon: claims tickets, has workers do them, publishes, and keeps going.
+//!
+//! One task per worker slot runs the same loop: a ready worker first, then a ticket, so that no
+//! ticket is claimed that nobody can do. Tickets of dead owners are reaped by a task of their own.
+//! File-system notifications only shorten the wait; polling is what finds tickets.
+//! The lock of a claimed ticket stays in this process; workers get the two files of a job.
+//! May touch: everything the settings name; it decodes nothing and loads no plugin.
+
+mod memory;
+mod slot;
+mod status;
+mod ticket;
+mod wake;
+mod worker_process;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use daemon::Shutdown;
+use settings::BlurSettings;
+use ticket_queue::{Failure, Queue as _, Reaped};
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
+
+use crate::pipeline::Recipe;
+use crate::plugin::PluginChoice;
+use status::Board;
+use ticket::{Next, Places, Settled};
+use worker_process::{Limits, Setup, StartError, WorkerProcess};
+
+/// Longest silence of a worker at work.
+const STALL: Duration = Duration::from_secs(60);
+/// After a request to stop, videos under way may take this long; then their tickets go back.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How the daemon ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// As asked.
+    Stopped,
+    /// Plugin or model cannot be used; a person must act.
+    Unfit(String),
+    /// Something broke; a restart may help.
+    Failed(anyhow::Error),
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Shared {
+    settings: BlurSettings,
+    places: Places,
+    setup: Setup,
+    limits: Limits,
+    shutdown: Shutdown,
+    /// True: workers are killed and their tickets released.
+    drop_work: watch::Sender<bool>,
+    /// Rings when a ticket may have come.
+    wake: Notify,
+    board: Board,
+    /// Why the program must stop, if it must.
+    broken: watch::Sender<Option<String>>,
+}
+
+/// Runs until `shutdown` asks to stop. Status goes into the file of the name `status_name`.
+pub async fn run(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Ended {
+    let shared = match Shared::new(settings, status_name, shutdown) {
+        Ok(shared) => Arc::new(shared),
+        Err(Start::Unfit(reason)) => return Ended::Unfit(reason),
+        Err(Start::Failed(error)) => return Ended::Failed(error),
+    };
+    info!(queue = %shared.settings.queue_dir.display(), "trying the plugin");
+    let first = match WorkerProcess::start(0, &shared.setup).await {
+        Ok(worker) => worker,
+        Err(StartError::Unfit(reason)) => return Ended::Unfit(reason),
+        Err(StartError::Failed(reason)) => return Ended::Failed(anyhow::anyhow!(reason)),
+    };
+    let facts = first.facts();
+    info!(
+        plugin = facts.name,
+        version = facts.version,
+        kind = facts.kind,
+        workers = shared.settings.max_concurrent_processes,
+        "blur processor runs"
+    );
+    shared.reap().await;
+    shared.work(first).await;
+    shared.board.write("stopped", None);
+    shared.board.retire();
+    match shared.broken.borrow().clone() {
+        None => Ended::Stopped,
+        Some(reason) => Ended::Failed(anyhow::anyhow!(reason)),
+    }
+}
+
+enum Start {
+    Unfit(String),
+    Failed(anyhow::Error),
+}
+
+impl Shared {
+    fn new(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Result<Self, Start> {
+        let plugin = PluginChoice::from_settings(&settings).map_err(|unfit| Start::Unfit(unfit.reason))?;
+        let places = Places::open(&settings)
+            .context("open the directories of the settings")
+            .map_err(Start::Failed)?;
+        let slots = settings.max_concurrent_processes;
+        Ok(Self {
+            setup: Setup { recipe: Recipe::from_settings(&settings), plugin },
+            limits: Limits {
+                time: settings.process_timeout,
+                stall: STALL,
+                memory: settings.worker_memory_limit,
+            },
+            board: Board::new(&settings.places.status_dir, status_name, slots),
+            drop_work: watch::channel(false).0,
+            broken: watch::channel(None).0,
+            wake: Notify::new(),
+            places,
+            settings,
+            shutdown,
+        })
+    }
+
+    /// All tasks until the end.
+    async fn work(self: &Arc<Self>, first: WorkerProcess) {
+        let _watcher = wake::watch(self);
+        let mut first = Some(first);
+        let mut slots = tokio::task::JoinSet::new();
+        for number in 0..self.settings.max_concurrent_processes {
+            slots.spawn(slot::run(Arc::clone(self), number as u32, first.take()));
+        }
+        let reaper = tokio::spawn(Arc::clone(self).reap_always());
+        let reporter = tokio::spawn(Arc::clone(self).report_always());
+        let drain = tokio::spawn(Arc::clone(self).end_of_patience());
+        while let Some(ended) = slots.join_next().await {
+            if let Err(panic) = ended {
+                self.must_stop(format!("a worker slot broke: {panic}"));
+            }
+        }
+        for task in [reaper, reporter, drain] {
+            task.abort();
+        }
+    }
+
+    /// Asks everything to stop because the state of the disk, or our own, is unknown.
+    fn must_stop(&self, reason: String) {
+        error!(reason, "cannot go on");
+        self.broken.send_replace(Some(reason));
+        self.shutdown.request();
+    }
+
+    /// Drops work under way when asked twice, or when draining takes too long.
+    async fn end_of_patience(self: Arc<Self>) {
+        self.shutdown.requested().await;
+        tokio::select! {
+            () = self.shutdown.at_once() => {}
+            () = tokio::time::sleep(DRAIN) => {
+                warn!(seconds = DRAIN.as_secs(), "videos under way take too long; their tickets go back");
+            }
+        }
+        self.drop_work.send_replace(true);
+    }
+
+    async fn reap_always(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.settings.polling_interval.max(Duration::from_secs(1))).await;
+            self.reap().await;
+        }
+    }
+
+    /// Takes over tickets of owners that died: finishes what only needs finishing.
+    async fn reap(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        let reaped = tokio::task::spawn_blocking(move || shared.reap_now()).await;
+        if let Err(panic) = reaped {
+            self.must_stop(format!("recovery broke: {panic}"));
+        }
+    }
+
+    fn reap_now(&self) {
+        let found = match self.places.queue.reap_with(&|lease| self.places.is_finishable(lease)) {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(error = ticket::chain(&error), "the queue cannot be looked through");
+                return;
+            }
+        };
+        for reaped in found {
+            match reaped {
+                Reaped::Finish(lease) => {
+                    let stem = lease.stem().clone();
+                    info!(ticket = %stem, "its owner died after publishing; finishing");
+                    let settled = match self.places.prepare(*lease) {
+                        Next::Settled(settled) => settled,
+                        Next::Work(work) => {
+                            let reason = "the published video is gone".to_owned();
+                            self.places.give_back(work.abandon(), Failure::Retry { reason })
+                        }
+                    };
+                    self.note(&settled);
+                }
+                Reaped::Failed { stem, attempt, now } => {
+                    warn!(ticket = %stem, attempt, ?now, "its owner died at work");
+                }
+            }
+        }
+    }
+
+    /// Counts how a ticket ended, and stops everything where it must.
+    fn note(&self, settled: &Settled) {
+        self.board.count(settled);
+        if let Settled::Stop(reason) = settled {
+            self.must_stop(reason.clone());
+        }
+    }
+
+    async fn report_always(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(status::INTERVAL);
+        let mut reported = tokio::time::Instant::now();
+        loop {
+            tick.tick().await;
+            let shared = Arc::clone(&self);
+            let stats = tokio::task::spawn_blocking(move || shared.places.queue.stats().ok());
+            let stats = stats.await.ok().flatten();
+            let state = if self.shutdown.is_requested() { "stopping" } else { "running" };
+            self.board.write(state, stats.as_ref().map(|stats| (stats, &self.settings)));
+            let monitoring = self.settings.monitoring;
+            if monitoring.enabled && reported.elapsed() >= monitoring.interval {
+                reported = tokio::time::Instant::now();
+                self.board.log(stats.as_ref(), self.settings.max_queue_size);
+            }
+        }
+    }
+}

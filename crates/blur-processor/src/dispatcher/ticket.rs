@@ -1,0 +1,512 @@
+//! What happens to one ticket before and after a worker has it: checks, interrupted work, publishing.
+//!
+//! Everything here blocks on the disk and is called off the event loop. The order of steps is
+//! that of `ticket_queue::publish`; this module adds what a video needs:
+//! - the original is locked (`flock`) from check to end, so that two tickets that name one file
+//!   never work on it at the same time;
+//! - the report beside the video is durable **before** the video gets its name. It holds the
+//!   hashes of original and output, so that after a crash a file under the final name is believed
+//!   only if it is what the report says; any other file there is in the way, and nothing of the
+//!   ticket is touched.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use settings::BlurSettings;
+use ticket_queue::beneath::{FileId, Opened, RawDir, Reason, RelPath};
+use ticket_queue::publish::{Committed, Draft, Publisher, Stage};
+use ticket_queue::{
+    DirectoryQueue, Error, Failure, FileFacts, Lease, Options, OriginalFate, Queue as _,
+    RECEIPT_VERSION, Receipt, Ticket, durable,
+};
+use tracing::{error, info, warn};
+
+use crate::pipeline::{VideoJob, VideoReport};
+use crate::report::FileReport;
+
+/// Where tickets, originals and outputs are, opened once.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) queue: DirectoryQueue,
+    pub(crate) raw: RawDir,
+    pub(crate) output_dir: PathBuf,
+    publisher: Publisher,
+    fate: OriginalFate,
+    /// Bytes that must stay free in the output's file system.
+    min_free: u64,
+}
+
+/// A ticket whose video is checked and whose output is begun.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) lease: Lease,
+    pub(crate) job: VideoJob,
+    pub(crate) original: Opened,
+    pub(crate) draft: Draft,
+    input: FileFacts,
+    output: RelPath,
+    started: Timestamp,
+}
+
+/// What is left to do for a claimed ticket.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A worker must do the video.
+    Work(Box<Work>),
+    /// Nothing: it was finished or given back.
+    Settled(Settled),
+}
+
+/// How a ticket ended for this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Published, or found published and finished.
+    Published,
+    /// Given up or refused; a person should look.
+    GivenUp(String),
+    /// To be tried again later.
+    Deferred(String),
+    /// The disk's state is unknown: the program must stop.
+    Stop(String),
+}
+
+impl Places {
+    /// Opens queue, raw, output and backup directories, making those that may be made.
+    pub(crate) fn open(settings: &BlurSettings) -> anyhow::Result<Self> {
+        let options = Options { max_attempts: settings.max_attempts, ..Options::default() };
+        let disk = Arc::clone(&options.disk);
+        let queue = DirectoryQueue::open(&settings.queue_dir, options)?;
+        durable::create_dir_all_durable(&settings.raw_dir)?;
+        let raw = RawDir::open(&settings.raw_dir)?;
+        let backup = settings.backup_dir.as_deref();
+        let publisher = Publisher::open(&settings.output_dir, backup, disk)?;
+        let fate = match (settings.backup_dir.is_some(), settings.delete_original) {
+            (true, _) => OriginalFate::BackedUp,
+            (false, true) => OriginalFate::Deleted,
+            (false, false) => OriginalFate::Kept,
+        };
+        Ok(Self {
+            queue,
+            raw,
+            output_dir: settings.output_dir.clone(),
+            publisher,
+            fate,
+            min_free: settings.disk.min_free_bytes,
+        })
+    }
+
+    /// Free bytes in the output's file system above the floor; 0 when below it.
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        let free = rustix::fs::statvfs(&self.output_dir)
+            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        free.saturating_sub(self.min_free)
+    }
+
+    /// Whether a ticket whose owner died only needs finishing. A mistake here costs an attempt
+    /// or saves one; [`Places::prepare`] decides.
+    pub(crate) fn is_finishable(&self, lease: &Lease) -> bool {
+        lease.receipt().is_some()
+            || output_path(lease.ticket())
+                .is_ok_and(|output| self.output_dir.join(output.as_path()).exists())
+    }
+
+    /// Checks a claimed ticket and its video, finishes what was interrupted, else begins the work.
+    pub(crate) fn prepare(&self, lease: Lease) -> Next {
+        if let Some(receipt) = lease.receipt().cloned() {
+            return Next::Settled(self.finish(lease, &receipt, None));
+        }
+        match self.check(&lease) {
+            Ok(Checked::Published(receipt)) => {
+                info!(ticket = %lease.stem(), "found published; finishing");
+                Next::Settled(self.finish(lease, &receipt, None))
+            }
+            Ok(Checked::Todo { original, input, output }) => {
+                match self.publisher.draft(&lease, &output) {
+                    Ok(draft) => Next::Work(Box::new(Work {
+                        job: job_of(lease.ticket(), &output),
+                        started: Timestamp::now(),
+                        lease,
+                        original,
+                        draft,
+                        input,
+                        output,
+                    })),
+                    Err(error) => Next::Settled(self.give_back_error(lease, error)),
+                }
+            }
+            Err(Refusal::Disk(error)) => Next::Settled(self.give_back_error(lease, error)),
+            Err(Refusal::Ticket(failure)) => Next::Settled(self.give_back(lease, failure)),
+        }
+    }
+
+    fn check(&self, lease: &Lease) -> Result<Checked, Refusal> {
+        let ticket = lease.ticket();
+        let output = output_path(ticket).map_err(Refusal::Ticket)?;
+        let opened = match self.raw.open_ticket_file(&ticket.filepath) {
+            Ok(opened) => Some(opened),
+            Err(refused) if matches!(refused.reason, Reason::Missing) => None,
+            Err(refused) => return Err(Refusal::Ticket(refused.into())),
+        };
+        let input = match &opened {
+            Some(opened) => Some(check_original(ticket, opened)?),
+            None => None,
+        };
+        if let Stage::Published(video) = self.publisher.stage(lease, &output)? {
+            return self
+                .receipt_from_report(lease, &video, &output, input.as_ref())
+                .map(Checked::Published);
+        }
+        let (Some(original), Some(input)) = (opened, input) else {
+            return Err(dead(format!(
+                "the video {} does not exist in {}; it was neither published nor found",
+                ticket.filepath,
+                self.raw.path().display()
+            )));
+        };
+        let wanted = input.bytes.saturating_mul(2);
+        if self.spare_bytes() < wanted {
+            let reason = format!(
+                "no space for the output in {}: {} MiB are needed",
+                self.output_dir.display(),
+                wanted.div_ceil(1 << 20)
+            );
+            return Err(Refusal::Ticket(Failure::NotNow { reason }));
+        }
+        Ok(Checked::Todo { original, input, output })
+    }
+
+    /// The receipt for a video that lies under its final name, if it is the one that was made of
+    /// this ticket's original.
+    fn receipt_from_report(
+        &self,
+        lease: &Lease,
+        video: &Path,
+        output: &RelPath,
+        input: Option<&FileFacts>,
+    ) -> Result<Receipt, Refusal> {
+        let in_the_way = |why: &str| {
+            dead(format!(
+                "{} is in the way: {why}; move it away, then run `blur-processor retry {}`",
+                video.display(),
+                lease.stem()
+            ))
+        };
+        let report = FileReport::read(&FileReport::path_beside(video))
+            .map_err(|error| in_the_way(&format!("no report beside it tells its origin ({error})")))?;
+        let same_input = match input {
+            Some(input) => report.input.blake3 == input.blake3,
+            None => is_origin(lease.ticket(), &report.input),
+        };
+        if !same_input {
+            return Err(in_the_way("it was made from another video of this name"));
+        }
+        let file = File::open(video).map_err(|error| io_retry("open", video, &error))?;
+        let found = hash(&file).map_err(|error| io_retry("read", video, &error))?;
+        if found != report.output.blake3 {
+            return Err(in_the_way("it is not the file its report is about"));
+        }
+        Ok(self.receipt(lease, &report, output))
+    }
+
+    /// Publishes a worker's output and finishes the ticket.
+    pub(crate) fn publish(&self, work: Work, video: VideoReport) -> Settled {
+        let Work { lease, original, draft, input, output, started, .. } = work;
+        let report = match self.report(&lease, &draft, input, &output, started, video) {
+            Ok(report) => report,
+            Err(refusal) => return self.settle_refusal(lease, refusal),
+        };
+        let target = self.output_dir.join(output.as_path());
+        // Where a video has the name by now, the report beside it is that video's.
+        if !target.exists()
+            && let Err(error) = report.write_durably(&FileReport::path_beside(&target))
+        {
+            return self.give_back_error(lease, error);
+        }
+        let receipt = match draft.commit() {
+            Ok(Committed::New(_)) => self.receipt(&lease, &report, &output),
+            Ok(Committed::AlreadyThere(video)) => {
+                match self.receipt_from_report(&lease, &video, &output, Some(&report.input)) {
+                    Ok(receipt) => receipt,
+                    Err(refusal) => return self.settle_refusal(lease, refusal),
+                }
+            }
+            Err(error) => return self.give_back_error(lease, error),
+        };
+        let settled = self.finish(lease, &receipt, Some(original.id));
+        // The lock goes with the file; a worker that died late may still hold a duplicate.
+        original.file.unlock().ok();
+        settled
+    }
+
+    fn report(
+        &self,
+        lease: &Lease,
+        draft: &Draft,
+        input: FileFacts,
+        output: &RelPath,
+        started: Timestamp,
+        video: VideoReport,
+    ) -> Result<FileReport, Refusal> {
+        let bytes = draft.file().metadata().map_err(|error| io_retry("stat", draft.path(), &error))?.len();
+        let blake3 = hash(draft.file()).map_err(|error| io_retry("read", draft.path(), &error))?;
+        if video.frames == 0 || bytes == 0 {
+            return Err(Refusal::Ticket(Failure::Retry { reason: "the worker's output is empty".to_owned() }));
+        }
+        let output = FileFacts { path: output.to_string(), bytes, blake3 };
+        Ok(FileReport {
+            ticket: lease.stem().to_string(),
+            attempt: lease.attempt(),
+            source: lease.ticket().source_name.clone(),
+            recorded: lease.ticket().start().map(|start| start.timestamp()),
+            input,
+            output,
+            started,
+            finished: Timestamp::now(),
+            video,
+        })
+    }
+
+    fn receipt(&self, lease: &Lease, report: &FileReport, output: &RelPath) -> Receipt {
+        let video = &report.video;
+        let mut extra = Map::new();
+        extra.insert("report".to_owned(), json!(FileReport::path_beside(output.as_path())));
+        Receipt {
+            version: RECEIPT_VERSION,
+            id: lease.ticket().id().to_owned(),
+            stem: lease.stem().clone(),
+            attempt: lease.attempt(),
+            input: report.input.clone(),
+            output: report.output.clone(),
+            original: self.fate,
+            plugin: video.plugin.blake3.as_ref().map(|blake3| ticket_queue::PluginFacts {
+                name: video.plugin.name.clone(),
+                version: video.plugin.version.clone(),
+                blake3: blake3.clone(),
+                model_blake3: model_hash(&video.plugin.info),
+            }),
+            frames: video.frames,
+            heads: video.heads,
+            tracks: video.tracks,
+            started: report.started,
+            finished: report.finished,
+            extra,
+        }
+    }
+
+    /// Receipt, original, ticket.
+    fn finish(&self, lease: Lease, receipt: &Receipt, seen: Option<FileId>) -> Settled {
+        match self.publisher.settle(&self.queue, &lease, receipt, &self.raw, seen) {
+            Ok(()) => match self.queue.complete(lease) {
+                Ok(()) => Settled::Published,
+                // Published and durable; what is left of the ticket is finished by the reaper.
+                Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
+                Err(error) => Settled::Deferred(chain(&error)),
+            },
+            Err(error @ (Error::OriginalChanged { .. } | Error::BackupDiffers { .. })) => {
+                self.give_back(lease, Failure::Dead { reason: chain(&error) })
+            }
+            Err(error) => self.give_back_error(lease, error),
+        }
+    }
+
+    fn settle_refusal(&self, lease: Lease, refusal: Refusal) -> Settled {
+        match refusal {
+            Refusal::Disk(error) => self.give_back_error(lease, error),
+            Refusal::Ticket(failure) => self.give_back(lease, failure),
+        }
+    }
+
+    fn give_back_error(&self, lease: Lease, error: Error) -> Settled {
+        let reason = chain(&error);
+        if error.must_stop() {
+            return Settled::Stop(reason);
+        }
+        let failure = match error {
+            Error::LeaseLost { .. } => return Settled::Deferred(reason),
+            error if error.is_no_space() => Failure::NotNow { reason },
+            _ => Failure::Retry { reason },
+        };
+        self.give_back(lease, failure)
+    }
+
+    /// Hands a ticket back to the queue and logs it, once.
+    pub(crate) fn give_back(&self, lease: Lease, failure: Failure) -> Settled {
+        let (stem, attempt) = (lease.stem().clone(), lease.attempt());
+        let reason = match &failure {
+            Failure::Retry { reason }
+            | Failure::NotNow { reason }
+            | Failure::Dead { reason }
+            | Failure::Corrupt { reason } => reason.clone(),
+        };
+        match self.queue.fail(lease, failure) {
+            Ok(ticket_queue::Failed::Deferred(delay)) => {
+                warn!(ticket = %stem, attempt, retry_in_s = delay.as_secs(), reason, "not processed; will be tried again");
+                Settled::Deferred(reason)
+            }
+            Ok(_) => {
+                error!(ticket = %stem, attempt, reason, "given up; the original is kept, see failed/ or corrupt/ in the queue");
+                Settled::GivenUp(reason)
+            }
+            Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
+            Err(error) => {
+                error!(ticket = %stem, error = chain(&error), reason, "ticket could not be given back; it is recovered later");
+                Settled::Deferred(reason)
+            }
+        }
+    }
+}
+
+impl Work {
+    /// Ends the work without an output; the draft is removed.
+    pub(crate) fn abandon(self) -> Lease {
+        self.original.file.unlock().ok();
+        self.lease
+    }
+}
+
+enum Checked {
+    Published(Receipt),
+    Todo { original: Opened, input: FileFacts, output: RelPath },
+}
+
+enum Refusal {
+    Disk(Error),
+    Ticket(Failure),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+fn dead(reason: String) -> Refusal {
+    Refusal::Ticket(Failure::Dead { reason })
+}
+
+fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal {
+    let reason = format!("cannot {action} {}: {error}", path.display());
+    Refusal::Ticket(Failure::Retry { reason })
+}
+
+/// Locks the original and compares it with its ticket.
+fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
+    if opened.file.try_lock().is_err() {
+        let reason = format!("another ticket's work on {} is under way", opened.path);
+        return Err(Refusal::Ticket(Failure::NotNow { reason }));
+    }
+    if opened.id.size == 0 {
+        return Err(dead(format!("the video {} is empty", opened.path)));
+    }
+    if ticket.file_size != 0 && ticket.file_size != opened.id.size {
+        return Err(dead(format!(
+            "the video {} has {} bytes, its ticket says {}; it is not the file that was recorded",
+            opened.path, opened.id.size, ticket.file_size
+        )));
+    }
+    let blake3 = hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
+    match &ticket.blake3 {
+        Some(wanted) if *wanted != blake3 => Err(dead(format!(
+            "the content of {} does not have the hash in its ticket; it was changed or damaged after it was recorded",
+            opened.path
+        ))),
+        _ => Ok(FileFacts { path: opened.path.to_string(), bytes: opened.id.size, blake3 }),
+    }
+}
+
+/// Whether a report's original is what a ticket speaks of, when the original is gone.
+fn is_origin(ticket: &Ticket, input: &FileFacts) -> bool {
+    match &ticket.blake3 {
+        Some(wanted) => *wanted == input.blake3,
+        None => {
+            let same_name = Path::new(&ticket.filepath).file_name() == Path::new(&input.path).file_name();
+            same_name && ticket.file_size == input.bytes
+        }
+    }
+}
+
+/// `<source>/blurred_<name>.mp4`, relative to the output directory.
+fn output_path(ticket: &Ticket) -> Result<RelPath, Failure> {
+    let raw = Path::new(&ticket.filepath);
+    let source = match ticket.source_name.as_str() {
+        "" => raw.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("unnamed"),
+        name => name,
+    };
+    let plain = !source.starts_with('.')
+        && source.len() <= 200
+        && !source.chars().any(|c| c == '/' || c.is_control());
+    let stem = raw.file_stem().and_then(|stem| stem.to_str());
+    match (plain, stem) {
+        (true, Some(stem)) => RelPath::new(Path::new(source).join(format!("blurred_{stem}.mp4"))),
+        _ => None,
+    }
+    .ok_or_else(|| Failure::Corrupt {
+        reason: format!(
+            "source_name {:?} and filepath {:?} give no name for the output",
+            ticket.source_name, ticket.filepath
+        ),
+    })
+}
+
+fn job_of(ticket: &Ticket, output: &RelPath) -> VideoJob {
+    let start = ticket.start();
+    VideoJob {
+        name: output.to_string(),
+        utc_offset_seconds: start.as_ref().map_or(0, |start| start.offset().seconds()),
+        start: start.map(|start| start.timestamp()),
+    }
+}
+
+fn hash(file: &File) -> io::Result<String> {
+    let mut reader = file;
+    reader.rewind()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(reader)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The hash of the plugin's model, where it names one; of the first, where it names several.
+fn model_hash(info: &Value) -> Option<String> {
+    let first = info.get("models").and_then(|models| models.get(0)).unwrap_or(info);
+    let hash = ["blake3", "model_blake3", "sha256", "model_sha256"].iter().find_map(|key| first.get(key));
+    hash.and_then(Value::as_str).map(str::to_owned)
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(filepath: &str, source_name: &str) -> Ticket {
+        Ticket { filepath: filepath.to_owned(), source_name: source_name.to_owned(), ..Ticket::default() }
+    }
+
+    #[test]
+    fn outputs_are_named_by_source_and_segment() {
+        let name = |path, source| output_path(&ticket(path, source)).map(|path| path.to_string()).ok();
+        assert_eq!(name("raw_videos/cam/x.mp4", "cam").as_deref(), Some("cam/blurred_x.mp4"));
+        assert_eq!(name("raw_videos/cam/x.mkv", "").as_deref(), Some("cam/blurred_x.mp4"));
+        assert_eq!(name("x.mp4", "").as_deref(), Some("unnamed/blurred_x.mp4"));
+    }
+
+    #[test]
+    fn outputs_never_leave_the_output_directory() {
+        for source in ["..", "../etc", ".tmp", "a/b", "a\nb"] {
+            assert!(output_path(&ticket("raw_videos/cam/x.mp4", source)).is_err(), "{source:?}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! First look at a video: every packet's times and kind, no picture decoded.
+//!
+//! What the original holds is decided here, before anything is trusted to decode: how many frames,
+//! at which times, whether the file is whole. The output is later held against it.
+
+use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
+use media::{AudioTrack, Packet, Reader, ReaderOptions, VideoCodec, VideoTrack};
+
+use super::job::Failure;
+
+/// One video packet, in decoding order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Presentation time, ticks.
+    pub(crate) pts: i64,
+    /// Decoding time, ticks.
+    pub(crate) dts: i64,
+    /// Ticks; 0 when not known.
+    pub(crate) duration: i64,
+    /// Decoding can start here, says the container.
+    pub(crate) key: bool,
+    /// An IDR picture, says the bitstream (H.264 only).
+    pub(crate) idr: bool,
+}
+
+/// All that is known of a video without decoding it.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) track: VideoTrack,
+    pub(crate) track_number: usize,
+    pub(crate) audio: Option<(usize, AudioTrack)>,
+    /// Packets whose frames are shown, in decoding order.
+    pub(crate) entries: Vec<Entry>,
+    /// Presentation times of all frames, rising.
+    pub(crate) times: Vec<i64>,
+    /// Why H.264 packets cannot be mixed with an encoder's; none where they can.
+    pub(crate) unfit_for_splicing: Option<&'static str>,
+}
+
+impl Index {
+    /// Reads through the whole file.
+    ///
+    /// # Errors
+    /// [`Failure::Unusable`] for anything but a whole file with a video track and frames at
+    /// distinct times.
+    pub(crate) fn read(reader: &mut Reader) -> Result<Index, Failure> {
+        let Some((track_number, track)) = reader.video() else {
+            return Err(Failure::unusable("the file has no video track, sound or data only"));
+        };
+        let track = track.clone();
+        let audio = reader.audio().map(|(number, audio)| (number, audio.clone()));
+        let mut scan = Scan::new(&track);
+        while let Some(packet) = reader.next_packet().map_err(Failure::of_input)? {
+            if packet.track() == track_number {
+                scan.take(&packet)?;
+            }
+        }
+        scan.check_whole(&track)?;
+        let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
+        times.sort_unstable();
+        if times.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Failure::unusable("two frames of the video have the same time"));
+        }
+        Ok(Index {
+            track,
+            track_number,
+            audio,
+            entries: scan.entries,
+            times,
+            unfit_for_splicing: scan.unfit,
+        })
+    }
+
+    /// Ticks of a frame's own length: to the next frame, or as the container says for the last.
+    pub(crate) fn duration_of(&self, frame: usize) -> i64 {
+        let at = self.times[frame];
+        if let Some(next) = self.times.get(frame + 1) {
+            return next - at;
+        }
+        let own = self.entries.iter().find(|entry| entry.pts == at).map_or(0, |entry| entry.duration);
+        let before = frame.checked_sub(1).map_or(0, |before| at - self.times[before]);
+        if own > 0 { own } else { before }
+    }
+
+    /// Seconds from the first frame's start to the last one's end.
+    pub(crate) fn seconds(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.times.first(), self.times.last()) else {
+            return 0.0;
+        };
+        self.track.time_base.seconds(last - first + self.duration_of(self.times.len() - 1))
+    }
+
+    /// Seconds from the first frame to this one.
+    pub(crate) fn seconds_at(&self, frame: usize) -> f64 {
+        self.track.time_base.seconds(self.times[frame] - self.times[0])
+    }
+}
+
+/// Opens a file for one pass over its packets.
+pub(crate) fn open(file: &std::fs::File) -> Result<Reader, Failure> {
+    let file = file
+        .try_clone()
+        .map_err(|error| Failure::attempt(format!("file descriptor: {error}")))?;
+    Reader::open_file(file, &ReaderOptions::default()).map_err(|error| {
+        match error.is_retryable() {
+            true => Failure::attempt(format!("the video cannot be read: {error}")),
+            false => Failure::unusable(format!("not a video that can be read, or cut short: {error}")),
+        }
+    })
+}
+
+struct Scan {
+    entries: Vec<Entry>,
+    /// Packets met, those outside the edit list included.
+    met: u64,
+    cut_short: bool,
+    sets: Option<ParameterSets>,
+    length_size: Option<usize>,
+    unfit: Option<&'static str>,
+}
+
+impl Scan {
+    fn new(track: &VideoTrack) -> Self {
+        let length_size = h26x::length_size(track.codec, &track.extradata);
+        let h264 = track.codec == VideoCodec::H264;
+        let sets = h264.then(|| ParameterSets::from_extradata(track.codec, &track.extradata).ok()).flatten();
+        let unfit = match (h264, length_size, &sets) {
+            (false, ..) => Some("it is not H.264"),
+            (true, Some(4), Some(_)) => None,
+            _ => Some("its parameter sets are not stored in the usual way"),
+        };
+        Self { entries: Vec::new(), met: 0, cut_short: false, sets, length_size, unfit }
+    }
+
+    fn take(&mut self, packet: &Packet) -> Result<(), Failure> {
+        self.met += 1;
+        self.cut_short |= packet.is_corrupt();
+        if packet.is_discarded() {
+            self.unfit.get_or_insert("it has an edit list that hides frames");
+            return Ok(());
+        }
+        let Some(pts) = packet.pts().or(packet.dts()) else {
+            return Err(Failure::unusable("a frame of the video has no time"));
+        };
+        let idr = self.unfit.is_none() && self.look_inside(packet);
+        self.entries.push(Entry {
+            pts,
+            dts: packet.dts().unwrap_or(pts),
+            duration: packet.duration(),
+            key: packet.is_key(),
+            idr,
+        });
+        Ok(())
+    }
+
+    /// Whether an H.264 packet is an IDR picture; notes what forbids splicing.
+    fn look_inside(&mut self, packet: &Packet) -> bool {
+        let length_size = self.length_size.unwrap_or(4);
+        let units = || h26x::length_prefixed_units(length_size, packet.data());
+        if !h26x::is_well_formed(length_size, packet.data()) || packet.new_extradata().is_some() {
+            self.unfit = Some("a packet of it is malformed");
+            return false;
+        }
+        let foreign = units()
+            .filter(|unit| h26x::nal_kind(VideoCodec::H264, unit) == NalKind::ParameterSet)
+            .any(|unit| !self.sets.as_ref().is_some_and(|sets| sets.units().any(|known| known == unit)));
+        if foreign {
+            self.unfit = Some("its parameter sets change within the video");
+        }
+        h26x::access_point(VideoCodec::H264, units()) == AccessPoint::Idr
+    }
+
+    fn check_whole(&self, track: &VideoTrack) -> Result<(), Failure> {
+        let declared = track.frame_count.unwrap_or(0);
+        if self.cut_short || self.met < declared {
+            return Err(Failure::unusable(format!(
+                "the video is cut short: {} of {} frames are there",
+                self.met.saturating_sub(u64::from(self.cut_short)),
+                declared.max(self.met)
+            )));
+        }
+        if self.entries.is_empty() {
+            return Err(Failure::unusable("the video has no frames"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! Second pass: the pictures of a video, one for each time in its index, none missing.
+//!
+//! A decoder guesses where data is damaged and may leave frames out. Neither may reach the output
+//! as if it were the camera's picture: guessed pictures, and all pictures after them up to the next
+//! key frame, come out marked as damaged, and where a picture is missing its neighbour stands in,
+//! marked as damaged too. Whoever hides heads hides damaged pictures as a whole.
+
+use std::collections::VecDeque;
+use std::fs::File;
+
+use media::{Decoder, DecoderOptions, Frame, MediaError, Packet, PixelFormat, Quality, Reader, Scaler};
+
+use super::index::{self, Index};
+use super::job::Failure;
+use super::planes;
+
+/// A video of which less than this share can be decoded is given up.
+const LEAST_DECODABLE: f64 = 0.5;
+
+/// One picture of the video.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    /// Its number in presentation order.
+    pub(crate) number: usize,
+    /// The pixels; times as in the index.
+    pub(crate) frame: Frame,
+    /// Not, or not surely, what the camera saw.
+    pub(crate) damaged: bool,
+}
+
+/// Reads packets, decodes pictures, and keeps what copying needs.
+pub(crate) struct Source<'a> {
+    index: &'a Index,
+    reader: Reader,
+    decoder: Decoder,
+    shaper: Shaper,
+    keep_packets: bool,
+    keep_audio: Option<usize>,
+    /// Pictures that are ready.
+    ready: VecDeque<Picture>,
+    /// Video packets not yet taken, in decoding order.
+    pub(crate) packets: VecDeque<Packet>,
+    /// Sound packets not yet taken.
+    pub(crate) sound: VecDeque<Packet>,
+    next: usize,
+    decoded: usize,
+    /// Stands in for missing pictures.
+    last: Option<Frame>,
+    doubtful: bool,
+    ended: bool,
+}
+
+/// What a source keeps besides pictures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    /// Video packets, for copying.
+    pub(crate) packets: bool,
+    /// Packets of this sound track.
+    pub(crate) audio: Option<usize>,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn open(
+        file: &File,
+        index: &'a Index,
+        resize: Option<(u32, u32)>,
+        threads: u32,
+        keep: Keep,
+    ) -> Result<Self, Failure> {
+        let options = DecoderOptions { threads, ..DecoderOptions::default() };
+        Ok(Self {
+            reader: index::open(file)?,
+            decoder: Decoder::new(&index.track, &options).map_err(Failure::of_input)?,
+            shaper: Shaper { size: None, resize, scaler: None },
+            keep_packets: keep.packets,
+            keep_audio: keep.audio,
+            ready: VecDeque::new(),
+            packets: VecDeque::new(),
+            sound: VecDeque::new(),
+            next: 0,
+            decoded: 0,
+            last: None,
+            doubtful: false,
+            ended: false,
+            index,
+        })
+    }
+
+    /// The next picture; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Failure::Unusable`] when pictures do not fit the index or too few can be decoded.
+    pub(crate) fn next(&mut self) -> Result<Option<Picture>, Failure> {
+        while self.ready.is_empty() && !self.ended {
+            self.advance()?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Nothing will be copied: packets are not kept from now on.
+    pub(crate) fn forget_packets(&mut self) {
+        self.keep_packets = false;
+        self.packets.clear();
+    }
+
+    fn advance(&mut self) -> Result<(), Failure> {
+        let packet = self.reader.next_packet().map_err(Failure::of_input)?;
+        let Some(packet) = packet else {
+            self.ended = true;
+            if self.tolerated(|source| source.decoder.finish())? {
+                self.take_frames()?;
+            }
+            return self.fill_up_to(self.index.times.len());
+        };
+        if Some(packet.track()) == self.keep_audio {
+            self.sound.push_back(packet);
+            return Ok(());
+        }
+        if packet.track() != self.index.track_number {
+            return Ok(());
+        }
+        self.tolerated(|source| source.decoder.send(&packet))?;
+        self.take_frames()?;
+        if self.keep_packets && !packet.is_discarded() {
+            self.packets.push_back(packet);
+        }
+        Ok(())
+    }
+
+    fn take_frames(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.decoder.receive() {
+                Ok(Some(frame)) => self.place(frame)?,
+                Ok(None) => return Ok(()),
+                Err(error) => self.doubt(error)?,
+            }
+        }
+    }
+
+    /// Whether a step of the decoder went well; damage is noted and forgiven.
+    fn tolerated(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<(), MediaError>,
+    ) -> Result<bool, Failure> {
+        match step(self) {
+            Ok(()) => Ok(true),
+            Err(error) => self.doubt(error).map(|()| false),
+        }
+    }
+
+    fn doubt(&mut self, error: MediaError) -> Result<(), Failure> {
+        if matches!(error, MediaError::Unsupported { .. }) {
+            return Err(Failure::of_input(error));
+        }
+        tracing::debug!(%error, frame = self.next, "damaged data");
+        self.doubtful = true;
+        Ok(())
+    }
+
+    /// Gives a decoded frame its number, with stand-ins for those missing before it.
+    fn place(&mut self, frame: Frame) -> Result<(), Failure> {
+        let pts = frame.pts().ok_or_else(|| Failure::unusable("a picture has no time"))?;
+        let ahead = self.index.times[self.next..].binary_search(&pts);
+        let Ok(ahead) = ahead else {
+            return match self.index.times.binary_search(&pts) {
+                // A second picture of a frame that is done: two fields of one packet.
+                Ok(_) => Ok(()),
+                Err(_) => Err(Failure::unusable("pictures do not come at the times the file says")),
+            };
+        };
+        let number = self.next + ahead;
+        let frame = self.shaper.shape(frame)?;
+        if self.last.is_none() {
+            self.last = Some(frame.clone());
+        }
+        if ahead > 0 {
+            self.doubtful = true;
+            self.fill_up_to(number)?;
+        }
+        if frame.is_key() {
+            self.doubtful = false;
+        }
+        self.doubtful |= frame.is_damaged();
+        self.decoded += 1;
+        self.last = Some(frame.clone());
+        self.put(frame, self.doubtful);
+        Ok(())
+    }
+
+    fn fill_up_to(&mut self, end: usize) -> Result<(), Failure> {
+        while self.next < end {
+            let Some(frame) = self.last.clone() else {
+                return Err(Failure::unusable("not one frame of the video can be decoded"));
+            };
+            self.put(frame, true);
+        }
+        if self.ended && (self.decoded as f64) < LEAST_DECODABLE * self.index.times.len() as f64 {
+            return Err(Failure::unusable(format!(
+                "only {} of {} frames of the video can be decoded",
+                self.decoded,
+                self.index.times.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, mut frame: Frame, damaged: bool) {
+        let number = self.next;
+        frame.set_pts(Some(self.index.times[number]));
+        frame.set_time_base(self.index.track.time_base);
+        frame.set_duration(self.index.duration_of(number));
+        self.ready.push_back(Picture { number, frame, damaged });
+        self.next += 1;
+    }
+}
+
+/// Brings pictures into work format and size.
+struct Shaper {
+    /// Size of the first picture.
+    size: Option<(u32, u32)>,
+    resize: Option<(u32, u32)>,
+    scaler: Option<Scaler>,
+}
+
+impl Shaper {
+    fn shape(&mut self, frame: Frame) -> Result<Frame, Failure> {
+        let size = (frame.width(), frame.height());
+        if *self.size.get_or_insert(size) != size {
+            return Err(Failure::unusable("the picture's size changes within the video"));
+        }
+        let format = planes::work_format(frame.format());
+        let wanted = self.resize.unwrap_or(size);
+        if wanted == size && format == frame.format() {
+            return Ok(frame);
+        }
+        let quality = match wanted.0 < size.0 {
+            true => Quality::Area,
+            false => Quality::Bicubic,
+        };
+        let target: (u32, u32, PixelFormat) = (wanted.0, wanted.1, format);
+        let scaler = match &mut self.scaler {
+            Some(scaler) if scaler.target() == target => scaler,
+            slot => slot.insert(Scaler::new(wanted.0, wanted.1, format, quality)),
+        };
+        scaler.scale(&frame).map_err(Failure::of_input)
+    }
+}

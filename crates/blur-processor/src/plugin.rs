@@ -1,0 +1,268 @@
+//! Which plugin hides the heads: from the settings to a loaded, tried instance.
+//!
+//! May touch: the plugin's file and whatever the plugin itself opens. Runs in workers and in the
+//! commands that work on one file; never in the dispatcher, which only looks for files.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plugin_host::abi::{
+    FrameInfo, FrameView, FrameViewMut, PixelFormat, PluginKind, Region, Wants,
+};
+use plugin_host::{Instance, Plugin};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use settings::{BlurModule, BlurSettings};
+
+/// File name of the bridge that runs Python modules; it lies where the program lies.
+const PYTHON_BRIDGE: &str = "libpython_bridge.so";
+
+/// Size of the synthetic frames a plugin is tried with.
+const TRIAL_SIZE: (u32, u32) = (640, 360);
+
+/// What is to be loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginChoice {
+    /// Nothing: every picture is blurred as a whole.
+    WholeFrame,
+    /// A shared library with the plugin interface.
+    Library {
+        /// The file.
+        path: PathBuf,
+        /// JSON object handed to it.
+        settings: Value,
+    },
+}
+
+/// A plugin that cannot be used, in words that say what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unfit {
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+/// What a loaded plugin says of itself; for reports and receipts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PluginFacts {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `detector`, `filter` or `whole_frame`.
+    pub kind: String,
+    /// BLAKE3 of its file; none for the built-in blur.
+    pub blake3: Option<String>,
+    /// What it says of its models; an object.
+    pub info: Value,
+}
+
+/// The plugin, ready to be called.
+#[derive(Debug)]
+pub enum Hider {
+    /// The built-in blur of the whole picture.
+    WholeFrame,
+    /// Says where heads are.
+    Detector(Instance),
+    /// Changes frames itself.
+    Filter(Instance),
+}
+
+/// How long a plugin took in its trial.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Trial {
+    /// Making the instance, models included.
+    pub load: Duration,
+    /// The first frame.
+    pub first_frame: Duration,
+    /// Mean of the frames after it; zero when there was only one.
+    pub later_frames: Duration,
+    /// Regions found or frames changed, summed over the frames.
+    pub hits: usize,
+}
+
+impl PluginChoice {
+    /// The choice that the settings make.
+    ///
+    /// # Errors
+    /// A Python module without the bridge beside the program.
+    pub fn from_settings(settings: &BlurSettings) -> Result<Self, Unfit> {
+        Self::of_module(&settings.blur_module, &settings.plugin)
+    }
+
+    /// The choice for a module with the settings' `plugin` object.
+    ///
+    /// # Errors
+    /// As [`PluginChoice::from_settings`].
+    pub fn of_module(module: &BlurModule, plugin: &Value) -> Result<Self, Unfit> {
+        match module {
+            BlurModule::WholeFrame => Ok(Self::WholeFrame),
+            BlurModule::Native(path) => Ok(Self::Library {
+                path: path.clone(),
+                settings: plugin.clone(),
+            }),
+            BlurModule::Python(module) => python(module, plugin),
+        }
+    }
+}
+
+fn python(module: &Path, plugin: &Value) -> Result<PluginChoice, Unfit> {
+    if !module.is_file() {
+        let reason = format!(
+            "Python module {} not found; correct blur_module_path",
+            module.display()
+        );
+        return Err(Unfit { reason });
+    }
+    let path = bridge().ok_or_else(|| Unfit {
+        reason: format!(
+            "{} is a Python module, which needs {PYTHON_BRIDGE} beside this program; \
+             build it with `cargo build --release -p python-bridge`",
+            module.display()
+        ),
+    })?;
+    let mut settings = plugin.clone();
+    match &mut settings {
+        Value::Object(object) => {
+            object.insert("module".to_owned(), json!(module));
+        }
+        other => *other = json!({ "module": module }),
+    }
+    Ok(PluginChoice::Library { path, settings })
+}
+
+fn bridge() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let dir = program.parent()?;
+    let places = [
+        dir.join(PYTHON_BRIDGE),
+        dir.join("../lib").join(PYTHON_BRIDGE),
+    ];
+    places.into_iter().find(|place| place.is_file())
+}
+
+impl Hider {
+    /// Loads the plugin and its models and lets it work on `trial_frames` synthetic frames.
+    ///
+    /// # Errors
+    /// The file is missing or not to be trusted, models are missing, the plugin fails a frame.
+    pub fn load(
+        choice: &PluginChoice,
+        trial_frames: u32,
+    ) -> Result<(Self, PluginFacts, Trial), Unfit> {
+        let PluginChoice::Library { path, settings } = choice else {
+            return Ok((Self::WholeFrame, whole_frame_facts(), Trial::default()));
+        };
+        let unfit = |error: plugin_host::PluginError| Unfit {
+            reason: error.to_string(),
+        };
+        let began = Instant::now();
+        let plugin = Plugin::load(path).map_err(unfit)?;
+        let instance = plugin.create(&settings.to_string(), 1).map_err(unfit)?;
+        let load = began.elapsed();
+        let facts = facts_of(&plugin, &instance);
+        let mut hider = match instance.kind() {
+            PluginKind::Detector => Self::Detector(instance),
+            PluginKind::Filter => Self::Filter(instance),
+        };
+        let trial = hider.try_out(trial_frames).map_err(|error| Unfit {
+            reason: format!("{error} (in its self-test on a grey picture)"),
+        })?;
+        Ok((hider, facts, Trial { load, ..trial }))
+    }
+
+    /// The next frame of the camera follows none before.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn reset(&mut self) -> Result<(), plugin_host::PluginError> {
+        match self {
+            Self::WholeFrame => Ok(()),
+            Self::Detector(instance) | Self::Filter(instance) => instance.reset(0),
+        }
+    }
+
+    fn try_out(&mut self, frames: u32) -> Result<Trial, plugin_host::PluginError> {
+        let mut trial = Trial::default();
+        let mut later = Duration::ZERO;
+        for index in 0..frames {
+            let began = Instant::now();
+            trial.hits += self.try_frame(u64::from(index))?;
+            match index {
+                0 => trial.first_frame = began.elapsed(),
+                _ => later += began.elapsed(),
+            }
+        }
+        trial.later_frames = later / frames.saturating_sub(1).max(1);
+        self.reset()?;
+        Ok(trial)
+    }
+
+    fn try_frame(&mut self, index: u64) -> Result<usize, plugin_host::PluginError> {
+        match self {
+            Self::WholeFrame => Ok(0),
+            Self::Detector(instance) => {
+                let (info, planes) = grey(instance.wants(), index);
+                let lent: Vec<(&[u8], usize)> =
+                    planes.iter().map(|(data, stride)| (&data[..], *stride)).collect();
+                let view = FrameView::new(info, &lent).expect("the grey picture has its planes");
+                let mut regions: Vec<Region> = Vec::new();
+                instance.detect(&view, &mut regions)?;
+                Ok(regions.len())
+            }
+            Self::Filter(instance) => {
+                let (info, mut planes) = grey(instance.wants(), index);
+                let lent =
+                    planes.iter_mut().map(|(data, stride)| (&mut data[..], *stride)).collect();
+                let mut view =
+                    FrameViewMut::new(info, lent).expect("the grey picture has its planes");
+                let change = instance.process(&mut view)?;
+                Ok(usize::from(change == plugin_host::abi::Change::Changed))
+            }
+        }
+    }
+}
+
+/// A grey picture in the format and at most the size that the plugin wants: description, and per
+/// plane its bytes and stride.
+fn grey(wants: Wants, index: u64) -> (FrameInfo, Vec<(Vec<u8>, usize)>) {
+    let format = wants.format.unwrap_or(PixelFormat::I420);
+    let (most_wide, most_high) = wants.max_size.unwrap_or(TRIAL_SIZE);
+    let (width, height) = (TRIAL_SIZE.0.min(most_wide), TRIAL_SIZE.1.min(most_high));
+    let info = FrameInfo {
+        index,
+        pts_ns: index as i64 * 40_000_000,
+        ..FrameInfo::new(format, width, height)
+    };
+    let planes = (0..format.planes()).map(|plane| {
+        let (row_bytes, rows) = format.plane_size(plane, width, height);
+        (vec![128; row_bytes * rows], row_bytes)
+    });
+    (info, planes.collect())
+}
+
+fn whole_frame_facts() -> PluginFacts {
+    PluginFacts {
+        name: "whole-frame-blur".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kind: "whole_frame".to_owned(),
+        blake3: None,
+        info: json!({}),
+    }
+}
+
+fn facts_of(plugin: &Plugin, instance: &Instance) -> PluginFacts {
+    let info = plugin.info();
+    PluginFacts {
+        name: info.name.clone(),
+        version: info.version.clone(),
+        kind: match instance.kind() {
+            PluginKind::Detector => "detector",
+            PluginKind::Filter => "filter",
+        }
+        .to_owned(),
+        blake3: Some(info.blake3.clone()),
+        info: serde_json::from_str(instance.info_json()).unwrap_or_else(|_| json!({})),
+    }
+}

@@ -1,0 +1,124 @@
+/*
+ * A plugin for tests. Settings (all optional, numbers):
+ *   filter      1: a frame filter that paints the top of the picture grey;
+ *               otherwise a detector that reports the top fifth of the picture
+ *   from, to    frames on which it sees or paints something (default: all)
+ *   crash_at, hang_at, fail_at, garbage_at, leak_at   misbehave from that frame on
+ *   sleep_ms    time per frame
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "blur_plugin.h"
+
+struct BlurInstance {
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms;
+  BlurRegion region;
+  const char *error;
+};
+
+static long number(const char *settings, const char *key, long otherwise) {
+  const char *found = strstr(settings, key);
+  return found ? strtol(found + strlen(key), NULL, 10) : otherwise;
+}
+
+static BlurText text(const char *words) {
+  BlurText out = {words, strlen(words)};
+  return out;
+}
+
+static int32_t describe(BlurInstance *self, BlurDescription *out) {
+  out->kind = !self ? BLUR_KIND_UNDECIDED : self->filter ? BLUR_KIND_FILTER : BLUR_KIND_DETECTOR;
+  out->format = BLUR_FORMAT_I420;
+  if (self && !self->filter) {
+    out->max_width = 160;
+    out->max_height = 160;
+  }
+  out->name = text("fixed-box");
+  out->version = text("1.0");
+  out->info_json = text("{\"models\": [{\"name\": \"none\", \"blake3\": \"00ff\"}]}");
+  return BLUR_OK;
+}
+
+static int32_t create(const BlurCreate *create, BlurInstance **out) {
+  char settings[1024] = {0};
+  uint64_t len = create->settings.len < sizeof settings ? create->settings.len : sizeof settings - 1;
+  memcpy(settings, create->settings.data, len);
+  BlurInstance *self = calloc(1, sizeof *self);
+  self->filter = number(settings, "\"filter\":", 0);
+  self->from = number(settings, "\"from\":", 0);
+  self->to = number(settings, "\"to\":", 1000000);
+  self->crash_at = number(settings, "\"crash_at\":", -1);
+  self->hang_at = number(settings, "\"hang_at\":", -1);
+  self->fail_at = number(settings, "\"fail_at\":", -1);
+  self->garbage_at = number(settings, "\"garbage_at\":", -1);
+  self->leak_at = number(settings, "\"leak_at\":", -1);
+  self->sleep_ms = number(settings, "\"sleep_ms\":", 0);
+  self->error = "";
+  *out = self;
+  return BLUR_OK;
+}
+
+static int32_t misbehave(BlurInstance *self, long frame) {
+  if (self->sleep_ms) {
+    struct timespec pause = {self->sleep_ms / 1000, self->sleep_ms % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+  }
+  if (self->crash_at >= 0 && frame >= self->crash_at) abort();
+  while (self->hang_at >= 0 && frame >= self->hang_at) {
+    struct timespec pause = {1, 0};
+    nanosleep(&pause, NULL);
+  }
+  if (self->leak_at >= 0 && frame >= self->leak_at) memset(malloc(64 << 20), 1, 64 << 20);
+  if (self->fail_at >= 0 && frame >= self->fail_at) {
+    self->error = "the test asked for a failure";
+    return BLUR_FAILED;
+  }
+  return BLUR_OK;
+}
+
+static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegion **regions,
+                      uint64_t *count) {
+  long at = (long)frame->index;
+  int32_t status = misbehave(self, at);
+  if (status != BLUR_OK) return status;
+  *regions = &self->region;
+  *count = at >= self->from && at < self->to;
+  self->region.x = 0;
+  self->region.y = 0;
+  self->region.width = (float)frame->width;
+  self->region.height = (float)frame->height / 5;
+  self->region.score = 0.9f;
+  self->region.kind = BLUR_REGION_HEAD;
+  if (self->garbage_at >= 0 && at >= self->garbage_at) self->region.x = NAN;
+  return BLUR_OK;
+}
+
+static int32_t process(BlurInstance *self, BlurFrame *frame, uint32_t *changed) {
+  long at = (long)frame->index;
+  int32_t status = misbehave(self, at);
+  if (status != BLUR_OK) return status;
+  *changed = at >= self->from && at < self->to;
+  if (self->garbage_at >= 0 && at >= self->garbage_at) *changed = 77;
+  for (uint32_t y = 0; *changed && y < frame->height / 5; y++) {
+    memset(frame->planes[0] + y * frame->strides[0], 128, frame->width);
+  }
+  return BLUR_OK;
+}
+
+static int32_t reset(BlurInstance *self, uint32_t camera) {
+  (void)self;
+  (void)camera;
+  return BLUR_OK;
+}
+
+static void last_error(BlurInstance *self, BlurText *out) { *out = text(self ? self->error : ""); }
+
+static void destroy(BlurInstance *self) { free(self); }
+
+static const BlurPlugin PLUGIN = {sizeof(BlurPlugin), BLUR_ABI_MINOR, describe, create, detect,
+                                  process, reset, last_error, destroy};
+
+const BlurPlugin *blur_plugin_v1(void) { return &PLUGIN; }

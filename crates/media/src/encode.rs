@@ -180,7 +180,7 @@ impl Encoder {
     /// The frame must have a pts in the settings' time base, later than the one before.
     ///
     /// # Errors
-    /// [`MediaError::Timestamps`] for a missing or repeated pts, [`MediaError::Codec`] from the encoder.
+    /// [`MediaError::Codec`] from the encoder, and for a frame without pts.
     pub fn encode(
         &mut self,
         frame: &Frame,
@@ -188,10 +188,10 @@ impl Encoder {
         packets: &mut Vec<Packet>,
     ) -> Result<(), MediaError> {
         let mut input = self.converted(frame)?;
-        let pts = frame.pts().ok_or_else(|| MediaError::Timestamps {
-            what: "encode a frame without a time".into(),
-            dts: 0,
-            previous: 0,
+        let pts = frame.pts().ok_or_else(|| MediaError::Codec {
+            what: "encode".into(),
+            reason: "a frame without a time".into(),
+            detail: String::new(),
         })?;
         input.set_pts(Some(self.times.sent(pts, frame.duration())));
         prepare_input(&mut input, key, self.format);

@@ -45,6 +45,14 @@ pub fn without_user_data(codec: VideoCodec, length_size: usize, data: &[u8]) -> 
     })
 }
 
+/// An Annex B access unit (as FFmpeg's RTSP demuxer and MPEG-TS give it) as MP4 stores it: 4-byte lengths, no
+/// parameter sets. Those belong in the extradata: [`ParameterSets::from_annex_b`].
+pub fn annex_b_to_stored(codec: VideoCodec, data: &[u8]) -> Vec<u8> {
+    to_length_prefixed(
+        annex_b_units(data).filter(|unit| nal_kind(codec, unit) != NalKind::ParameterSet),
+    )
+}
+
 /// What an encoder puts out (Annex B) as MP4 stores it; `None` for codecs that are stored as they are.
 pub(crate) fn to_stored(codec: VideoCodec, data: &[u8]) -> Option<Vec<u8>> {
     if !matches!(codec, VideoCodec::H264 | VideoCodec::H265) {

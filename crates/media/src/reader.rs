@@ -2,6 +2,9 @@
 //!
 //! A file is read through the descriptor given, and nothing else is ever opened on its behalf (playlists
 //! and external references are refused). A URL is read with time limits and can be stopped from outside.
+//!
+//! H.264 and H.265 always come out as MP4 stores them: MPEG-TS, AVI and FFmpeg's RTSP carry them with start
+//! codes and repeat the parameter sets in the data, which nothing behind this module needs to know.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,9 +14,10 @@ use std::time::Duration;
 
 use crate::error::MediaError;
 use crate::ff::input::{From as Source, Input, Setup};
+use crate::h26x::ParameterSets;
 use crate::log::hide_credentials;
 use crate::packet::Packet;
-use crate::track::{AudioTrack, Track, VideoTrack};
+use crate::track::{AudioTrack, Track, VideoCodec, VideoTrack};
 
 /// After this many broken packets in a row a file is given up.
 const DAMAGED_LIMIT: u32 = 100;
@@ -35,7 +39,8 @@ pub struct ReaderOptions {
     /// Read ahead and decode a little to learn what the headers do not say (pixel format, fps). Costs up
     /// to some seconds of a live stream. Without it MP4 still tells codec, size, extradata and times.
     pub analyse: bool,
-    /// Hand out packets and times exactly as stored, without FFmpeg's guesses. For copying our own files.
+    /// Hand out packets and times exactly as stored: without FFmpeg's guesses, start codes left as they are.
+    /// For copying our own files.
     pub as_stored: bool,
     /// Longest time opening may take.
     pub open_timeout: Option<Duration>,
@@ -77,6 +82,8 @@ impl ReaderOptions {
 pub struct Reader {
     input: Input,
     tracks: Vec<Track>,
+    /// For tracks with start codes: the parameter sets that went into the extradata.
+    start_coded: Vec<Option<ParameterSets>>,
     damaged_in_a_row: u32,
 }
 
@@ -154,10 +161,17 @@ impl Reader {
             open_limit: settings.open_timeout,
             read_limit: settings.read_timeout,
         })?;
-        let tracks = input.tracks();
+        let mut tracks = input.tracks();
+        let mut start_coded = vec![None; tracks.len()];
+        if !settings.as_stored {
+            for (track, sets) in tracks.iter_mut().zip(&mut start_coded) {
+                *sets = take_start_codes(track);
+            }
+        }
         Ok(Self {
             input,
             tracks,
+            start_coded,
             damaged_in_a_row: 0,
         })
     }
@@ -215,7 +229,12 @@ impl Reader {
     /// it gives up with [`MediaError::Codec`]). Everything else is final. A packet cut off by the end
     /// of the file comes with [`Packet::is_corrupt`].
     pub fn next_packet(&mut self) -> Result<Option<Packet>, MediaError> {
-        let result = self.input.read();
+        let mut result = self.input.read();
+        if let Ok(Some(packet)) = &mut result
+            && let Some(Some(sets)) = self.start_coded.get(packet.track())
+        {
+            packet.replace_data(&sets.to_stored(packet.data()))?;
+        }
         match &result {
             Err(MediaError::Damaged { what, detail }) => {
                 self.damaged_in_a_row += 1;
@@ -239,4 +258,20 @@ impl Reader {
     pub fn seek(&mut self, track: usize, ticks: i64) -> Result<(), MediaError> {
         self.input.seek(track, ticks)
     }
+}
+
+/// Turns extradata with start codes into avcC or hvcC. `None` if the track is stored with lengths already,
+/// or its parameter sets are not known yet: then its packets must be left alone too.
+fn take_start_codes(track: &mut Track) -> Option<ParameterSets> {
+    let Track::Video(video) = track else {
+        return None;
+    };
+    if !matches!(video.codec, VideoCodec::H264 | VideoCodec::H265)
+        || video.extradata.first() == Some(&1)
+    {
+        return None;
+    }
+    let sets = ParameterSets::from_annex_b(video.codec, &video.extradata);
+    video.extradata = sets.to_extradata().ok()?;
+    Some(sets)
 }

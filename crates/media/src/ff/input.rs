@@ -185,7 +185,8 @@ impl Input {
         if self.interrupt.is_stopped() {
             return Err(MediaError::Stopped { what });
         }
-        if self.interrupt.is_late() {
+        // The protocol remembers an interruption: it may be told again after the limit was renewed.
+        if self.interrupt.is_late() || code == ffi::AVERROR_EXIT {
             return Err(MediaError::TimedOut {
                 what,
                 limit: limit.unwrap_or_default(),

@@ -4,7 +4,7 @@ use crate::error::MediaError;
 use crate::track::VideoCodec;
 
 use super::bits::{Bits, unescape};
-use super::nal::{annex_b_units, to_annex_b};
+use super::nal::{annex_b_units, to_annex_b, to_length_prefixed};
 
 /// The parameter sets of a stream, each a whole NAL unit without length or start code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,13 @@ impl ParameterSets {
         for unit in other.units() {
             self.add(unit);
         }
+    }
+
+    /// An Annex B access unit with 4-byte lengths, without those sets that are among these: they stand in the
+    /// extradata. Sets that are not are kept, since the stream changes there.
+    pub fn to_stored(&self, data: &[u8]) -> Vec<u8> {
+        let known = |unit: &[u8]| self.units().any(|set| set == unit);
+        to_length_prefixed(annex_b_units(data).filter(|unit| !known(unit)))
     }
 
     /// All sets: VPS, SPS, PPS.

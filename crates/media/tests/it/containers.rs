@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use media::boxes::top_boxes;
+use media::h26x::{self, ParameterSets};
 use media::synth::TestVideo;
 use media::verify::VerifyOptions;
 use media::{
@@ -264,4 +265,50 @@ fn seeking_lands_on_a_key_frame() {
     let packet = reader.next_packet().unwrap().unwrap();
     assert!(packet.is_key());
     assert_eq!(packet.pts(), Some(30 * 6_000));
+}
+
+#[test]
+fn streams_with_start_codes_come_out_as_mp4_stores_them() {
+    for (encoder, codec, name) in [
+        ("libx264", VideoCodec::H264, "a.h264"),
+        ("libx265", VideoCodec::H265, "a.hevc"),
+    ] {
+        if !media::encode::is_available(encoder) {
+            continue;
+        }
+        let dir = tempdir().unwrap();
+        let path = dir.path().join(name);
+        let video = TestVideo {
+            encoder: encoder.into(),
+            ..TestVideo::default()
+        };
+        let made = video.encode().unwrap();
+        let sets = ParameterSets::from_extradata(codec, &made.track.extradata).unwrap();
+        let mut stream = Vec::new();
+        for packet in &made.packets {
+            if packet.is_key() {
+                stream.extend(sets.to_annex_b());
+            }
+            stream.extend(h26x::to_annex_b(h26x::length_prefixed_units(
+                4,
+                packet.data(),
+            )));
+        }
+        std::fs::write(&path, stream).unwrap();
+        let back = media::probe::load(&path).unwrap();
+        let Track::Video(track) = &back.tracks[0] else {
+            panic!("no video")
+        };
+        assert_eq!(
+            (track.codec, &track.extradata),
+            (codec, &made.track.extradata)
+        );
+        assert!(
+            back.packets
+                .iter()
+                .map(media::Packet::data)
+                .eq(made.packets.iter().map(media::Packet::data))
+        );
+        assert!(verify(&path, &VerifyOptions::default()).unwrap().is_sound());
+    }
 }

@@ -5,6 +5,7 @@ mod codecs;
 mod containers;
 mod damage;
 mod frames;
+mod network;
 mod parsers;
 mod segments;
 mod splice;

@@ -4,10 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use media::boxes::{top_boxes, whole_part};
+use media::h26x::{self, ParameterSets};
 use media::segment::SegmentOptions;
 use media::synth::{Encoded, TestVideo, read_number};
 use media::verify::{VerifyOptions, verify_frames};
-use media::{MediaError, Packet, Sample, SegmentWriter, finalise, salvage, verify};
+use media::{MediaError, Packet, Sample, SegmentWriter, VideoCodec, finalise, salvage, verify};
 use tempfile::{TempDir, tempdir};
 
 use crate::frames_by_cli;
@@ -408,4 +409,59 @@ fn the_whole_part_is_found() {
     let whole = whole_part(&file).unwrap();
     assert!(whole.has_index && whole.fragments >= 4, "{whole:?}");
     assert_eq!(whole.torn, 0);
+}
+
+#[test]
+fn a_stream_with_start_codes_is_recorded_too() {
+    // As FFmpeg's own RTSP demuxer hands it out.
+    for (encoder, codec) in [("libx264", VideoCodec::H264), ("libx265", VideoCodec::H265)] {
+        if !media::encode::is_available(encoder) {
+            continue;
+        }
+        let dir = tempdir().unwrap();
+        let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+        let video = TestVideo {
+            encoder: encoder.into(),
+            ..TestVideo::default()
+        };
+        let made = video.encode().unwrap();
+        let sets = ParameterSets::from_extradata(codec, &made.track.extradata).unwrap();
+        let streamed: Vec<Vec<u8>> = made
+            .packets
+            .iter()
+            .map(|packet| {
+                let mut data = if packet.is_key() {
+                    sets.to_annex_b()
+                } else {
+                    Vec::new()
+                };
+                data.extend(h26x::to_annex_b(h26x::length_prefixed_units(
+                    4,
+                    packet.data(),
+                )));
+                data
+            })
+            .collect();
+        let found = ParameterSets::from_annex_b(codec, &streamed[0]);
+        assert_eq!(found, sets);
+        let track = made
+            .track
+            .clone()
+            .with_extradata(found.to_extradata().unwrap());
+        let mut writer =
+            SegmentWriter::create(create(&part), &track, None, &SegmentOptions::default()).unwrap();
+        for (packet, data) in made.packets.iter().zip(&streamed) {
+            let data = h26x::annex_b_to_stored(codec, data);
+            assert_eq!(data, packet.data());
+            writer
+                .write_video(&Sample {
+                    data: &data,
+                    ..sample(packet, 0)
+                })
+                .unwrap();
+        }
+        writer.finish().unwrap();
+        finalise(&part, &dst).unwrap();
+        assert_eq!(numbers(&dst).len(), 30);
+    }
 }

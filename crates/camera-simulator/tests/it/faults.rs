@@ -126,6 +126,25 @@ fn switch_changes_the_parameter_sets_within_the_session() {
 }
 
 #[test]
+fn a_switch_to_a_clip_with_other_sound_goes_on_without() {
+    let (simulator, url) = start(config(&clips().with_audio));
+    let silent = Fault::Switch(clips().other_size.clone());
+    run(async {
+        let mut client = Client::open(&url, tcp(), None).await.unwrap();
+        client.frames(2).await;
+        simulator.fault("cam0", &silent).unwrap();
+        client.frames(20).await;
+        let back = Fault::Switch(clips().with_audio.clone());
+        simulator.fault("cam0", &back).unwrap();
+        client.frames(20).await;
+    });
+    let tracks: Vec<u8> = simulator.sent("cam0").iter().map(|u| u.track).collect();
+    let longest_without = tracks.split(|t| *t == 1).map(<[u8]>::len).max();
+    assert!(longest_without > Some(10), "the first clip's sound went on");
+    assert!(tracks.ends_with(&[1]) || tracks.iter().rev().take(10).any(|t| *t == 1));
+}
+
+#[test]
 fn slow_delays_answers_but_not_the_stream() {
     let (simulator, url) = start(config(&clips().h264));
     run(async {

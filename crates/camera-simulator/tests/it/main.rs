@@ -4,6 +4,7 @@
     reason = "these are tests; a panic is how they fail"
 )]
 
+mod command;
 mod faults;
 mod ffmpeg;
 mod playing;

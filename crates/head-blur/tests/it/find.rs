@@ -1,0 +1,102 @@
+//! The fetched models find people, at their heads, and nobody where nobody is.
+
+use plugin_abi::{Detector, PixelFormat, Region, RegionKind};
+
+use crate::figures::{Head, Picture};
+use crate::{detect, plugin};
+
+/// From this score on something counts as found.
+const FOUND: f32 = 0.25;
+
+fn found(regions: &[Region]) -> Vec<&Region> {
+    regions.iter().filter(|r| r.score >= FOUND).collect()
+}
+
+/// Whether the region lies about the head and is no more than some heads large.
+fn fits(region: &Region, head: &Head) -> bool {
+    let (x, y) = (
+        region.x + region.width / 2.0,
+        region.y + region.height / 2.0,
+    );
+    let near = (x - head.x).hypot(y - head.y) < head.radius * 1.2;
+    near && (1.5..5.0).contains(&(region.height / head.radius))
+}
+
+fn street() -> (Picture, Vec<Head>) {
+    let mut picture = Picture::empty(960, 540);
+    let heads = vec![
+        picture.person(200.0, 150.0, 250.0, [40, 40, 120]),
+        picture.person(500.0, 120.0, 330.0, [120, 60, 40]),
+        picture.person(760.0, 200.0, 150.0, [40, 40, 120]),
+    ];
+    (picture, heads)
+}
+
+#[test]
+fn every_painted_head_is_found() {
+    let (picture, heads) = street();
+    let mut plugin = plugin("").expect("starts");
+    let regions = detect(&mut plugin, picture.size, &picture.bgr);
+    for head in heads {
+        assert!(
+            found(&regions).iter().any(|region| fits(region, &head)),
+            "{head:?} not in {regions:#?}"
+        );
+    }
+    assert!(regions.iter().all(|r| r.kind == RegionKind::Head));
+    assert!(regions.iter().all(|r| (0.1..=1.0).contains(&r.score)));
+}
+
+#[test]
+fn nobody_is_found_where_nobody_is() {
+    let picture = Picture::empty(960, 540);
+    let mut plugin = plugin("").expect("starts");
+    let regions = detect(&mut plugin, picture.size, &picture.bgr);
+    assert!(found(&regions).is_empty(), "{regions:#?}");
+}
+
+#[test]
+fn whole_persons_on_request() {
+    let (picture, heads) = street();
+    let mut plugin = plugin(r#", "target": "person""#).expect("starts");
+    let regions = detect(&mut plugin, picture.size, &picture.bgr);
+    let bodies: Vec<_> = found(&regions)
+        .into_iter()
+        .filter(|region| region.kind == RegionKind::Person)
+        .collect();
+    for head in heads {
+        let holds = |body: &&Region| {
+            let inside = (body.x..body.x + body.width).contains(&head.x);
+            inside && body.y < head.y && body.height > 8.0 * head.radius
+        };
+        assert!(bodies.iter().copied().any(|body| holds(&body)), "{head:?}");
+    }
+}
+
+#[test]
+fn pictures_of_any_size_and_shape() {
+    let mut plugin = plugin("").expect("starts");
+    for size in [(16, 16), (352, 288), (305, 544), (641, 359)] {
+        let picture = Picture::empty(size.0, size.1);
+        let regions = detect(&mut plugin, picture.size, &picture.bgr);
+        assert!(found(&regions).is_empty(), "{size:?}: {regions:?}");
+    }
+}
+
+#[test]
+fn it_says_what_it_wants_and_what_it_is_made_of() {
+    let plugin = plugin(r#", "person_input_sizes": [[960, 544]]"#).expect("starts");
+    let wants = plugin.wants();
+    assert_eq!(wants.format, Some(PixelFormat::Bgr24));
+    assert_eq!(wants.max_size, Some((960, 544)));
+    let info: serde_json::Value = serde_json::from_str(&plugin.info_json()).expect("JSON");
+    assert_eq!(info["precision"], "f32");
+    let models = info["models"].as_array().expect("a list");
+    let names: Vec<_> = models.iter().map(|m| m["file"].as_str()).collect();
+    assert_eq!(names, [Some("nanodet.onnx"), Some("centerface.onnx")]);
+    assert!(
+        models
+            .iter()
+            .all(|m| m["blake3"].as_str().map(str::len) == Some(64))
+    );
+}

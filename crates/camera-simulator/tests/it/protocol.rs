@@ -280,7 +280,7 @@ fn a_udp_session_lives_by_signs_of_life_alone() {
     let (rtp, id, rtcp_port) = play_udp(&mut raw);
     drop(raw);
     // An RTCP receiver report keeps it alive although the control connection is gone.
-    for _ in 0..6 {
+    for _ in 0..5 {
         rtp.send_to(&[0x80, 201, 0, 1, 0, 0, 0, 1], ("127.0.0.1", rtcp_port))
             .unwrap();
         std::thread::sleep(Duration::from_millis(300));

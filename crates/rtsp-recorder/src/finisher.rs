@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use ticket_queue::durable::{commit_new, remove_durable};
 use ticket_queue::{CutReason, DirectoryQueue, Queue, TICKET_VERSION, Ticket};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Segments finished at the same time.
 const THREADS: usize = 2;
@@ -123,9 +123,14 @@ struct Shared {
 
 #[derive(Default)]
 struct Backlog {
-    jobs: VecDeque<Job>,
-    later: VecDeque<(Instant, Job)>,
+    jobs: VecDeque<Attempt>,
+    later: VecDeque<(Instant, Attempt)>,
     closing: bool,
+}
+
+struct Attempt {
+    job: Job,
+    failures: u32,
 }
 
 impl Finisher {
@@ -176,7 +181,10 @@ impl Finisher {
 impl FinisherHandle {
     /// Hands a segment over.
     pub fn push(&self, job: Job) {
-        self.shared.lock().jobs.push_back(job);
+        self.shared
+            .lock()
+            .jobs
+            .push_back(Attempt { job, failures: 0 });
         self.shared.wake.notify_one();
     }
 
@@ -198,31 +206,47 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some((job, last_chance)) = self.next() {
-            let name = job.paths.name.clone();
-            match self.finish(&job) {
+        while let Some((attempt, last_chance)) = self.next() {
+            let name = &attempt.job.paths.name;
+            match self.finish(&attempt.job) {
                 Ok(()) => {}
                 Err(FinishError::Empty(_)) => {
-                    warn!(segment = %name, "removed a segment without a whole frame")
+                    warn!(segment = %name, "removed a segment without a whole frame");
                 }
                 Err(FinishError::Queue(error)) if error.must_stop() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
                     (self.on_fatal)();
                 }
-                Err(error) => {
-                    error!(segment = %name, error = chain(&error), "segment not finished; kept for another try");
-                    if !last_chance {
-                        self.lock()
-                            .later
-                            .push_back((Instant::now() + RETRY_AFTER, job));
-                    }
-                }
+                Err(error) => self.keep_for_later(attempt, &error, last_chance),
             }
         }
     }
 
+    fn keep_for_later(&self, attempt: Attempt, error: &FinishError, last_chance: bool) {
+        let Attempt { job, failures } = attempt;
+        let (name, error) = (&job.paths.name, chain(error));
+        if last_chance {
+            return warn!(segment = %name, error, "segment not finished; the next start does it");
+        }
+        // One line for a segment, however long the disk stays full.
+        match failures {
+            0 => {
+                error!(segment = %name, error, "segment not finished; kept, and tried again every 10 s")
+            }
+            _ => debug!(segment = %name, error, failures, "segment still not finished"),
+        }
+        let due = Instant::now() + RETRY_AFTER;
+        self.lock().later.push_back((
+            due,
+            Attempt {
+                job,
+                failures: failures + 1,
+            },
+        ));
+    }
+
     /// The next job, and whether it will not be tried again in this process.
-    fn next(&self) -> Option<(Job, bool)> {
+    fn next(&self) -> Option<(Attempt, bool)> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {

@@ -32,6 +32,7 @@ pub mod run;
 #[cfg(test)]
 mod simulation;
 pub mod slots;
+pub mod sound;
 pub mod source;
 pub mod stream;
 pub mod timeline;

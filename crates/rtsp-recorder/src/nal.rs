@@ -38,6 +38,15 @@ pub fn entry(coding: Coding, data: &[u8], flagged_key: bool) -> Entry {
     }
 }
 
+/// True for a frame that follows an entry point and is shown before it, as H.265 marks it (RADL, RASL: 6 to 9).
+pub fn is_leading(coding: Coding, data: &[u8]) -> bool {
+    let kind = |nal: &[u8]| nal.first().map(|header| (header >> 1) & 0x3f);
+    coding == Coding::H265
+        && NalUnits(data)
+            .filter_map(kind)
+            .any(|kind| (6..=9).contains(&kind))
+}
+
 /// Table 7-1 of H.264: 5 is an IDR slice, 6 an SEI message.
 fn h264_entry(nal: &[u8]) -> Entry {
     match nal.first().map(|header| header & 0x1f) {
@@ -134,11 +143,20 @@ mod tests {
         );
     }
 
+    #[test]
+    fn leading_pictures_are_marked_in_h265_only() {
+        let rasl = frame(&[&[35 << 1, 1], &[8 << 1, 1, 7]]);
+        assert!(is_leading(Coding::H265, &rasl));
+        assert!(!is_leading(Coding::H265, &frame(&[&[1 << 1, 1, 7]])));
+        assert!(!is_leading(Coding::H264, &rasl));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(data in proptest::collection::vec(any::<u8>(), 0..300)) {
             entry(Coding::H264, &data, false);
             entry(Coding::H265, &data, false);
+            is_leading(Coding::H265, &data);
             has_recovery_point(&data);
         }
     }

@@ -13,7 +13,7 @@
 //! - A segment is never cut for a strange timestamp.
 
 use crate::alignment::{ArrivalSmoother, Place, target_length};
-use crate::nal::{Entry, entry};
+use crate::nal::{Coding, Entry, entry, is_leading};
 use crate::reorder::{DecodeTimes, PROBE_FRAMES, Times, depth_of};
 use crate::stream::StreamParams;
 use crate::timeline::{Timeline, from_90k, to_90k};
@@ -186,6 +186,8 @@ struct Placed {
     /// When it would have arrived without delay.
     time: Duration,
     entry: Entry,
+    /// Marked as shown before the entry point it follows.
+    leading: bool,
     must_cut: bool,
 }
 
@@ -393,6 +395,11 @@ impl Pipeline {
 
     fn place(&mut self, frame: VideoFrame, out: &mut Vec<Action>) {
         let entry = self.entry_of(&frame);
+        let coding = self
+            .params
+            .as_ref()
+            .map_or(Coding::Other, |params| params.coding);
+        let leading = is_leading(coding, &frame.data);
         let stamp = self.session.timeline.stamp(frame.raw_90k, frame.arrival);
         self.anomalies += u64::from(stamp.anomaly.is_some());
         let interval = self.session.timeline.interval_90k();
@@ -414,6 +421,7 @@ impl Pipeline {
             times,
             time,
             entry,
+            leading,
             must_cut,
         };
         if let Some(held) = self.session.held.take() {
@@ -424,7 +432,8 @@ impl Pipeline {
 
     /// Puts a frame into the open segment or begins a new one with it.
     fn settle(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
-        let leads = next.is_some_and(|next| next.times.pts_90k < held.times.pts_90k);
+        let leads =
+            next.is_some_and(|next| next.leading || next.times.pts_90k < held.times.pts_90k);
         let clean = held.entry == Entry::Clean || (held.entry == Entry::Open && !leads);
         self.note_params(&mut held);
         match self.cut_reason(&held, clean) {

@@ -5,11 +5,12 @@
 
 use crate::backoff::Failure;
 use crate::input::{Media, SessionError, Stamps};
-use crate::pipeline::{AudioFrame, VideoFrame};
+use crate::pipeline::VideoFrame;
+use crate::sound::Sound;
 use crate::stream::StreamParams;
 use crate::timeline::rescale_to_90k;
 use futures::StreamExt;
-use media::{AudioCodec, AudioTrack, Rational, VideoCodec, VideoTrack};
+use media::{Rational, VideoCodec, VideoTrack};
 use retina::client::{
     Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions,
     SetupOptions, Stream, TcpTransportOptions, Transport, UdpTransportOptions,
@@ -23,7 +24,7 @@ use std::sync::Arc;
 pub struct RtspSession {
     demuxed: Demuxed,
     video: usize,
-    audio: Option<usize>,
+    sound: Option<Sound>,
     params: Option<Arc<StreamParams>>,
 }
 
@@ -48,7 +49,13 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         .user_agent("rtsp-recorder".to_owned())
         .unassigned_channel_data(UnassignedChannelDataPolicy::Auto);
     let mut session = Session::describe(url, options).await.map_err(of_retina)?;
-    let (video, audio) = choose(session.streams(), source.record_audio)?;
+    let video = choose(session.streams())?;
+    let sound = if source.record_audio {
+        Sound::choose(session.streams())
+    } else {
+        None
+    };
+    let audio = sound.as_ref().map(Sound::stream);
     for stream in [Some(video), audio].into_iter().flatten() {
         set_up(&mut session, stream, source).await?;
     }
@@ -61,7 +68,7 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
     Ok(RtspSession {
         demuxed,
         video,
-        audio,
+        sound,
         params: None,
     })
 }
@@ -81,55 +88,52 @@ async fn set_up(
     session.setup(stream, options).await.map_err(of_retina)
 }
 
-/// The first video stream that retina reads, and the first AAC stream where sound is wanted.
-fn choose(streams: &[Stream], record_audio: bool) -> Result<(usize, Option<usize>), SessionError> {
+/// The first video stream that retina reads.
+fn choose(streams: &[Stream]) -> Result<usize, SessionError> {
     let is_video = |stream: &&Stream| matches!(stream.media(), "video" | "image");
     let readable = |stream: &Stream| matches!(stream.encoding_name(), "h264" | "h265" | "jpeg");
-    let Some(video) = streams
+    let found = streams
         .iter()
-        .position(|stream| is_video(&stream) && readable(stream))
-    else {
+        .position(|stream| is_video(&stream) && readable(stream));
+    found.ok_or_else(|| {
         let names: Vec<&str> = streams
             .iter()
             .filter(is_video)
             .map(Stream::encoding_name)
             .collect();
-        return Err(match names.as_slice() {
+        match names.as_slice() {
             [] => SessionError::new(
                 Failure::Away,
                 "the camera offers no video stream".to_owned(),
             ),
             names => SessionError::unsupported(format!("video is {}", names.join(", "))),
-        });
-    };
-    let is_aac =
-        |stream: &Stream| stream.media() == "audio" && stream.encoding_name() == "mpeg4-generic";
-    let audio = if record_audio {
-        streams.iter().position(is_aac)
-    } else {
-        None
-    };
-    Ok((video, audio))
+        }
+    })
 }
 
 impl RtspSession {
-    /// True when sound was asked for and found.
-    pub fn has_audio(&self) -> bool {
-        self.audio.is_some()
-    }
-
     /// The next frame. Dropping the future loses nothing.
     ///
     /// # Errors
     /// The session is over.
     pub async fn next(&mut self, stamps: &Stamps) -> Result<Media, SessionError> {
         loop {
+            if let Some(frame) = self.sound.as_mut().and_then(Sound::pop) {
+                return Ok(Media::Audio(frame));
+            }
             match self.demuxed.next().await {
                 Some(Ok(CodecItem::VideoFrame(frame))) if frame.stream_id() == self.video => {
                     return Ok(Media::Video(self.video_frame(frame, stamps)));
                 }
-                Some(Ok(CodecItem::AudioFrame(frame))) if Some(frame.stream_id()) == self.audio => {
-                    return Ok(Media::Audio(audio_frame(&frame, stamps)));
+                Some(Ok(CodecItem::AudioFrame(frame))) => {
+                    if let Some(sound) = &mut self.sound {
+                        sound.push(&frame, stamps).map_err(|error| {
+                            SessionError::new(
+                                Failure::Away,
+                                format!("the sound cannot be converted: {error}"),
+                            )
+                        })?;
+                    }
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(of_retina(error)),
@@ -163,22 +167,14 @@ impl RtspSession {
             return None;
         }
         let streams = self.demuxed.streams();
-        let audio = self.audio.and_then(|audio| audio_track(&streams[audio]));
+        let audio = self
+            .sound
+            .as_ref()
+            .and_then(|sound| sound.track(&streams[sound.stream()]));
         let video = video_track(&streams[self.video])?;
         let params = Arc::new(StreamParams::new(video, audio));
         self.params = Some(params.clone());
         Some(params)
-    }
-}
-
-fn audio_frame(frame: &retina::codec::AudioFrame, stamps: &Stamps) -> AudioFrame {
-    let time = frame.timestamp();
-    let rate = time.clock_rate().get();
-    AudioFrame {
-        raw_90k: rescale_to_90k(time.timestamp(), rate),
-        arrival: stamps.of(frame.ctx().received()).0,
-        duration_90k: rescale_to_90k(i64::from(frame.frame_length().get()), rate),
-        data: frame.data().to_vec(),
     }
 }
 
@@ -213,17 +209,6 @@ fn video_track(stream: &Stream) -> Option<VideoTrack> {
 fn ratio(num: u32, den: u32) -> Option<Rational> {
     let (num, den) = (i32::try_from(num).ok()?, i32::try_from(den).ok()?);
     (num > 0 && den > 0).then(|| Rational::new(num, den))
-}
-
-fn audio_track(stream: &Stream) -> Option<AudioTrack> {
-    let ParametersRef::Audio(params) = stream.parameters()? else {
-        return None;
-    };
-    let channels = u32::from(params.channels().get());
-    Some(
-        AudioTrack::new(AudioCodec::Aac, params.clock_rate(), channels)
-            .with_extradata(params.extra_data()),
-    )
 }
 
 /// What retina's error asks of us. The text may hold what the camera sent, so credentials are hidden.

@@ -121,6 +121,68 @@ pub fn whole_part(data: &(impl Bytes + ?Sized)) -> io::Result<WholePart> {
     Ok(whole)
 }
 
+/// Number of frames and audio packets that the fragments declare; `None` if there are no fragments or one
+/// makes no sense.
+///
+/// # Errors
+/// The operating system's; damage is not an error here.
+pub fn declared_samples(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
+    let mut total = None;
+    for fragment in top_boxes(data)?
+        .iter()
+        .filter(|found| &found.kind == b"moof")
+    {
+        // A fragment of half a second takes a few hundred bytes.
+        let Some(size) = usize::try_from(fragment.size)
+            .ok()
+            .filter(|size| *size < 1 << 24)
+        else {
+            return Ok(None);
+        };
+        let mut body = vec![0; size];
+        let mut have = 0;
+        while have < size {
+            match data.read_at(&mut body[have..], fragment.start + have as u64) {
+                Ok(0) => return Ok(None),
+                Ok(count) => have += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(count) = samples_of(&body) else {
+            return Ok(None);
+        };
+        total = Some(total.unwrap_or(0u64).saturating_add(count));
+    }
+    Ok(total)
+}
+
+/// The sum of the sample counts of all `moof/traf/trun` of one fragment.
+fn samples_of(moof: &[u8]) -> Option<u64> {
+    let mut total = 0;
+    for traf in children(moof)?.iter().filter(|(kind, _)| kind == b"traf") {
+        for (_, trun) in children(traf.1)?.iter().filter(|(kind, _)| kind == b"trun") {
+            let count: [u8; 4] = trun.get(12..16)?.try_into().ok()?;
+            total += u64::from(u32::from_be_bytes(count));
+        }
+    }
+    Some(total)
+}
+
+/// The boxes inside a plain container box, each whole.
+fn children(parent: &[u8]) -> Option<Vec<([u8; 4], &[u8])>> {
+    let body = parent.get(8..)?;
+    let mut at = 0u64;
+    let mut found = Vec::new();
+    while let Some(next) = header(body, at, body.len() as u64).ok()? {
+        let bytes =
+            body.get(usize::try_from(next.start).ok()?..usize::try_from(next.end()).ok()?)?;
+        found.push((next.kind, bytes));
+        at = next.end();
+    }
+    Some(found)
+}
+
 fn header(data: &(impl Bytes + ?Sized), at: u64, length: u64) -> io::Result<Option<TopBox>> {
     let mut bytes = [0; 16];
     let mut have = 0;

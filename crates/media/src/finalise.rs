@@ -7,12 +7,16 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::boxes;
 use crate::error::MediaError;
 use crate::h26x;
 use crate::packet::Packet;
 use crate::reader::{Reader, ReaderOptions};
 use crate::track::{Rational, Track, VideoTrack};
 use crate::write::{FileWriter, WriterOptions};
+
+/// A recording that declares more is damaged; room for its index is not worth trusting it.
+const MOST_SAMPLES: u64 = 1 << 20;
 
 /// What a finished file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +104,9 @@ pub(crate) fn remux(
     dst: File,
     torn: Torn,
 ) -> Result<Option<Finalised>, MediaError> {
+    let room = boxes::declared_samples(&*part)
+        .map_err(|error| MediaError::io("read recording", error))?
+        .filter(|samples| *samples <= MOST_SAMPLES);
     let mut reader =
         Reader::open_part(part, limit, "recording".into(), &ReaderOptions::as_stored())?;
     let (video_index, video) = reader.require_video()?;
@@ -108,7 +115,7 @@ pub(crate) fn remux(
     let mut tracks = vec![Track::Video(video.clone())];
     tracks.extend(audio.iter().map(|(_, track)| Track::Audio(track.clone())));
     let mut copy = Copy {
-        writer: FileWriter::create(dst, &tracks, &WriterOptions::default())?,
+        writer: FileWriter::create_with_room(dst, &tracks, &WriterOptions::default(), room)?,
         length_size: h26x::length_size(video.codec, &video.extradata),
         audio_base: audio.as_ref().map(|(_, track)| track.time_base),
         origin: None,

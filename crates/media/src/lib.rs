@@ -1,6 +1,6 @@
 //! Everything about video files and codecs, and the only crate that says `ffmpeg`.
 //!
-//! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`write`]), decoding ([`decode`]),
+//! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`mod@write`]), decoding ([`decode`]),
 //! encoding ([`encode`]), scaling ([`scale`]), making an interrupted recording whole again
 //! ([`mod@salvage`], [`mod@finalise`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
 //! byte helpers ([`h26x`]). It knows nothing of cameras, tickets, heads or settings.

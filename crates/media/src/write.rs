@@ -83,8 +83,19 @@ impl FileWriter {
         tracks: &[Track],
         options: &WriterOptions,
     ) -> Result<Self, MediaError> {
+        Self::create_with_room(file, tracks, options, None)
+    }
+
+    /// [`Self::create`], keeping room at the front for the index of at most `packets` packets: then nothing
+    /// has to be moved at the end, but more packets than that make [`Self::finish`] fail.
+    pub(crate) fn create_with_room(
+        file: File,
+        tracks: &[Track],
+        options: &WriterOptions,
+        packets: Option<u64>,
+    ) -> Result<Self, MediaError> {
         let file = Arc::new(file);
-        let settings = muxer_options(tracks, options);
+        let settings = muxer_options(tracks, options, packets);
         let output = Output::open(
             Arc::clone(&file),
             &Setup {
@@ -182,12 +193,29 @@ impl FileWriter {
     }
 }
 
-fn muxer_options(tracks: &[Track], options: &WriterOptions) -> Vec<(&'static str, String)> {
+/// Bytes that an MP4 index takes at most: each packet an entry of its own in stts, ctts, stss, stsz, stsc
+/// and co64.
+fn index_room(tracks: &[Track], packets: u64) -> u64 {
+    let extradata = tracks.iter().map(|track| match track {
+        Track::Video(video) => video.extradata.len(),
+        Track::Audio(audio) => audio.extradata.len(),
+        Track::Other { .. } => 0,
+    });
+    4_096 + 2 * extradata.sum::<usize>() as u64 + packets * (8 + 8 + 4 + 4 + 12 + 8)
+}
+
+fn muxer_options(
+    tracks: &[Track],
+    options: &WriterOptions,
+    packets: Option<u64>,
+) -> Vec<(&'static str, String)> {
     if options.container == Container::Mkv {
         return Vec::new();
     }
     let mut settings = Vec::new();
-    if options.index_first {
+    if let Some(packets) = packets.filter(|_| options.index_first) {
+        settings.push(("moov_size", index_room(tracks, packets).to_string()));
+    } else if options.index_first {
         settings.push(("movflags", "+faststart".to_owned()));
     }
     let video = tracks.iter().find_map(|track| match track {

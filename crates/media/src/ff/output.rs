@@ -72,8 +72,8 @@ impl Output {
             (*context).io_open = Some(read_back);
             (*context).io_close2 = Some(close_read_back);
             (*context).avoid_negative_ts = 0;
-            // Whole fragments then go to the kernel in one call, uncopied: halves the CPU of a recording.
-            (*output.io.as_ptr()).direct = c_int::from(setup.flush);
+            // Whole fragments and frames go to the kernel in one call, uncopied: halves the CPU of a recording.
+            (*output.io.as_ptr()).direct = 1;
         }
         for track in setup.tracks {
             output.add(track, setup.format)?;

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use media::boxes::{top_boxes, whole_part};
+use media::boxes::{declared_samples, top_boxes, whole_part};
 use media::h26x::{self, ParameterSets};
 use media::segment::SegmentOptions;
 use media::synth::{Encoded, TestVideo, read_number};
@@ -409,6 +409,7 @@ fn the_whole_part_is_found() {
     let whole = whole_part(&file).unwrap();
     assert!(whole.has_index && whole.fragments >= 4, "{whole:?}");
     assert_eq!(whole.torn, 0);
+    assert_eq!(declared_samples(&file).unwrap(), Some(30));
 }
 
 #[test]

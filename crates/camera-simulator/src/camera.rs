@@ -5,87 +5,18 @@
 
 use crate::clip::{AudioFormat, Clip, Track};
 use crate::fault::{Conditions, Fault};
-use crate::record::{LogFile, Recent, SentUnit};
-use crate::timeline::{Timeline, ticks};
-use bytes::Bytes;
+use crate::live::{Live, StartAt, Subscription};
+use crate::record::{LogFile, SentUnit};
+use crate::timeline::ticks;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Units a client may lag behind before it is dropped; at 15 fps with sound about two seconds, on top of
-/// what the socket buffers hold.
-const CLIENT_QUEUE: usize = 128;
 /// Seconds from 1900 (NTP) to 1970 (Unix), RFC 868.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
-
-/// Where a new client's stream begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum StartAt {
-    /// With the next key frame, as most cameras do.
-    #[default]
-    NextKeyFrame,
-    /// With the latest key frame, sent in one burst up to now. Quick for tests; some cameras do it.
-    LatestKeyFrame,
-}
-
-/// A unit on its way to the clients.
-#[derive(Debug)]
-pub(crate) struct LiveUnit {
-    clip: Arc<Clip>,
-    unit: usize,
-    /// Media time, without jumps.
-    pub(crate) pts_ns: i64,
-    /// RTP clock with jumps, without the session's offset.
-    pub(crate) ticks: i64,
-}
-
-impl LiveUnit {
-    pub(crate) fn track(&self) -> Track {
-        self.clip.units[self.unit].track
-    }
-
-    pub(crate) fn payloads(&self) -> &[Bytes] {
-        &self.clip.units[self.unit].payloads
-    }
-
-    fn is_video_key(&self) -> bool {
-        let unit = &self.clip.units[self.unit];
-        unit.track == Track::Video && unit.key
-    }
-}
-
-/// A client's end of the live stream. Dropping it ends the subscription.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) units: mpsc::Receiver<Arc<LiveUnit>>,
-    /// Media time that `RTP-Info` refers to: the first frame's.
-    pub(crate) start_ns: i64,
-    /// What jumps had added to the RTP clock then.
-    pub(crate) jump_ns: i64,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    units: mpsc::Sender<Arc<LiveUnit>>,
-    start_ns: i64,
-    started: bool,
-    /// Ends the connection or session behind the queue.
-    kill: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct Live {
-    timeline: Timeline,
-    /// Everything sent since the latest key frame.
-    group: Vec<Arc<LiveUnit>>,
-    subscribers: Vec<Subscriber>,
-    frames: u64,
-    jump_ns: i64,
-    recent: Recent,
-}
 
 /// Counters of one camera since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -165,14 +96,7 @@ impl Camera {
             start_at,
             epoch: Instant::now(),
             wall_epoch: SystemTime::now(),
-            live: Mutex::new(Live {
-                timeline: Timeline::new(clip, 0),
-                group: Vec::new(),
-                subscribers: Vec::new(),
-                frames: 0,
-                jump_ns: 0,
-                recent: Recent::default(),
-            }),
+            live: Mutex::new(Live::new(clip)),
             conditions: Mutex::default(),
             attached: Mutex::default(),
             clip_changed: Notify::new(),
@@ -196,32 +120,24 @@ impl Camera {
     fn emit(&self) {
         let silent = self.conditions().silent_until().is_some();
         let mut live = self.live();
-        let placed = live.timeline.peek();
-        let loops = live.timeline.loops();
-        let clip = Arc::clone(live.timeline.clip());
-        live.timeline.advance();
-        let unit = &clip.units[placed.unit];
-        let rate = clip.rate(unit.track);
-        let live_unit = Arc::new(LiveUnit {
-            clip: Arc::clone(&clip),
-            unit: placed.unit,
-            pts_ns: placed.pts_ns,
-            ticks: placed.ticks + ticks(live.jump_ns, rate),
-        });
-        let clients = live.deliver(&live_unit, silent, &self.counters);
+        let next = live.take_next();
+        let delivery = live.deliver(&next, silent);
+        let dropped = &self.counters.slow_clients_dropped;
+        dropped.fetch_add(delivery.dropped, Ordering::Relaxed);
+        let unit = next.unit();
         let sent = SentUnit {
             cam: self.name.clone(),
-            n: live.count(unit.track),
+            n: live.frames.saturating_sub(1),
             track: unit.track as u8,
-            r#loop: loops,
+            r#loop: next.loops,
             frame: unit.index,
             t: seconds_since_1970(),
-            pts: (placed.pts_ns + live.jump_ns) as f64 / 1e9,
-            ticks: live_unit.ticks,
+            pts: (next.pts_ns + live.jump_ns) as f64 / 1e9,
+            ticks: next.ticks,
             key: unit.key,
             len: unit.size,
             vcl_md5: unit.md5.clone(),
-            clients,
+            clients: delivery.reached,
         };
         if let Some(log) = &self.log {
             log.write(&sent);
@@ -231,33 +147,7 @@ impl Camera {
 
     /// Joins the live stream; `kill` is notified should the client read too slowly.
     pub(crate) fn subscribe(&self, kill: Arc<Notify>) -> Subscription {
-        let mut live = self.live();
-        let from_latest = self.start_at == StartAt::LatestKeyFrame && !live.group.is_empty();
-        let backlog: &[Arc<LiveUnit>] = if from_latest { &live.group } else { &[] };
-        let (sender, units) = mpsc::channel(CLIENT_QUEUE + backlog.len());
-        let start_ns = match backlog.first() {
-            Some(unit) => unit.pts_ns,
-            None => live.timeline.next_key_pts_ns(),
-        };
-        let subscriber = Subscriber {
-            units: sender,
-            start_ns,
-            started: from_latest,
-            kill,
-        };
-        for unit in backlog.iter().filter(|u| subscriber.wants(u)) {
-            subscriber
-                .units
-                .try_send(Arc::clone(unit))
-                .expect("the queue was made to hold the backlog");
-        }
-        let jump_ns = live.jump_ns;
-        live.subscribers.push(subscriber);
-        Subscription {
-            units,
-            start_ns,
-            jump_ns,
-        }
+        self.live().subscribe(kill, self.start_at)
     }
 
     /// Puts `kill` on the list of what [`Fault::Close`] ends, until the attachment is dropped.
@@ -294,11 +184,7 @@ impl Camera {
 
     /// Goes on with `clip` where the running one would have had its next unit.
     pub(crate) fn switch(&self, clip: Arc<Clip>) {
-        let mut live = self.live();
-        let from = live.timeline.peek().due_ns.max(self.now_ns());
-        live.timeline = Timeline::new(clip, from);
-        live.group.clear();
-        drop(live);
+        self.live().switch(clip, self.now_ns());
         self.clip_changed.notify_one();
     }
 
@@ -344,10 +230,9 @@ impl Camera {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let attached = crate::lock(&self.attached).len();
         let live = self.live();
-        let open = live.subscribers.iter().filter(|s| !s.units.is_closed());
         CameraStats {
             frames: live.frames,
-            clients: open.count(),
+            clients: live.clients(),
             attached,
             requests: get(&self.counters.requests),
             packets_sent: get(&self.counters.packets_sent),
@@ -358,59 +243,6 @@ impl Camera {
 
     fn live(&self) -> MutexGuard<'_, Live> {
         crate::lock(&self.live)
-    }
-}
-
-impl Live {
-    /// Hands the unit to all who want it; returns to how many.
-    fn deliver(&mut self, unit: &Arc<LiveUnit>, silent: bool, counters: &Counters) -> usize {
-        if unit.is_video_key() {
-            self.group.clear();
-        }
-        if unit.is_video_key() || !self.group.is_empty() {
-            self.group.push(Arc::clone(unit));
-        }
-        let mut reached = 0;
-        self.subscribers.retain_mut(|subscriber| {
-            if silent {
-                subscriber.started = false;
-                return !subscriber.units.is_closed();
-            }
-            subscriber.started |= unit.is_video_key();
-            if !subscriber.started || !subscriber.wants(unit) {
-                return !subscriber.units.is_closed();
-            }
-            match subscriber.units.try_send(Arc::clone(unit)) {
-                Ok(()) => {
-                    reached += 1;
-                    true
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    counters
-                        .slow_clients_dropped
-                        .fetch_add(1, Ordering::Relaxed);
-                    subscriber.kill.notify_one();
-                    false
-                }
-            }
-        });
-        reached
-    }
-
-    /// The number of the current video frame.
-    fn count(&mut self, track: Track) -> u64 {
-        if track == Track::Video {
-            self.frames += 1;
-        }
-        self.frames.saturating_sub(1)
-    }
-}
-
-impl Subscriber {
-    /// Sound from before the first picture is left out.
-    fn wants(&self, unit: &LiveUnit) -> bool {
-        unit.track() == Track::Video || unit.pts_ns >= self.start_ns
     }
 }
 
@@ -432,6 +264,7 @@ fn ntp_time(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
     use crate::clip::tests::small_clip;
+    use crate::live::CLIENT_QUEUE;
 
     fn camera(start_at: StartAt) -> Camera {
         Camera::new("cam0".into(), Arc::new(small_clip(true)), start_at, None)

@@ -4,7 +4,8 @@
 //! Everything runs in one task that waits for the socket only here; what it must not wait for (a client that
 //! does not read) is ended from outside through `kill`.
 
-use crate::camera::{Attachment, Camera, LiveUnit, Subscription};
+use crate::camera::{Attachment, Camera};
+use crate::live::{LiveUnit, Subscription};
 use crate::message::{self, BadMessage, Incoming, Request, Response};
 use crate::server::Server;
 use crate::session::{self, SessionTrack};

@@ -9,7 +9,7 @@
 //! unless [`Config::bind`] says so.
 //!
 //! Map: `message` (bytes), `auth`, `requests` (one function per method), `connection` (one task each),
-//! `session`/`udp` (media out), `camera` (the live source), `timeline` (its clock), `clip`/`load`/`transcode` (files),
+//! `session`/`udp` (media out), `camera`/`live` (the live source), `timeline` (its clock), `clip`/`load`/`transcode` (files),
 //! `nal`/`rtp`/`sdp` (formats), `fault`, `control` (commands), `record` (ground truth).
 //!
 //! ```no_run
@@ -23,9 +23,11 @@
 mod auth;
 mod camera;
 mod clip;
+mod config;
 mod connection;
 pub mod control;
 mod fault;
+mod live;
 mod load;
 mod message;
 mod nal;
@@ -41,13 +43,15 @@ mod transcode;
 mod udp;
 
 pub use auth::{AuthScheme, Credentials};
-pub use camera::{CameraStats, StartAt};
+pub use camera::CameraStats;
 pub use clip::Track;
+pub use config::{CameraConfig, Config};
 pub use fault::{Fault, FaultError, USAGE as FAULT_USAGE};
+pub use live::StartAt;
 pub use load::{LoadError, LoadOptions};
 pub use nal::{VideoCodec, slices_md5};
 pub use record::SentUnit;
-pub use simulator::{CameraConfig, Config, Simulator, StartError};
+pub use simulator::{Simulator, StartError};
 
 use md5::{Digest as _, Md5};
 use std::fmt::Write as _;

@@ -1,7 +1,8 @@
 //! The media side of an RTSP session: which tracks go out, by which transport, with which RTP state.
 
-use crate::camera::{Camera, LiveUnit, Subscription};
+use crate::camera::Camera;
 use crate::clip::Track;
+use crate::live::{LiveUnit, Subscription};
 use crate::rtp::{HEADER, RtpStream};
 use crate::sdp;
 use crate::timeline::ticks;

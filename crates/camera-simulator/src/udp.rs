@@ -3,7 +3,8 @@
 //! Such a session outlives its control connection (as with live555 and GStreamer) until TEARDOWN or until
 //! neither a request nor an RTCP packet has come for the session's time-out.
 
-use crate::camera::{Attachment, Camera, LiveUnit, Subscription};
+use crate::camera::{Attachment, Camera};
+use crate::live::{LiveUnit, Subscription};
 use crate::session::{Outlet, SessionTrack};
 use bytes::{Bytes, BytesMut};
 use std::io;

@@ -59,7 +59,10 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("blur-processor: {}", daemon::redact::text(&format!("{error:#}")));
+            eprintln!(
+                "blur-processor: {}",
+                daemon::redact::text(&format!("{error:#}"))
+            );
             ExitCode::from(exit::FAILED)
         }
     }
@@ -108,7 +111,11 @@ fn load(named: Option<&Path>) -> Result<BlurSettings, String> {
 }
 
 fn console_logs(level: &str, format: Format) -> anyhow::Result<logs::Guard> {
-    logs::init(&LogSetup { file: None, level: level.to_owned(), format })
+    logs::init(&LogSetup {
+        file: None,
+        level: level.to_owned(),
+        format,
+    })
 }
 
 fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitCode> {
@@ -118,7 +125,9 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
         level: arguments.log_level.clone(),
         format: arguments.log_format,
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals(SecondSignal::IsReported)?;
         anyhow::Ok(dispatcher::run(settings, &name, shutdown).await)
@@ -145,9 +154,10 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
 fn instance_name(status_dir: &Path) -> anyhow::Result<(String, Option<Singleton>)> {
     match Singleton::acquire(&status::lock_file(status_dir, status::PROCESSOR)) {
         Ok(lock) => Ok((status::PROCESSOR.to_owned(), Some(lock))),
-        Err(LockError::Held { .. }) => {
-            Ok((format!("{}.{}", status::PROCESSOR, std::process::id()), None))
-        }
+        Err(LockError::Held { .. }) => Ok((
+            format!("{}.{}", status::PROCESSOR, std::process::id()),
+            None,
+        )),
         Err(error) => Err(error.into()),
     }
 }

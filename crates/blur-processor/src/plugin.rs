@@ -204,8 +204,10 @@ impl Hider {
             Self::WholeFrame => Ok(0),
             Self::Detector(instance) => {
                 let (info, planes) = grey(instance.wants(), index);
-                let lent: Vec<(&[u8], usize)> =
-                    planes.iter().map(|(data, stride)| (&data[..], *stride)).collect();
+                let lent: Vec<(&[u8], usize)> = planes
+                    .iter()
+                    .map(|(data, stride)| (&data[..], *stride))
+                    .collect();
                 let view = FrameView::new(info, &lent).expect("the grey picture has its planes");
                 let mut regions: Vec<Region> = Vec::new();
                 instance.detect(&view, &mut regions)?;
@@ -213,8 +215,10 @@ impl Hider {
             }
             Self::Filter(instance) => {
                 let (info, mut planes) = grey(instance.wants(), index);
-                let lent =
-                    planes.iter_mut().map(|(data, stride)| (&mut data[..], *stride)).collect();
+                let lent = planes
+                    .iter_mut()
+                    .map(|(data, stride)| (&mut data[..], *stride))
+                    .collect();
                 let mut view =
                     FrameViewMut::new(info, lent).expect("the grey picture has its planes");
                 let change = instance.process(&mut view)?;

@@ -110,7 +110,10 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many files"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "too many files",
+            ));
         }
         let data = [IoSlice::new(&bytes)];
         rustix::net::sendmsg(&self.socket, &data, &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -144,7 +147,10 @@ impl Channel {
             return Ok(None);
         }
         if got.flags.contains(ReturnFlags::TRUNC) || got.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "message cut short"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "message cut short",
+            ));
         }
         Ok(Some((serde_json::from_slice(&bytes[..got.bytes])?, files)))
     }
@@ -163,7 +169,9 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"raw").unwrap();
         file.rewind().unwrap();
-        let message = FromWorker::Unfit { reason: "no model".into() };
+        let message = FromWorker::Unfit {
+            reason: "no model".into(),
+        };
         ours.send(&message, &[file.as_fd()]).unwrap();
 
         let (got, files) = theirs.receive::<FromWorker>().unwrap().unwrap();

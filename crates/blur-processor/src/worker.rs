@@ -80,8 +80,12 @@ fn set_up(
             Ok(Some(engine))
         }
         Err(unfit) => {
-            let message = FromWorker::Unfit { reason: unfit.reason };
-            channel.send(&message, &[]).context("answer the dispatcher")?;
+            let message = FromWorker::Unfit {
+                reason: unfit.reason,
+            };
+            channel
+                .send(&message, &[])
+                .context("answer the dispatcher")?;
             Ok(None)
         }
     }
@@ -112,7 +116,9 @@ fn work(
         Ok(report) => FromWorker::Done(Box::new(report)),
         Err(failure) => FromWorker::Failed(failure),
     };
-    channel.send(&message, &[]).context("report the job's end")?;
+    channel
+        .send(&message, &[])
+        .context("report the job's end")?;
     Ok(plugin_failed)
 }
 
@@ -141,7 +147,10 @@ fn listen(channel: Arc<Channel>) -> anyhow::Result<Receiver<(ToWorker, Vec<Owned
 }
 
 /// Ends this process and, if it leads a group, whatever the plugin started in it.
-#[expect(clippy::exit, reason = "the dispatcher is gone; nobody is left to unwind for")]
+#[expect(
+    clippy::exit,
+    reason = "the dispatcher is gone; nobody is left to unwind for"
+)]
 fn die() -> ! {
     let own = rustix::process::getpid();
     if rustix::process::getpgrp() == own {
@@ -152,7 +161,10 @@ fn die() -> ! {
 
 /// A core file would hold unblurred footage.
 fn forbid_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     // It cannot be refused: lowering is always allowed.
     rustix::process::setrlimit(Resource::Core, none).ok();
 }

@@ -43,7 +43,9 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     let raw = File::open(input).with_context(|| format!("open {}", input.display()))?;
     let mut recipe = Recipe::from_settings(settings);
     // Nobody shares the machine with it.
-    recipe.threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32).min(16);
+    recipe.threads = std::thread::available_parallelism()
+        .map_or(1, |cores| cores.get() as u32)
+        .min(16);
     let loaded = PluginChoice::from_settings(settings)
         .and_then(|choice| Hider::load(&choice, 1))
         .and_then(|(hider, facts, _)| Engine::new(recipe, hider, facts));
@@ -61,7 +63,9 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         utc_offset_seconds: Zoned::now().offset().seconds(),
     };
     let mut line = ProgressLine::new();
-    let outcome = engine.run(&job, raw, draft.file.try_clone()?, &mut |progress| line.show(progress));
+    let outcome = engine.run(&job, raw, draft.file.try_clone()?, &mut |progress| {
+        line.show(progress)
+    });
     line.clear();
     match outcome {
         Ok(report) => {
@@ -102,7 +106,10 @@ struct Draft {
 
 impl Draft {
     fn create(output: &Path) -> anyhow::Result<Self> {
-        let name = output.file_name().context("the output has no file name")?.to_string_lossy();
+        let name = output
+            .file_name()
+            .context("the output has no file name")?
+            .to_string_lossy();
         let path = output.with_file_name(format!(".{name}.{}.part", std::process::id()));
         let file = OpenOptions::new()
             .read(true)
@@ -131,7 +138,11 @@ struct ProgressLine {
 impl ProgressLine {
     fn new() -> Self {
         let now = Instant::now();
-        Self { shown: std::io::stderr().is_terminal(), last: now, began: now }
+        Self {
+            shown: std::io::stderr().is_terminal(),
+            last: now,
+            began: now,
+        }
     }
 
     fn show(&mut self, progress: Progress) {
@@ -140,8 +151,16 @@ impl ProgressLine {
             let share = progress.share();
             let done = (share * 40.0) as usize;
             let passed = self.began.elapsed().as_secs_f64();
-            let left = if share > 0.01 { passed / share - passed } else { 0.0 };
-            eprint!("\r[{:<40}] {:3.0} %, {left:.0} s left   ", "#".repeat(done), share * 100.0);
+            let left = if share > 0.01 {
+                passed / share - passed
+            } else {
+                0.0
+            };
+            eprint!(
+                "\r[{:<40}] {:3.0} %, {left:.0} s left   ",
+                "#".repeat(done),
+                share * 100.0
+            );
             // A terminal that does not take it is no reason to stop.
             std::io::stderr().flush().ok();
         }

@@ -32,13 +32,17 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
         Some(text) => serde_json::from_str(text)?,
         None => settings_of_file(config),
     };
-    let module = match arguments.path.extension().and_then(|extension| extension.to_str()) {
+    let module = match arguments
+        .path
+        .extension()
+        .and_then(|extension| extension.to_str())
+    {
         Some("py") => BlurModule::Python(arguments.path.clone()),
         _ => BlurModule::Native(arguments.path.clone()),
     };
     media::init();
-    let loaded = PluginChoice::of_module(&module, &settings)
-        .and_then(|choice| Hider::load(&choice, FRAMES));
+    let loaded =
+        PluginChoice::of_module(&module, &settings).and_then(|choice| Hider::load(&choice, FRAMES));
     Ok(report(loaded.map(|(_, facts, trial)| (facts, trial))))
 }
 

@@ -16,11 +16,17 @@ use daemon::exit;
 /// # Errors
 /// The file cannot be written.
 pub fn create_config(path: &Path) -> anyhow::Result<ExitCode> {
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let created = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path);
     let mut file = match created {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            eprintln!("{} exists; move it away or name another with --config", path.display());
+            eprintln!(
+                "{} exists; move it away or name another with --config",
+                path.display()
+            );
             return Ok(ExitCode::from(exit::SETTINGS));
         }
         Err(error) => return Err(error).with_context(|| format!("create {}", path.display())),

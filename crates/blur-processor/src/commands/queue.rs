@@ -65,7 +65,9 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
     };
     match open(settings)?.retry(&which) {
         Ok(stems) => {
-            stems.iter().for_each(|stem| println!("{stem} is back in the queue"));
+            stems
+                .iter()
+                .for_each(|stem| println!("{stem} is back in the queue"));
             println!("{} put back", stems.len());
             Ok(ExitCode::SUCCESS)
         }
@@ -78,14 +80,27 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
 }
 
 fn open(settings: &BlurSettings) -> anyhow::Result<DirectoryQueue> {
-    let options = Options { max_attempts: settings.max_attempts, ..Options::default() };
+    let options = Options {
+        max_attempts: settings.max_attempts,
+        ..Options::default()
+    };
     DirectoryQueue::open(&settings.queue_dir, options)
         .with_context(|| format!("open the queue {}", settings.queue_dir.display()))
 }
 
 fn print_stats(stats: &Stats) {
-    let Stats { ready, active, deferred, failed, corrupt, done, .. } = stats;
-    println!("waiting {ready}, at work {active}, to be tried again {deferred}, given up {failed}, refused {corrupt}, done {done}");
+    let Stats {
+        ready,
+        active,
+        deferred,
+        failed,
+        corrupt,
+        done,
+        ..
+    } = stats;
+    println!(
+        "waiting {ready}, at work {active}, to be tried again {deferred}, given up {failed}, refused {corrupt}, done {done}"
+    );
     if let Some(age) = stats.oldest_age {
         println!("the oldest has waited {} s", age.as_secs());
     }
@@ -99,7 +114,10 @@ fn print_entry(entry: &Entry) {
         State::Failed => "given up",
         State::Corrupt => "refused",
     };
-    let due = match (entry.state, entry.modified.duration_since(SystemTime::now())) {
+    let due = match (
+        entry.state,
+        entry.modified.duration_since(SystemTime::now()),
+    ) {
         (State::Deferred, Ok(wait)) => format!(", in {} s", wait.as_secs()),
         _ => String::new(),
     };

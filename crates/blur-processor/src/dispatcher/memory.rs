@@ -17,7 +17,10 @@ fn with_children(pid: u32, depth: u32) -> u64 {
         return own;
     }
     let children = children(pid);
-    own + children.into_iter().map(|child| with_children(child, depth - 1)).sum::<u64>()
+    own + children
+        .into_iter()
+        .map(|child| with_children(child, depth - 1))
+        .sum::<u64>()
 }
 
 /// Second field of `statm`, in pages.
@@ -35,7 +38,11 @@ fn children(pid: u32) -> Vec<u32> {
         .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 

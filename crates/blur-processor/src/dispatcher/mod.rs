@@ -100,13 +100,17 @@ enum Start {
 
 impl Shared {
     fn new(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Result<Self, Start> {
-        let plugin = PluginChoice::from_settings(&settings).map_err(|unfit| Start::Unfit(unfit.reason))?;
+        let plugin =
+            PluginChoice::from_settings(&settings).map_err(|unfit| Start::Unfit(unfit.reason))?;
         let places = Places::open(&settings)
             .context("open the directories of the settings")
             .map_err(Start::Failed)?;
         let slots = settings.max_concurrent_processes;
         Ok(Self {
-            setup: Setup { recipe: Recipe::from_settings(&settings), plugin },
+            setup: Setup {
+                recipe: Recipe::from_settings(&settings),
+                plugin,
+            },
             limits: Limits {
                 time: settings.process_timeout,
                 stall: STALL,
@@ -179,10 +183,17 @@ impl Shared {
     }
 
     fn reap_now(&self) {
-        let found = match self.places.queue.reap_with(&|lease| self.places.is_finishable(lease)) {
+        let found = match self
+            .places
+            .queue
+            .reap_with(&|lease| self.places.is_finishable(lease))
+        {
             Ok(found) => found,
             Err(error) => {
-                warn!(error = ticket::chain(&error), "the queue cannot be looked through");
+                warn!(
+                    error = ticket::chain(&error),
+                    "the queue cannot be looked through"
+                );
                 return;
             }
         };
@@ -195,7 +206,8 @@ impl Shared {
                         Next::Settled(settled) => settled,
                         Next::Work(work) => {
                             let reason = "the published video is gone".to_owned();
-                            self.places.give_back(work.abandon(), Failure::Retry { reason })
+                            self.places
+                                .give_back(work.abandon(), Failure::Retry { reason })
                         }
                     };
                     self.note(&settled);
@@ -223,8 +235,13 @@ impl Shared {
             let shared = Arc::clone(&self);
             let stats = tokio::task::spawn_blocking(move || shared.places.queue.stats().ok());
             let stats = stats.await.ok().flatten();
-            let state = if self.shutdown.is_requested() { "stopping" } else { "running" };
-            self.board.write(state, stats.as_ref().map(|stats| (stats, &self.settings)));
+            let state = if self.shutdown.is_requested() {
+                "stopping"
+            } else {
+                "running"
+            };
+            self.board
+                .write(state, stats.as_ref().map(|stats| (stats, &self.settings)));
             let monitoring = self.settings.monitoring;
             if monitoring.enabled && reported.elapsed() >= monitoring.interval {
                 reported = tokio::time::Instant::now();

@@ -30,7 +30,9 @@ pub(super) async fn run(shared: Arc<Shared>, number: u32, first: Option<WorkerPr
         match claim(&shared).await {
             Some(lease) => {
                 let span = info_span!("ticket", stem = %lease.stem(), attempt = lease.attempt());
-                let keep = process(&shared, number, ready, lease).instrument(span).await;
+                let keep = process(&shared, number, ready, lease)
+                    .instrument(span)
+                    .await;
                 if !keep {
                     worker = None;
                 }
@@ -58,7 +60,9 @@ async fn start(shared: &Shared, number: u32) -> Option<WorkerProcess> {
             Ok(worker) => return Some(worker),
             Err(error) => {
                 error!(worker = number, %error, retry_in = ?backoff, "no worker; tickets wait");
-                shared.board.alarm(number, format!("worker {number} cannot start: {error}"));
+                shared
+                    .board
+                    .alarm(number, format!("worker {number} cannot start: {error}"));
             }
         }
         // Woken early when the program is to stop.
@@ -90,7 +94,12 @@ async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
 }
 
 /// Brings one claimed ticket to an end; says whether the worker can go on.
-async fn process(shared: &Arc<Shared>, number: u32, worker: &mut WorkerProcess, lease: Lease) -> bool {
+async fn process(
+    shared: &Arc<Shared>,
+    number: u32,
+    worker: &mut WorkerProcess,
+    lease: Lease,
+) -> bool {
     shared.board.begin(number, lease.stem().as_str());
     let next = blocking(shared, move |shared| shared.places.prepare(lease)).await;
     let (keep, settled) = match next {
@@ -121,12 +130,16 @@ async fn work_on(
             shared.board.progress(number, progress);
         })
         .await;
-    let keep = !matches!(ending, Ending::Lost(_) | Ending::Stopped | Ending::Failed(Failure::Plugin { .. }));
+    let keep = !matches!(
+        ending,
+        Ending::Lost(_) | Ending::Stopped | Ending::Failed(Failure::Plugin { .. })
+    );
     let settled = match ending {
         Ending::Done(report) => {
             let (name, report_line) = (work.job.name.clone(), (*report).clone());
             shared.board.done(number, &report_line);
-            let settled = blocking(shared, move |shared| shared.places.publish(work, *report)).await;
+            let settled =
+                blocking(shared, move |shared| shared.places.publish(work, *report)).await;
             if settled == Some(Settled::Published) {
                 info!(
                     video = name,
@@ -143,9 +156,14 @@ async fn work_on(
         }
         Ending::Stopped => {
             let lease = work.abandon();
-            blocking(shared, move |shared| match shared.places.queue.release(lease) {
-                Ok(()) => info!("not finished in time; given back, the attempt does not count"),
-                Err(error) => warn!(error = chain(&error), "not given back; it is recovered at the next start"),
+            blocking(shared, move |shared| {
+                match shared.places.queue.release(lease) {
+                    Ok(()) => info!("not finished in time; given back, the attempt does not count"),
+                    Err(error) => warn!(
+                        error = chain(&error),
+                        "not given back; it is recovered at the next start"
+                    ),
+                }
             })
             .await;
             None
@@ -160,7 +178,10 @@ async fn work_on(
 
 async fn give_back(shared: &Arc<Shared>, work: Work, failure: ticket_queue::Failure) -> Settled {
     let lease = work.abandon();
-    let settled = blocking(shared, move |shared| shared.places.give_back(lease, failure)).await;
+    let settled = blocking(shared, move |shared| {
+        shared.places.give_back(lease, failure)
+    })
+    .await;
     settled.unwrap_or_else(|| Settled::Deferred("giving back broke".to_owned()))
 }
 
@@ -173,7 +194,8 @@ async fn blocking<T: Send + 'static>(
     let shared = Arc::clone(shared);
     let span = tracing::Span::current();
     let done = tokio::task::spawn_blocking(move || span.in_scope(|| step(&shared))).await;
-    done.inspect_err(|panic| error!(%panic, "a step broke; its ticket is recovered")).ok()
+    done.inspect_err(|panic| error!(%panic, "a step broke; its ticket is recovered"))
+        .ok()
 }
 
 impl From<Failure> for ticket_queue::Failure {

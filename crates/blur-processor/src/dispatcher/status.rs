@@ -45,7 +45,10 @@ struct Inner {
 impl Board {
     pub(super) fn new(status_dir: &Path, name: &str, slots: usize) -> Self {
         let now = Timestamp::now();
-        let workers = (0..slots as u32).map(|slot| WorkerStatus { slot, ..WorkerStatus::default() });
+        let workers = (0..slots as u32).map(|slot| WorkerStatus {
+            slot,
+            ..WorkerStatus::default()
+        });
         let status = ProcessorStatus {
             pid: std::process::id(),
             started: now,
@@ -107,7 +110,9 @@ impl Board {
         inner.status.workers[slot as usize].progress = progress.share();
         if progress.phase == Phase::Masking {
             let before = std::mem::replace(&mut inner.frames[slot as usize], progress.frames);
-            inner.recent.push_back((Instant::now(), progress.frames.saturating_sub(before), 0.0));
+            inner
+                .recent
+                .push_back((Instant::now(), progress.frames.saturating_sub(before), 0.0));
         }
     }
 
@@ -116,7 +121,9 @@ impl Board {
         let mut inner = self.inner();
         let before = std::mem::replace(&mut inner.frames[slot as usize], report.frames);
         let rest = report.frames.saturating_sub(before);
-        inner.recent.push_back((Instant::now(), rest, report.seconds));
+        inner
+            .recent
+            .push_back((Instant::now(), rest, report.seconds));
     }
 
     pub(super) fn end(&self, slot: u32) {
@@ -130,7 +137,9 @@ impl Board {
         let mut inner = self.inner();
         match settled {
             Settled::Published => inner.status.published += 1,
-            Settled::GivenUp(_) | Settled::Deferred(_) | Settled::Stop(_) => inner.status.failed += 1,
+            Settled::GivenUp(_) | Settled::Deferred(_) | Settled::Stop(_) => {
+                inner.status.failed += 1
+            }
         }
     }
 
@@ -153,7 +162,11 @@ impl Board {
     pub(super) fn log(&self, stats: Option<&Stats>, max_queue_size: usize) {
         let status = self.inner().status.clone();
         let Some(stats) = stats else { return };
-        let busy = status.workers.iter().filter(|worker| worker.ticket.is_some()).count();
+        let busy = status
+            .workers
+            .iter()
+            .filter(|worker| worker.ticket.is_some())
+            .count();
         info!(
             waiting = stats.ready + stats.deferred,
             busy,
@@ -164,7 +177,10 @@ impl Board {
             "state"
         );
         if stats.ready > max_queue_size as u64 {
-            warn!(waiting = stats.ready, max_queue_size, "the queue is long; processing does not keep up");
+            warn!(
+                waiting = stats.ready,
+                max_queue_size, "the queue is long; processing does not keep up"
+            );
         }
     }
 
@@ -179,7 +195,11 @@ impl Board {
 
 impl Inner {
     fn refresh_speed(&mut self) {
-        while self.recent.front().is_some_and(|(at, ..)| at.elapsed() > WINDOW) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|(at, ..)| at.elapsed() > WINDOW)
+        {
             self.recent.pop_front();
         }
         let span = self.began.elapsed().min(WINDOW).as_secs_f64().max(1.0);
@@ -202,7 +222,10 @@ impl Inner {
                 ));
             }
             if stats.ready > settings.max_queue_size as u64 {
-                alarms.push(format!("{} tickets wait; processing does not keep up", stats.ready));
+                alarms.push(format!(
+                    "{} tickets wait; processing does not keep up",
+                    stats.ready
+                ));
             }
         }
         alarms

@@ -77,7 +77,10 @@ pub(crate) enum Settled {
 impl Places {
     /// Opens queue, raw, output and backup directories, making those that may be made.
     pub(crate) fn open(settings: &BlurSettings) -> anyhow::Result<Self> {
-        let options = Options { max_attempts: settings.max_attempts, ..Options::default() };
+        let options = Options {
+            max_attempts: settings.max_attempts,
+            ..Options::default()
+        };
         let disk = Arc::clone(&options.disk);
         let queue = DirectoryQueue::open(&settings.queue_dir, options)?;
         durable::create_dir_all_durable(&settings.raw_dir)?;
@@ -124,20 +127,22 @@ impl Places {
                 info!(ticket = %lease.stem(), "found published; finishing");
                 Next::Settled(self.finish(lease, &receipt, None))
             }
-            Ok(Checked::Todo { original, input, output }) => {
-                match self.publisher.draft(&lease, &output) {
-                    Ok(draft) => Next::Work(Box::new(Work {
-                        job: job_of(lease.ticket(), &output),
-                        started: Timestamp::now(),
-                        lease,
-                        original,
-                        draft,
-                        input,
-                        output,
-                    })),
-                    Err(error) => Next::Settled(self.give_back_error(lease, error)),
-                }
-            }
+            Ok(Checked::Todo {
+                original,
+                input,
+                output,
+            }) => match self.publisher.draft(&lease, &output) {
+                Ok(draft) => Next::Work(Box::new(Work {
+                    job: job_of(lease.ticket(), &output),
+                    started: Timestamp::now(),
+                    lease,
+                    original,
+                    draft,
+                    input,
+                    output,
+                })),
+                Err(error) => Next::Settled(self.give_back_error(lease, error)),
+            },
             Err(Refusal::Disk(error)) => Next::Settled(self.give_back_error(lease, error)),
             Err(Refusal::Ticket(failure)) => Next::Settled(self.give_back(lease, failure)),
         }
@@ -158,7 +163,7 @@ impl Places {
         if let Stage::Published(video) = self.publisher.stage(lease, &output)? {
             return self
                 .receipt_from_report(lease, &video, &output, input.as_ref())
-                .map(Checked::Published);
+                .map(|receipt| Checked::Published(Box::new(receipt)));
         }
         let (Some(original), Some(input)) = (opened, input) else {
             return Err(dead(format!(
@@ -176,7 +181,11 @@ impl Places {
             );
             return Err(Refusal::Ticket(Failure::NotNow { reason }));
         }
-        Ok(Checked::Todo { original, input, output })
+        Ok(Checked::Todo {
+            original,
+            input,
+            output,
+        })
     }
 
     /// The receipt for a video that lies under its final name, if it is the one that was made of
@@ -195,8 +204,9 @@ impl Places {
                 lease.stem()
             ))
         };
-        let report = FileReport::read(&FileReport::path_beside(video))
-            .map_err(|error| in_the_way(&format!("no report beside it tells its origin ({error})")))?;
+        let report = FileReport::read(&FileReport::path_beside(video)).map_err(|error| {
+            in_the_way(&format!("no report beside it tells its origin ({error})"))
+        })?;
         let same_input = match input {
             Some(input) => report.input.blake3 == input.blake3,
             None => is_origin(lease.ticket(), &report.input),
@@ -214,7 +224,15 @@ impl Places {
 
     /// Publishes a worker's output and finishes the ticket.
     pub(crate) fn publish(&self, work: Work, video: VideoReport) -> Settled {
-        let Work { lease, original, draft, input, output, started, .. } = work;
+        let Work {
+            lease,
+            original,
+            draft,
+            input,
+            output,
+            started,
+            ..
+        } = work;
         let report = match self.report(&lease, &draft, input, &output, started, video) {
             Ok(report) => report,
             Err(refusal) => return self.settle_refusal(lease, refusal),
@@ -251,12 +269,22 @@ impl Places {
         started: Timestamp,
         video: VideoReport,
     ) -> Result<FileReport, Refusal> {
-        let bytes = draft.file().metadata().map_err(|error| io_retry("stat", draft.path(), &error))?.len();
+        let bytes = draft
+            .file()
+            .metadata()
+            .map_err(|error| io_retry("stat", draft.path(), &error))?
+            .len();
         let blake3 = hash(draft.file()).map_err(|error| io_retry("read", draft.path(), &error))?;
         if video.frames == 0 || bytes == 0 {
-            return Err(Refusal::Ticket(Failure::Retry { reason: "the worker's output is empty".to_owned() }));
+            return Err(Refusal::Ticket(Failure::Retry {
+                reason: "the worker's output is empty".to_owned(),
+            }));
         }
-        let output = FileFacts { path: output.to_string(), bytes, blake3 };
+        let output = FileFacts {
+            path: output.to_string(),
+            bytes,
+            blake3,
+        };
         Ok(FileReport {
             ticket: lease.stem().to_string(),
             attempt: lease.attempt(),
@@ -273,7 +301,10 @@ impl Places {
     fn receipt(&self, lease: &Lease, report: &FileReport, output: &RelPath) -> Receipt {
         let video = &report.video;
         let mut extra = Map::new();
-        extra.insert("report".to_owned(), json!(FileReport::path_beside(output.as_path())));
+        extra.insert(
+            "report".to_owned(),
+            json!(FileReport::path_beside(output.as_path())),
+        );
         Receipt {
             version: RECEIPT_VERSION,
             id: lease.ticket().id().to_owned(),
@@ -282,12 +313,16 @@ impl Places {
             input: report.input.clone(),
             output: report.output.clone(),
             original: self.fate,
-            plugin: video.plugin.blake3.as_ref().map(|blake3| ticket_queue::PluginFacts {
-                name: video.plugin.name.clone(),
-                version: video.plugin.version.clone(),
-                blake3: blake3.clone(),
-                model_blake3: model_hash(&video.plugin.info),
-            }),
+            plugin: video
+                .plugin
+                .blake3
+                .as_ref()
+                .map(|blake3| ticket_queue::PluginFacts {
+                    name: video.plugin.name.clone(),
+                    version: video.plugin.version.clone(),
+                    blake3: blake3.clone(),
+                    model_blake3: model_hash(&video.plugin.info),
+                }),
             frames: video.frames,
             heads: video.heads,
             tracks: video.tracks,
@@ -299,16 +334,23 @@ impl Places {
 
     /// Receipt, original, ticket.
     fn finish(&self, lease: Lease, receipt: &Receipt, seen: Option<FileId>) -> Settled {
-        match self.publisher.settle(&self.queue, &lease, receipt, &self.raw, seen) {
+        match self
+            .publisher
+            .settle(&self.queue, &lease, receipt, &self.raw, seen)
+        {
             Ok(()) => match self.queue.complete(lease) {
                 Ok(()) => Settled::Published,
                 // Published and durable; what is left of the ticket is finished by the reaper.
                 Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
                 Err(error) => Settled::Deferred(chain(&error)),
             },
-            Err(error @ (Error::OriginalChanged { .. } | Error::BackupDiffers { .. })) => {
-                self.give_back(lease, Failure::Dead { reason: chain(&error) })
-            }
+            Err(error @ (Error::OriginalChanged { .. } | Error::BackupDiffers { .. })) => self
+                .give_back(
+                    lease,
+                    Failure::Dead {
+                        reason: chain(&error),
+                    },
+                ),
             Err(error) => self.give_back_error(lease, error),
         }
     }
@@ -369,8 +411,12 @@ impl Work {
 }
 
 enum Checked {
-    Published(Receipt),
-    Todo { original: Opened, input: FileFacts, output: RelPath },
+    Published(Box<Receipt>),
+    Todo {
+        original: Opened,
+        input: FileFacts,
+        output: RelPath,
+    },
 }
 
 enum Refusal {
@@ -408,13 +454,18 @@ fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal
             opened.path, opened.id.size, ticket.file_size
         )));
     }
-    let blake3 = hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
+    let blake3 =
+        hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
     match &ticket.blake3 {
         Some(wanted) if *wanted != blake3 => Err(dead(format!(
             "the content of {} does not have the hash in its ticket; it was changed or damaged after it was recorded",
             opened.path
         ))),
-        _ => Ok(FileFacts { path: opened.path.to_string(), bytes: opened.id.size, blake3 }),
+        _ => Ok(FileFacts {
+            path: opened.path.to_string(),
+            bytes: opened.id.size,
+            blake3,
+        }),
     }
 }
 
@@ -423,7 +474,8 @@ fn is_origin(ticket: &Ticket, input: &FileFacts) -> bool {
     match &ticket.blake3 {
         Some(wanted) => *wanted == input.blake3,
         None => {
-            let same_name = Path::new(&ticket.filepath).file_name() == Path::new(&input.path).file_name();
+            let same_name =
+                Path::new(&ticket.filepath).file_name() == Path::new(&input.path).file_name();
             same_name && ticket.file_size == input.bytes
         }
     }
@@ -433,7 +485,11 @@ fn is_origin(ticket: &Ticket, input: &FileFacts) -> bool {
 fn output_path(ticket: &Ticket) -> Result<RelPath, Failure> {
     let raw = Path::new(&ticket.filepath);
     let source = match ticket.source_name.as_str() {
-        "" => raw.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("unnamed"),
+        "" => raw
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str())
+            .unwrap_or("unnamed"),
         name => name,
     };
     let plain = !source.starts_with('.')
@@ -471,8 +527,13 @@ fn hash(file: &File) -> io::Result<String> {
 
 /// The hash of the plugin's model, where it names one; of the first, where it names several.
 fn model_hash(info: &Value) -> Option<String> {
-    let first = info.get("models").and_then(|models| models.get(0)).unwrap_or(info);
-    let hash = ["blake3", "model_blake3", "sha256", "model_sha256"].iter().find_map(|key| first.get(key));
+    let first = info
+        .get("models")
+        .and_then(|models| models.get(0))
+        .unwrap_or(info);
+    let hash = ["blake3", "model_blake3", "sha256", "model_sha256"]
+        .iter()
+        .find_map(|key| first.get(key));
     hash.and_then(Value::as_str).map(str::to_owned)
 }
 
@@ -492,21 +553,38 @@ mod tests {
     use super::*;
 
     fn ticket(filepath: &str, source_name: &str) -> Ticket {
-        Ticket { filepath: filepath.to_owned(), source_name: source_name.to_owned(), ..Ticket::default() }
+        Ticket {
+            filepath: filepath.to_owned(),
+            source_name: source_name.to_owned(),
+            ..Ticket::default()
+        }
     }
 
     #[test]
     fn outputs_are_named_by_source_and_segment() {
-        let name = |path, source| output_path(&ticket(path, source)).map(|path| path.to_string()).ok();
-        assert_eq!(name("raw_videos/cam/x.mp4", "cam").as_deref(), Some("cam/blurred_x.mp4"));
-        assert_eq!(name("raw_videos/cam/x.mkv", "").as_deref(), Some("cam/blurred_x.mp4"));
+        let name = |path, source| {
+            output_path(&ticket(path, source))
+                .map(|path| path.to_string())
+                .ok()
+        };
+        assert_eq!(
+            name("raw_videos/cam/x.mp4", "cam").as_deref(),
+            Some("cam/blurred_x.mp4")
+        );
+        assert_eq!(
+            name("raw_videos/cam/x.mkv", "").as_deref(),
+            Some("cam/blurred_x.mp4")
+        );
         assert_eq!(name("x.mp4", "").as_deref(), Some("unnamed/blurred_x.mp4"));
     }
 
     #[test]
     fn outputs_never_leave_the_output_directory() {
         for source in ["..", "../etc", ".tmp", "a/b", "a\nb"] {
-            assert!(output_path(&ticket("raw_videos/cam/x.mp4", source)).is_err(), "{source:?}");
+            assert!(
+                output_path(&ticket("raw_videos/cam/x.mp4", source)).is_err(),
+                "{source:?}"
+            );
         }
     }
 }

@@ -16,8 +16,11 @@ pub(super) fn watch(shared: &Arc<Shared>) -> Option<notify::RecommendedWatcher> 
         }
     };
     let dir = &shared.settings.queue_dir;
-    let watcher = notify::recommended_watcher(ring)
-        .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).map(|()| watcher));
+    let watcher = notify::recommended_watcher(ring).and_then(|mut watcher| {
+        watcher
+            .watch(dir, RecursiveMode::NonRecursive)
+            .map(|()| watcher)
+    });
     watcher
         .inspect_err(|error| debug!(%error, "no file notifications; polling only"))
         .ok()

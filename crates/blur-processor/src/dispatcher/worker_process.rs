@@ -169,7 +169,11 @@ impl WorkerProcess {
     ) -> Ending {
         let mut stop = std::pin::pin!(stop);
         let message = ToWorker::Job(Box::new(job));
-        if self.channel.send(&message, &[raw.as_fd(), output.as_fd()]).is_err() {
+        if self
+            .channel
+            .send(&message, &[raw.as_fd(), output.as_fd()])
+            .is_err()
+        {
             return self.lost("worker died while idle").await;
         }
         let began = Instant::now();
@@ -243,7 +247,10 @@ impl WorkerProcess {
         let exit = self.child.exited().await;
         // Its standard error ends with it; let the reading task come to the end.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let lines = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self
+            .last_lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let words: Vec<&str> = lines.iter().map(String::as_str).collect();
         match words.is_empty() {
             true => exit.to_string(),
@@ -259,24 +266,23 @@ impl Drop for WorkerProcess {
 }
 
 /// Reads a worker's messages in a thread of its own, which ends with the worker.
-fn listen(
-    slot: u32,
-    channel: Arc<Channel>,
-) -> io::Result<mpsc::UnboundedReceiver<FromWorker>> {
+fn listen(slot: u32, channel: Arc<Channel>) -> io::Result<mpsc::UnboundedReceiver<FromWorker>> {
     let (sender, inbox) = mpsc::unbounded_channel();
-    std::thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
-        loop {
-            match channel.receive::<FromWorker>() {
-                Ok(Some((message, _))) => {
-                    if sender.send(message).is_err() {
-                        return;
+    std::thread::Builder::new()
+        .name(format!("worker-{slot}"))
+        .spawn(move || {
+            loop {
+                match channel.receive::<FromWorker>() {
+                    Ok(Some((message, _))) => {
+                        if sender.send(message).is_err() {
+                            return;
+                        }
                     }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(None) | Err(_) => return,
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(None) | Err(_) => return,
             }
-        }
-    })?;
+        })?;
     Ok(inbox)
 }
 
@@ -287,7 +293,11 @@ async fn forward(slot: u32, stderr: ChildStderr, last_lines: Arc<Mutex<VecDeque<
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut line).await {
+        match (&mut reader)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await
+        {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -338,8 +348,12 @@ mod tests {
 
     #[test]
     fn worker_lines_keep_their_level_and_fields() {
-        let line = r#"{"timestamp":"x","level":"WARN","message":"odd frame","target":"t","frame":7}"#;
-        assert_eq!(understood(line), ("WARN".to_owned(), "odd frame frame=7".to_owned()));
+        let line =
+            r#"{"timestamp":"x","level":"WARN","message":"odd frame","target":"t","frame":7}"#;
+        assert_eq!(
+            understood(line),
+            ("WARN".to_owned(), "odd frame frame=7".to_owned())
+        );
         assert_eq!(understood("hello").0, "PLUGIN");
     }
 }

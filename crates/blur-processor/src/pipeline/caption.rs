@@ -52,9 +52,14 @@ impl<'a> Caption<'a> {
     /// Local time of the place of recording, to the millisecond; empty when not known.
     fn time_of(&self, number: usize) -> String {
         let into = SignedDuration::try_from_secs_f64(self.index.seconds_at(number)).ok();
-        let time = self.start.zip(into).and_then(|(start, into)| start.checked_add(into).ok());
+        let time = self
+            .start
+            .zip(into)
+            .and_then(|(start, into)| start.checked_add(into).ok());
         time.map_or_else(String::new, |time| {
-            time.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+            time.to_zoned(self.zone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S%.3f")
+                .to_string()
         })
     }
 }

@@ -30,15 +30,24 @@ pub(crate) fn check(
     let total = expected.index.times.len() as u64;
     let mut frames = 0;
     let mut wrong_size = None;
-    let options = VerifyOptions { threads: expected.threads, ..VerifyOptions::default() };
-    let file = output.try_clone().map_err(|error| Failure::attempt(error.to_string()))?;
+    let options = VerifyOptions {
+        threads: expected.threads,
+        ..VerifyOptions::default()
+    };
+    let file = output
+        .try_clone()
+        .map_err(|error| Failure::attempt(error.to_string()))?;
     let verified = verify_frames(file, &options, &mut |frame| {
         let size = (frame.width(), frame.height());
         if size != expected.size {
             wrong_size = Some(size);
         }
         frames += 1;
-        progress(Progress { phase: Phase::Verifying, frames, total });
+        progress(Progress {
+            phase: Phase::Verifying,
+            frames,
+            total,
+        });
         Ok(())
     })
     .map_err(|error| refused(format!("it cannot be read: {error}")))?;
@@ -54,15 +63,24 @@ fn compare(verified: &Verified, expected: &Expected<'_>) -> Result<(), Failure> 
     }
     let (found, wanted) = (verified.frames.len(), expected.index.times.len());
     if found != wanted || verified.packets != wanted as u64 {
-        return Err(refused(format!("it has {found} frames instead of {wanted}")));
+        return Err(refused(format!(
+            "it has {found} frames instead of {wanted}"
+        )));
     }
     let (theirs, ours) = (verified.track.time_base, expected.index.track.time_base);
     let tick = theirs.as_f64().max(ours.as_f64());
-    for (number, (frame, &time)) in verified.frames.iter().zip(&expected.index.times).enumerate() {
+    for (number, (frame, &time)) in verified
+        .frames
+        .iter()
+        .zip(&expected.index.times)
+        .enumerate()
+    {
         let at = frame.pts.map(|pts| theirs.seconds(pts));
         let wanted = ours.seconds(time);
         if at.is_none_or(|at| (at - wanted).abs() > tick * 1.01) {
-            return Err(refused(format!("frame {number} is at {at:?} s instead of {wanted} s")));
+            return Err(refused(format!(
+                "frame {number} is at {at:?} s instead of {wanted} s"
+            )));
         }
     }
     if verified.track.display_matrix != expected.index.track.display_matrix {

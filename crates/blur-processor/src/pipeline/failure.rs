@@ -7,12 +7,16 @@ use super::job::Failure;
 impl Failure {
     /// The video is no good.
     pub(crate) fn unusable(reason: impl Into<String>) -> Self {
-        Self::Unusable { reason: reason.into() }
+        Self::Unusable {
+            reason: reason.into(),
+        }
     }
 
     /// It may go better next time.
     pub(crate) fn attempt(reason: impl Into<String>) -> Self {
-        Self::Attempt { reason: reason.into() }
+        Self::Attempt {
+            reason: reason.into(),
+        }
     }
 
     /// An error while reading or decoding the original: its own fault, unless the disk failed.
@@ -26,7 +30,9 @@ impl Failure {
     /// An error while changing, encoding or writing.
     pub(crate) fn of_output(error: MediaError) -> Self {
         match error.is_storage_full() {
-            true => Self::NoSpace { reason: format!("no space for the output: {error}") },
+            true => Self::NoSpace {
+                reason: format!("no space for the output: {error}"),
+            },
             false => Self::attempt(format!("the output cannot be made: {error}")),
         }
     }
@@ -34,6 +40,8 @@ impl Failure {
 
 impl From<plugin_host::PluginError> for Failure {
     fn from(error: plugin_host::PluginError) -> Self {
-        Self::Plugin { reason: error.to_string() }
+        Self::Plugin {
+            reason: error.to_string(),
+        }
     }
 }

@@ -29,10 +29,11 @@ const WINDOW_BYTES: usize = 160 << 20;
 const WINDOW_FRAMES: (usize, usize) = (24, 60);
 /// Width of the small picture the tracker matches on, pixels.
 const MATCH_WIDTH: u32 = 320;
-/// Pictures the tracker may ask for per picture that comes in.
-const ASKED_PER_FRAME: usize = 1;
+/// Pictures the tracker may ask for per picture the detector looked at anyway: its cost at most
+/// doubles.
+const ASKED_PER_LOOK: usize = 1;
 /// Pictures the tracker may ask for in all at the end.
-const ASKED_AT_END: usize = 16;
+const ASKED_AT_END: usize = 8;
 
 /// A picture that may be shown.
 #[derive(Debug)]
@@ -70,7 +71,11 @@ pub(crate) struct Hiding<'a> {
 
 enum Way<'a> {
     WholeFrame,
-    Filter { instance: &'a mut Instance, there: Option<Scaler>, back: Option<Scaler> },
+    Filter {
+        instance: &'a mut Instance,
+        there: Option<Scaler>,
+        back: Option<Scaler>,
+    },
     Detector(Box<Detecting<'a>>),
 }
 
@@ -91,12 +96,21 @@ impl<'a> Hiding<'a> {
     ) -> Self {
         let way = match hider {
             Hider::WholeFrame => Way::WholeFrame,
-            Hider::Filter(instance) => Way::Filter { instance, there: None, back: None },
+            Hider::Filter(instance) => Way::Filter {
+                instance,
+                there: None,
+                back: None,
+            },
             Hider::Detector(instance) => {
                 Way::Detector(Box::new(Detecting::new(instance, recipe, size)))
             }
         };
-        Self { index, way, redactor: Redactor::new(effect(recipe)), counts: Counts::default() }
+        Self {
+            index,
+            way,
+            redactor: Redactor::new(effect(recipe)),
+            counts: Counts::default(),
+        }
     }
 
     /// Takes a picture; those that are done by now are appended to `done`.
@@ -106,7 +120,12 @@ impl<'a> Hiding<'a> {
     pub(crate) fn push(&mut self, picture: Picture, done: &mut Vec<Hidden>) -> Result<(), Failure> {
         match &mut self.way {
             Way::WholeFrame => {
-                done.push(whole(&mut self.redactor, &mut self.counts, picture, self.index)?);
+                done.push(whole(
+                    &mut self.redactor,
+                    &mut self.counts,
+                    picture,
+                    self.index,
+                )?);
                 Ok(())
             }
             Way::Filter { .. } => {
@@ -143,20 +162,33 @@ impl<'a> Hiding<'a> {
 
     /// Takes final masks out of the tracker and applies them.
     fn pull(&mut self, done: &mut Vec<Hidden>) -> Result<(), Failure> {
-        let Way::Detector(detecting) = &mut self.way else { return Ok(()) };
+        let Way::Detector(detecting) = &mut self.way else {
+            return Ok(());
+        };
         while let Some(masks) = timed(&mut self.counts.track_time, || detecting.tracker.pull()) {
             let picture = detecting
                 .window
                 .pop_front()
                 .filter(|picture| picture.number as u64 == masks.frame)
                 .ok_or_else(|| Failure::attempt("masks came for another picture"))?;
-            done.push(apply(&mut self.redactor, &mut self.counts, picture, &masks, self.index)?);
+            done.push(apply(
+                &mut self.redactor,
+                &mut self.counts,
+                picture,
+                &masks,
+                self.index,
+            )?);
         }
         Ok(())
     }
 
     fn filter(&mut self, picture: Picture) -> Result<Hidden, Failure> {
-        let Way::Filter { instance, there, back } = &mut self.way else {
+        let Way::Filter {
+            instance,
+            there,
+            back,
+        } = &mut self.way
+        else {
             return Err(Failure::attempt("no frame filter"));
         };
         let info = frame_info(&picture, self.index);
@@ -169,7 +201,10 @@ impl<'a> Hiding<'a> {
             None => media::PixelFormat::BGR24,
         };
         let named = planes::named_for_plugin(wanted).expect("chosen among the plugin's formats");
-        let info = FrameInfo { format: named, ..info };
+        let info = FrameInfo {
+            format: named,
+            ..info
+        };
         let call = |view: &mut plugin_host::abi::FrameViewMut<'_>| instance.process(view);
         let began = Instant::now();
         let change = if wanted == own {
@@ -187,8 +222,13 @@ impl<'a> Hiding<'a> {
         self.counts.seen_by_plugin += 1;
         let changed = change == Change::Changed;
         self.counts.masked += u64::from(changed || damaged);
-        self.counts.note(usize::from(changed), self.index.seconds_at(number));
-        let mut hidden = Hidden { number, frame, touched: changed };
+        self.counts
+            .note(usize::from(changed), self.index.seconds_at(number));
+        let mut hidden = Hidden {
+            number,
+            frame,
+            touched: changed,
+        };
         if damaged {
             self.counts.damaged += 1;
             hide_whole(&mut self.redactor, &mut self.counts, &mut hidden)?;
@@ -202,34 +242,61 @@ impl<'a> Detecting<'a> {
         // 4:2:0; other formats are rare and at most twice as large.
         let bytes = size.0 as usize * size.1 as usize * 3 / 2;
         let look_ahead = (WINDOW_BYTES / bytes.max(1)).clamp(WINDOW_FRAMES.0, WINDOW_FRAMES.1);
-        let settings = TrackerSettings { look_ahead, ..TrackerSettings::default() };
-        let picture_size = PictureSize { width: size.0, height: size.1 };
+        let settings = TrackerSettings {
+            look_ahead,
+            ..TrackerSettings::default()
+        };
+        let picture_size = PictureSize {
+            width: size.0,
+            height: size.1,
+        };
         Self {
-            eye: Eye { instance, scaler: None, regions: Vec::new() },
+            eye: Eye {
+                instance,
+                scaler: None,
+                regions: Vec::new(),
+            },
             every: recipe.detect_every.max(1) as usize,
             tracker: Tracker::new(settings, picture_size, TrackCarry::default()),
             window: VecDeque::new(),
         }
     }
 
-    fn push(&mut self, picture: Picture, index: &Index, counts: &mut Counts) -> Result<(), Failure> {
-        let observation = match picture.number.is_multiple_of(self.every) && !picture.damaged {
+    fn push(
+        &mut self,
+        picture: Picture,
+        index: &Index,
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let looked = picture.number.is_multiple_of(self.every) && !picture.damaged;
+        let observation = match looked {
             true => Observation::Detected(self.eye.look(&picture, index, counts)?),
             false => Observation::NotDetected,
         };
         let began = Instant::now();
         let luma = picture.frame.plane(0);
-        let size = PictureSize { width: picture.frame.width(), height: picture.frame.height() };
+        let size = PictureSize {
+            width: picture.frame.width(),
+            height: picture.frame.height(),
+        };
         let input = FrameInput {
             time: index.seconds_at(picture.number),
             observation,
-            picture: Some(LumaPicture::scaled_down(luma.data, luma.stride, size, MATCH_WIDTH)),
+            picture: Some(LumaPicture::scaled_down(
+                luma.data,
+                luma.stride,
+                size,
+                MATCH_WIDTH,
+            )),
             damaged: picture.damaged,
         };
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
-        self.answer_questions(ASKED_PER_FRAME, index, counts)
+        match looked {
+            true => self.answer_questions(ASKED_PER_LOOK, index, counts),
+            false => Ok(()),
+        }
     }
 
     /// Has the detector look at pictures the tracker wants to know more about.
@@ -240,7 +307,10 @@ impl<'a> Detecting<'a> {
         counts: &mut Counts,
     ) -> Result<(), Failure> {
         for wanted in timed(&mut counts.track_time, || self.tracker.wanted(budget)) {
-            let picture = self.window.iter().find(|picture| picture.number as u64 == wanted);
+            let picture = self
+                .window
+                .iter()
+                .find(|picture| picture.number as u64 == wanted);
             if let Some(picture) = picture {
                 let found = self.eye.look(picture, index, counts)?;
                 self.tracker.amend(wanted, found);
@@ -276,7 +346,12 @@ impl Eye<'_> {
             None => media::PixelFormat::I420,
         };
         let named = planes::named_for_plugin(format).expect("chosen among the plugin's formats");
-        let info = FrameInfo { format: named, width, height, ..frame_info(picture, index) };
+        let info = FrameInfo {
+            format: named,
+            width,
+            height,
+            ..frame_info(picture, index)
+        };
         let (instance, regions) = (&mut *self.instance, &mut self.regions);
         let call = |view: &plugin_host::abi::FrameView<'_>| instance.detect(view, regions);
         if (width, height) == full && format == own {
@@ -292,7 +367,11 @@ impl Eye<'_> {
         counts.seen_by_plugin += 1;
         counts.plugin_time += began.elapsed();
         let (x, y) = (full.0 as f32 / width as f32, full.1 as f32 / height as f32);
-        Ok(self.regions.iter().map(|region| in_full_picture(region, x, y)).collect())
+        Ok(self
+            .regions
+            .iter()
+            .map(|region| in_full_picture(region, x, y))
+            .collect())
     }
 }
 
@@ -313,11 +392,17 @@ fn apply(
     masks: &FrameMasks,
     index: &Index,
 ) -> Result<Hidden, Failure> {
-    let Picture { number, mut frame, damaged } = picture;
+    let Picture {
+        number,
+        mut frame,
+        damaged,
+    } = picture;
     // Two sources of the same doubt; the picture's own word is enough.
     let whole_frame = masks.whole_frame || damaged;
     counts.heads += masks.masks.len() as u64;
-    counts.tracks.extend(masks.masks.iter().map(|mask| mask.track.0));
+    counts
+        .tracks
+        .extend(masks.masks.iter().map(|mask| mask.track.0));
     counts.note(masks.masks.len(), index.seconds_at(number));
     let touched = whole_frame || !masks.is_clear();
     if touched {
@@ -330,7 +415,11 @@ fn apply(
         })?;
         counts.mask_time += began.elapsed();
     }
-    Ok(Hidden { number, frame, touched })
+    Ok(Hidden {
+        number,
+        frame,
+        touched,
+    })
 }
 
 fn whole(
@@ -343,12 +432,20 @@ fn whole(
     counts.masked += 1;
     counts.seen_by_plugin += 1;
     counts.damaged += u64::from(picture.damaged);
-    let mut hidden = Hidden { number: picture.number, frame: picture.frame, touched: true };
+    let mut hidden = Hidden {
+        number: picture.number,
+        frame: picture.frame,
+        touched: true,
+    };
     hide_whole(redactor, counts, &mut hidden)?;
     Ok(hidden)
 }
 
-fn hide_whole(redactor: &mut Redactor, counts: &mut Counts, hidden: &mut Hidden) -> Result<(), Failure> {
+fn hide_whole(
+    redactor: &mut Redactor,
+    counts: &mut Counts,
+    hidden: &mut Hidden,
+) -> Result<(), Failure> {
     let began = Instant::now();
     planes::with_planes(&mut hidden.frame, |planes| redactor.whole_frame(planes))?;
     hidden.touched = true;
@@ -383,8 +480,8 @@ fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
     let Some((most_wide, most_high)) = most else {
         return (width, height);
     };
-    let shrink = (f64::from(most_wide) / f64::from(width))
-        .min(f64::from(most_high) / f64::from(height));
+    let shrink =
+        (f64::from(most_wide) / f64::from(width)).min(f64::from(most_high) / f64::from(height));
     if shrink >= 1.0 {
         return (width, height);
     }
@@ -397,7 +494,12 @@ fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
 
 fn in_full_picture(region: &Region, x: f32, y: f32) -> Detection {
     Detection {
-        rect: Rect::new(region.x * x, region.y * y, region.width * x, region.height * y),
+        rect: Rect::new(
+            region.x * x,
+            region.y * y,
+            region.width * x,
+            region.height * y,
+        ),
         score: region.score,
         kind: match region.kind {
             RegionKind::Head => Kind::Head,

@@ -45,10 +45,14 @@ impl Index {
     /// distinct times.
     pub(crate) fn read(reader: &mut Reader) -> Result<Index, Failure> {
         let Some((track_number, track)) = reader.video() else {
-            return Err(Failure::unusable("the file has no video track, sound or data only"));
+            return Err(Failure::unusable(
+                "the file has no video track, sound or data only",
+            ));
         };
         let track = track.clone();
-        let audio = reader.audio().map(|(number, audio)| (number, audio.clone()));
+        let audio = reader
+            .audio()
+            .map(|(number, audio)| (number, audio.clone()));
         let mut scan = Scan::new(&track);
         while let Some(packet) = reader.next_packet().map_err(Failure::of_input)? {
             if packet.track() == track_number {
@@ -59,7 +63,9 @@ impl Index {
         let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
         times.sort_unstable();
         if times.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Failure::unusable("two frames of the video have the same time"));
+            return Err(Failure::unusable(
+                "two frames of the video have the same time",
+            ));
         }
         Ok(Index {
             track,
@@ -77,8 +83,14 @@ impl Index {
         if let Some(next) = self.times.get(frame + 1) {
             return next - at;
         }
-        let own = self.entries.iter().find(|entry| entry.pts == at).map_or(0, |entry| entry.duration);
-        let before = frame.checked_sub(1).map_or(0, |before| at - self.times[before]);
+        let own = self
+            .entries
+            .iter()
+            .find(|entry| entry.pts == at)
+            .map_or(0, |entry| entry.duration);
+        let before = frame
+            .checked_sub(1)
+            .map_or(0, |before| at - self.times[before]);
         if own > 0 { own } else { before }
     }
 
@@ -87,12 +99,16 @@ impl Index {
         let (Some(first), Some(last)) = (self.times.first(), self.times.last()) else {
             return 0.0;
         };
-        self.track.time_base.seconds(last - first + self.duration_of(self.times.len() - 1))
+        self.track
+            .time_base
+            .seconds(last - first + self.duration_of(self.times.len() - 1))
     }
 
     /// Seconds from the first frame to this one.
     pub(crate) fn seconds_at(&self, frame: usize) -> f64 {
-        self.track.time_base.seconds(self.times[frame] - self.times[0])
+        self.track
+            .time_base
+            .seconds(self.times[frame] - self.times[0])
     }
 }
 
@@ -101,11 +117,11 @@ pub(crate) fn open(file: &std::fs::File) -> Result<Reader, Failure> {
     let file = file
         .try_clone()
         .map_err(|error| Failure::attempt(format!("file descriptor: {error}")))?;
-    Reader::open_file(file, &ReaderOptions::default()).map_err(|error| {
-        match error.is_retryable() {
-            true => Failure::attempt(format!("the video cannot be read: {error}")),
-            false => Failure::unusable(format!("not a video that can be read, or cut short: {error}")),
-        }
+    Reader::open_file(file, &ReaderOptions::default()).map_err(|error| match error.is_retryable() {
+        true => Failure::attempt(format!("the video cannot be read: {error}")),
+        false => Failure::unusable(format!(
+            "not a video that can be read, or cut short: {error}"
+        )),
     })
 }
 
@@ -123,20 +139,30 @@ impl Scan {
     fn new(track: &VideoTrack) -> Self {
         let length_size = h26x::length_size(track.codec, &track.extradata);
         let h264 = track.codec == VideoCodec::H264;
-        let sets = h264.then(|| ParameterSets::from_extradata(track.codec, &track.extradata).ok()).flatten();
+        let sets = h264
+            .then(|| ParameterSets::from_extradata(track.codec, &track.extradata).ok())
+            .flatten();
         let unfit = match (h264, length_size, &sets) {
             (false, ..) => Some("it is not H.264"),
             (true, Some(4), Some(_)) => None,
             _ => Some("its parameter sets are not stored in the usual way"),
         };
-        Self { entries: Vec::new(), met: 0, cut_short: false, sets, length_size, unfit }
+        Self {
+            entries: Vec::new(),
+            met: 0,
+            cut_short: false,
+            sets,
+            length_size,
+            unfit,
+        }
     }
 
     fn take(&mut self, packet: &Packet) -> Result<(), Failure> {
         self.met += 1;
         self.cut_short |= packet.is_corrupt();
         if packet.is_discarded() {
-            self.unfit.get_or_insert("it has an edit list that hides frames");
+            self.unfit
+                .get_or_insert("it has an edit list that hides frames");
             return Ok(());
         }
         let Some(pts) = packet.pts().or(packet.dts()) else {
@@ -163,7 +189,12 @@ impl Scan {
         }
         let foreign = units()
             .filter(|unit| h26x::nal_kind(VideoCodec::H264, unit) == NalKind::ParameterSet)
-            .any(|unit| !self.sets.as_ref().is_some_and(|sets| sets.units().any(|known| known == unit)));
+            .any(|unit| {
+                !self
+                    .sets
+                    .as_ref()
+                    .is_some_and(|sets| sets.units().any(|known| known == unit))
+            });
         if foreign {
             self.unfit = Some("its parameter sets change within the video");
         }

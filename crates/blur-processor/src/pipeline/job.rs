@@ -202,7 +202,10 @@ impl Recipe {
             kernel_size: settings.blur_kernel_size,
             detect_every: settings.detect_every.max(1),
             resize: settings.resize.map(|size| (size.width, size.height)),
-            overlay_text: settings.overlay.as_ref().map(|overlay| overlay.text.clone()),
+            overlay_text: settings
+                .overlay
+                .as_ref()
+                .map(|overlay| overlay.text.clone()),
             encoder: settings.video_codec.clone(),
             preset: settings.encoder_preset.clone(),
             bitrate: settings.bitrate,
@@ -225,7 +228,14 @@ mod tests {
 
     #[test]
     fn progress_only_grows() {
-        let at = |phase, frames| Progress { phase, frames, total: 10 }.share();
+        let at = |phase, frames| {
+            Progress {
+                phase,
+                frames,
+                total: 10,
+            }
+            .share()
+        };
         assert_eq!(at(Phase::Masking, 0), 0.0);
         assert_eq!(at(Phase::Masking, 10), at(Phase::Verifying, 0));
         assert_eq!(at(Phase::Verifying, 10), 1.0);

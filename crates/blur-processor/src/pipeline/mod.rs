@@ -61,7 +61,11 @@ impl Engine {
         sink::try_encoder(&recipe).map_err(|error| Unfit {
             reason: format!("video_codec or encoder_preset cannot be used: {error}"),
         })?;
-        Ok(Self { recipe, hider, plugin })
+        Ok(Self {
+            recipe,
+            hider,
+            plugin,
+        })
     }
 
     /// The plugin.
@@ -85,8 +89,16 @@ impl Engine {
         let index = Index::read(&mut index::open(&input)?)?;
         let files = (&input, &output);
         let mut pass = self.pass_and_check(job, files, &index, true, progress);
-        if let Err(Spoiled { failure: Failure::Attempt { reason }, spliced: true }) = &pass {
-            tracing::warn!(video = job.name, reason, "spliced output refused; encoding it whole");
+        if let Err(Spoiled {
+            failure: Failure::Attempt { reason },
+            spliced: true,
+        }) = &pass
+        {
+            tracing::warn!(
+                video = job.name,
+                reason,
+                "spliced output refused; encoding it whole"
+            );
             empty(&output)?;
             pass = self.pass_and_check(job, files, &index, false, progress);
         }
@@ -106,7 +118,14 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Pass, u64), Spoiled> {
         let mut spliced = false;
-        let result = self.pass(job, (input, output), index, may_splice, &mut spliced, progress);
+        let result = self.pass(
+            job,
+            (input, output),
+            index,
+            may_splice,
+            &mut spliced,
+            progress,
+        );
         let checked = result.and_then(|pass| {
             let began = Instant::now();
             let expected = check::Expected {
@@ -133,8 +152,15 @@ impl Engine {
         let Self { recipe, hider, .. } = self;
         hider.reset()?;
         let touches_all = matches!(hider, Hider::WholeFrame);
-        let audio = index.audio.as_ref().filter(|_| recipe.keep_audio).map(|(number, _)| *number);
-        let keep = Keep { packets: may_splice, audio };
+        let audio = index
+            .audio
+            .as_ref()
+            .filter(|_| recipe.keep_audio)
+            .map(|(number, _)| *number);
+        let keep = Keep {
+            packets: may_splice,
+            audio,
+        };
         let mut source = Source::open(input, index, recipe.resize, recipe.threads, keep)?;
         let mut decode = Duration::ZERO;
         let mut next = timed_next(&mut source, &mut decode)?;
@@ -151,11 +177,15 @@ impl Engine {
         if !*spliced {
             source.forget_packets();
         }
-        let file = output.try_clone().map_err(|error| Failure::attempt(error.to_string()))?;
+        let file = output
+            .try_clone()
+            .map_err(|error| Failure::attempt(error.to_string()))?;
         let mut sink = Sink::open(file, index, recipe, &first, plan.ok())?;
         drop(first);
-        let mut caption =
-            recipe.overlay_text.as_deref().map(|text| Caption::new(text, job, index, size));
+        let mut caption = recipe
+            .overlay_text
+            .as_deref()
+            .map(|text| Caption::new(text, job, index, size));
         let mut hiding = Hiding::new(hider, recipe, index, size);
         let mut done: Vec<Hidden> = Vec::new();
         let (mut shown, total) = (0, index.times.len() as u64);
@@ -176,22 +206,40 @@ impl Engine {
                 shown += 1;
             }
             sink.push_sound(&mut source.sound)?;
-            progress(Progress { phase: Phase::Masking, frames: shown, total });
+            progress(Progress {
+                phase: Phase::Masking,
+                frames: shown,
+                total,
+            });
             if ended {
                 break;
             }
             next = timed_next(&mut source, &mut decode)?;
         }
         if shown != total {
-            return Err(Failure::attempt(format!("{shown} of {total} frames came out")));
+            return Err(Failure::attempt(format!(
+                "{shown} of {total} frames came out"
+            )));
         }
         let decode_ms = StageTimes::millis(decode);
         let counts = hiding.counts;
-        Ok(Pass { written: sink.finish()?, counts, size, decode_ms, not_copied_because })
+        Ok(Pass {
+            written: sink.finish()?,
+            counts,
+            size,
+            decode_ms,
+            not_copied_because,
+        })
     }
 
     fn report(&self, index: &Index, pass: Pass) -> VideoReport {
-        let Pass { written, counts, size, decode_ms, not_copied_because } = pass;
+        let Pass {
+            written,
+            counts,
+            size,
+            decode_ms,
+            not_copied_because,
+        } = pass;
         let (masks_bucket_seconds, masks) = bucketed(&counts.per_second);
         VideoReport {
             plugin: self.plugin.clone(),

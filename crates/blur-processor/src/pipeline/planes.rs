@@ -40,7 +40,10 @@ pub(crate) fn with_planes<T>(
         .planes_mut()
         .map_err(Failure::of_output)?
         .into_iter()
-        .map(|plane| Plane { data: plane.data, stride: plane.stride });
+        .map(|plane| Plane {
+            data: plane.data,
+            stride: plane.stride,
+        });
     let luma = planes.next();
     let chroma = match (planes.next(), planes.next()) {
         (Some(u), Some(v)) => Chroma::Planar { u, v },
@@ -50,7 +53,10 @@ pub(crate) fn with_planes<T>(
     let luma = luma.ok_or_else(|| Failure::attempt("a picture without planes"))?;
     let subsampling = match chroma {
         Chroma::None => Subsampling::YUV444,
-        _ => Subsampling { x: x as u8, y: y as u8 },
+        _ => Subsampling {
+            x: x as u8,
+            y: y as u8,
+        },
     };
     let mut planes = YuvPlanes::new(size, subsampling, luma, chroma)
         .map_err(|error| Failure::attempt(format!("{error} ({format:?})")))?;
@@ -83,8 +89,12 @@ pub(crate) fn lend<T>(
     call: impl FnOnce(&abi::FrameView<'_>) -> T,
 ) -> Result<T, Failure> {
     let planes = frame.planes();
-    let lent: Vec<(&[u8], usize)> = planes.iter().map(|plane| (plane.data, plane.stride)).collect();
-    let view = abi::FrameView::new(info, &lent).map_err(|error| Failure::attempt(error.to_string()))?;
+    let lent: Vec<(&[u8], usize)> = planes
+        .iter()
+        .map(|plane| (plane.data, plane.stride))
+        .collect();
+    let view =
+        abi::FrameView::new(info, &lent).map_err(|error| Failure::attempt(error.to_string()))?;
     Ok(call(&view))
 }
 
@@ -95,7 +105,10 @@ pub(crate) fn lend_mut<T>(
     call: impl FnOnce(&mut abi::FrameViewMut<'_>) -> T,
 ) -> Result<T, Failure> {
     let planes = frame.planes_mut().map_err(Failure::of_output)?;
-    let lent = planes.into_iter().map(|plane| (plane.data, plane.stride)).collect();
+    let lent = planes
+        .into_iter()
+        .map(|plane| (plane.data, plane.stride))
+        .collect();
     let mut view =
         abi::FrameViewMut::new(info, lent).map_err(|error| Failure::attempt(error.to_string()))?;
     Ok(call(&mut view))

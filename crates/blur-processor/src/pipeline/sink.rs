@@ -111,7 +111,16 @@ impl<'a> Sink<'a> {
             Way::Whole(_) => settings,
             Way::Spliced(splicing) => with_free_id(settings, splicing.plan.free_id),
         };
-        Ok(Self { index, out: Out { writer, written: Written::default() }, sound, way, settings })
+        Ok(Self {
+            index,
+            out: Out {
+                writer,
+                written: Written::default(),
+            },
+            sound,
+            way,
+            settings,
+        })
     }
 
     /// Takes the next picture. `packets` are the original's, from the first not yet written on.
@@ -122,7 +131,11 @@ impl<'a> Sink<'a> {
     ) -> Result<(), Failure> {
         match &mut self.way {
             Way::Whole(run) => {
-                let key = if hidden.number == 0 { Key::Forced } else { Key::Auto };
+                let key = if hidden.number == 0 {
+                    Key::Forced
+                } else {
+                    Key::Auto
+                };
                 run.encode(&hidden.frame, key, &mut self.out)?;
                 run.write(&mut self.out, None)
             }
@@ -147,8 +160,11 @@ impl<'a> Sink<'a> {
                     let mut made = Vec::new();
                     let at = packet.pts().unwrap_or_default();
                     let at = packet.time_base().rescale(at, converter.track().time_base);
-                    converter.push(packet.data(), at, &mut made).map_err(Failure::of_output)?;
-                    made.iter().try_for_each(|packet| self.out.write(SOUND, packet))?;
+                    converter
+                        .push(packet.data(), at, &mut made)
+                        .map_err(Failure::of_output)?;
+                    made.iter()
+                        .try_for_each(|packet| self.out.write(SOUND, packet))?;
                 }
             }
         }
@@ -164,7 +180,8 @@ impl<'a> Sink<'a> {
         if let Sound::Converted(converter) = &mut self.sound {
             let mut made = Vec::new();
             converter.finish(&mut made).map_err(Failure::of_output)?;
-            made.iter().try_for_each(|packet| self.out.write(SOUND, packet))?;
+            made.iter()
+                .try_for_each(|packet| self.out.write(SOUND, packet))?;
         }
         if let Way::Whole(run) = &self.way {
             self.out.written.frames_encoded = run.next as u64;
@@ -179,7 +196,9 @@ impl<'a> Sink<'a> {
 impl Out {
     fn write(&mut self, track: usize, packet: &Packet) -> Result<(), Failure> {
         let began = Instant::now();
-        self.writer.write(track, packet).map_err(Failure::of_output)?;
+        self.writer
+            .write(track, packet)
+            .map_err(Failure::of_output)?;
         self.written.write_time += began.elapsed();
         self.written.sound_packets += u64::from(track == SOUND);
         Ok(())
@@ -189,7 +208,11 @@ impl Out {
 impl Run {
     fn open(settings: &EncoderSettings, next: usize) -> Result<Self, Failure> {
         let encoder = Encoder::open(settings.clone()).map_err(Failure::of_output)?;
-        Ok(Self { encoder, next, packets: Vec::new() })
+        Ok(Self {
+            encoder,
+            next,
+            packets: Vec::new(),
+        })
     }
 
     fn encode(&mut self, frame: &Frame, key: Key, out: &mut Out) -> Result<(), Failure> {
@@ -206,7 +229,9 @@ impl Run {
             if let Some(index) = index {
                 let time = index.times[self.next];
                 if packet.pts() != Some(time) {
-                    return Err(Failure::attempt("the encoder changed the order of pictures"));
+                    return Err(Failure::attempt(
+                        "the encoder changed the order of pictures",
+                    ));
                 }
                 let dts = index.entries[self.next].dts;
                 packet.set_times(Some(time), Some(dts), index.duration_of(self.next));
@@ -337,9 +362,11 @@ fn spliced(
     index: &Index,
     plan: Plan,
 ) -> Result<(Way, VideoTrack), Failure> {
-    let encoder = Encoder::open(with_free_id(settings.clone(), plan.free_id)).map_err(Failure::of_output)?;
+    let encoder =
+        Encoder::open(with_free_id(settings.clone(), plan.free_id)).map_err(Failure::of_output)?;
     let encoder_sets = encoder.track().extradata.clone();
-    let theirs = ParameterSets::from_extradata(VideoCodec::H264, &encoder_sets).map_err(Failure::of_output)?;
+    let theirs = ParameterSets::from_extradata(VideoCodec::H264, &encoder_sets)
+        .map_err(Failure::of_output)?;
     let mut both = plan.sets.clone();
     both.merge(&theirs);
     let mut track = index.track.clone();
@@ -367,7 +394,9 @@ fn sound(track: &AudioTrack) -> Result<(Sound, Option<AudioTrack>), Failure> {
 }
 
 fn with_free_id(mut settings: EncoderSettings, id: u32) -> EncoderSettings {
-    settings.options.push(("x264-params".to_owned(), format!("sps-id={id}")));
+    settings
+        .options
+        .push(("x264-params".to_owned(), format!("sps-id={id}")));
     settings
 }
 
@@ -392,7 +421,9 @@ fn named(recipe: &Recipe, width: u32, height: u32, time_base: Rational) -> Encod
         rate: match recipe.bitrate {
             Some(bits) => Rate::Bitrate(bits),
             None if has("crf") => Rate::Crf(CRF),
-            None if matches!(recipe.encoder.as_str(), "mpeg4" | "mjpeg") => Rate::Quantiser(QUANTISER),
+            None if matches!(recipe.encoder.as_str(), "mpeg4" | "mjpeg") => {
+                Rate::Quantiser(QUANTISER)
+            }
             None => Rate::Default,
         },
         preset: (!recipe.preset.is_empty() && has("preset")).then(|| recipe.preset.clone()),

@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 
-use media::{Decoder, DecoderOptions, Frame, MediaError, Packet, PixelFormat, Quality, Reader, Scaler};
+use media::{
+    Decoder, DecoderOptions, Frame, MediaError, Packet, PixelFormat, Quality, Reader, Scaler,
+};
 
 use super::index::{self, Index};
 use super::job::Failure;
@@ -67,11 +69,18 @@ impl<'a> Source<'a> {
         threads: u32,
         keep: Keep,
     ) -> Result<Self, Failure> {
-        let options = DecoderOptions { threads, ..DecoderOptions::default() };
+        let options = DecoderOptions {
+            threads,
+            ..DecoderOptions::default()
+        };
         Ok(Self {
             reader: index::open(file)?,
             decoder: Decoder::new(&index.track, &options).map_err(Failure::of_input)?,
-            shaper: Shaper { size: None, resize, scaler: None },
+            shaper: Shaper {
+                size: None,
+                resize,
+                scaler: None,
+            },
             keep_packets: keep.packets,
             keep_audio: keep.audio,
             ready: VecDeque::new(),
@@ -159,13 +168,17 @@ impl<'a> Source<'a> {
 
     /// Gives a decoded frame its number, with stand-ins for those missing before it.
     fn place(&mut self, frame: Frame) -> Result<(), Failure> {
-        let pts = frame.pts().ok_or_else(|| Failure::unusable("a picture has no time"))?;
+        let pts = frame
+            .pts()
+            .ok_or_else(|| Failure::unusable("a picture has no time"))?;
         let ahead = self.index.times[self.next..].binary_search(&pts);
         let Ok(ahead) = ahead else {
             return match self.index.times.binary_search(&pts) {
                 // A second picture of a frame that is done: two fields of one packet.
                 Ok(_) => Ok(()),
-                Err(_) => Err(Failure::unusable("pictures do not come at the times the file says")),
+                Err(_) => Err(Failure::unusable(
+                    "pictures do not come at the times the file says",
+                )),
             };
         };
         let number = self.next + ahead;
@@ -190,7 +203,9 @@ impl<'a> Source<'a> {
     fn fill_up_to(&mut self, end: usize) -> Result<(), Failure> {
         while self.next < end {
             let Some(frame) = self.last.clone() else {
-                return Err(Failure::unusable("not one frame of the video can be decoded"));
+                return Err(Failure::unusable(
+                    "not one frame of the video can be decoded",
+                ));
             };
             self.put(frame, true);
         }
@@ -209,7 +224,11 @@ impl<'a> Source<'a> {
         frame.set_pts(Some(self.index.times[number]));
         frame.set_time_base(self.index.track.time_base);
         frame.set_duration(self.index.duration_of(number));
-        self.ready.push_back(Picture { number, frame, damaged });
+        self.ready.push_back(Picture {
+            number,
+            frame,
+            damaged,
+        });
         self.next += 1;
     }
 }
@@ -226,7 +245,9 @@ impl Shaper {
     fn shape(&mut self, frame: Frame) -> Result<Frame, Failure> {
         let size = (frame.width(), frame.height());
         if *self.size.get_or_insert(size) != size {
-            return Err(Failure::unusable("the picture's size changes within the video"));
+            return Err(Failure::unusable(
+                "the picture's size changes within the video",
+            ));
         }
         let format = planes::work_format(frame.format());
         let wanted = self.resize.unwrap_or(size);

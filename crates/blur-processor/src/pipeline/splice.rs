@@ -54,10 +54,19 @@ impl Plan {
     ) -> Result<Plan, &'static str> {
         let rules = [
             (touches_all, "every picture is changed"),
-            (recipe.overlay_text.is_some(), "a caption is burned into every picture"),
+            (
+                recipe.overlay_text.is_some(),
+                "a caption is burned into every picture",
+            ),
             (recipe.resize.is_some(), "pictures are resized"),
-            (recipe.encoder != ENCODER, "only libx264 can be spliced with the original"),
-            (first.format() != PixelFormat::I420, "its pixel format is not 8 bit 4:2:0"),
+            (
+                recipe.encoder != ENCODER,
+                "only libx264 can be spliced with the original",
+            ),
+            (
+                first.format() != PixelFormat::I420,
+                "its pixel format is not 8 bit 4:2:0",
+            ),
         ];
         if let Some((_, why)) = rules.into_iter().find(|(broken, _)| *broken) {
             return Err(why);
@@ -68,8 +77,12 @@ impl Plan {
         let sets = ParameterSets::from_extradata(VideoCodec::H264, &index.track.extradata)
             .map_err(|_| "its parameter sets cannot be read")?;
         let simple = |unit: &Vec<u8>| {
-            sps_info(VideoCodec::H264, unit)
-                .is_some_and(|sps| sps.progressive && sps.chroma_format == 1 && sps.luma_bits == 8 && sps.chroma_bits == 8)
+            sps_info(VideoCodec::H264, unit).is_some_and(|sps| {
+                sps.progressive
+                    && sps.chroma_format == 1
+                    && sps.luma_bits == 8
+                    && sps.chroma_bits == 8
+            })
         };
         if !sets.sps.iter().all(simple) {
             return Err("it is interlaced or of an unusual profile");
@@ -79,7 +92,11 @@ impl Plan {
         if free_id > LAST_SPS_ID {
             return Err("no parameter-set id is free");
         }
-        Ok(Plan { blocks: blocks(&index.entries)?, sets, free_id })
+        Ok(Plan {
+            blocks: blocks(&index.entries)?,
+            sets,
+            free_id,
+        })
     }
 }
 
@@ -112,7 +129,11 @@ fn blocks(entries: &[Entry]) -> Result<Vec<Block>, &'static str> {
             _ if entry.idr && entry.pts != earliest_behind[at] => {
                 return Err("a group of pictures is not closed");
             }
-            _ => blocks.push(Block { start: at, end: at + 1, idr: entry.idr }),
+            _ => blocks.push(Block {
+                start: at,
+                end: at + 1,
+                idr: entry.idr,
+            }),
         }
     }
     Ok(blocks)
@@ -138,19 +159,40 @@ mod tests {
 
     fn cut(spec: &str) -> Result<Vec<(usize, usize, bool)>, &'static str> {
         let blocks = blocks(&entries(spec))?;
-        Ok(blocks.into_iter().map(|block| (block.start, block.end, block.idr)).collect())
+        Ok(blocks
+            .into_iter()
+            .map(|block| (block.start, block.end, block.idr))
+            .collect())
     }
 
     #[test]
     fn without_b_frames_every_picture_is_a_block() {
         let found = cut("I0 1 2 I3 4").unwrap();
-        assert_eq!(found, [(0, 1, true), (1, 2, false), (2, 3, false), (3, 4, true), (4, 5, false)]);
+        assert_eq!(
+            found,
+            [
+                (0, 1, true),
+                (1, 2, false),
+                (2, 3, false),
+                (3, 4, true),
+                (4, 5, false)
+            ]
+        );
     }
 
     #[test]
     fn mini_gops_stay_together() {
         let found = cut("I0 3 1 2 6 4 5 I7 8").unwrap();
-        assert_eq!(found, [(0, 1, true), (1, 4, false), (4, 7, false), (7, 8, true), (8, 9, false)]);
+        assert_eq!(
+            found,
+            [
+                (0, 1, true),
+                (1, 4, false),
+                (4, 7, false),
+                (7, 8, true),
+                (8, 9, false)
+            ]
+        );
     }
 
     #[test]

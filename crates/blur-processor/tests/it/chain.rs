@@ -14,16 +14,28 @@ fn numbers_are_hidden(numbers: &[Option<u32>]) -> bool {
 #[test]
 fn a_ticket_becomes_a_blurred_video_and_the_original_goes() {
     let mut site = Site::new(json!({}));
-    let stem = site.add("a", &TestVideo { audio: true, ..TestVideo::default() });
+    let stem = site.add(
+        "a",
+        &TestVideo {
+            audio: true,
+            ..TestVideo::default()
+        },
+    );
     let before = look(&site.raw("a"));
-    assert!(before.numbers.iter().all(Option::is_some), "the test video must be readable");
+    assert!(
+        before.numbers.iter().all(Option::is_some),
+        "the test video must be readable"
+    );
     site.run_until(|site| site.is_done(&stem));
 
     let after = look(&site.published("a"));
     assert_eq!(after.pts, before.pts);
     assert_eq!(after.size, before.size);
     assert!(numbers_are_hidden(&after.numbers), "{:?}", after.numbers);
-    assert_eq!(after.verified.audio, None, "sound is dropped unless asked for");
+    assert_eq!(
+        after.verified.audio, None,
+        "sound is dropped unless asked for"
+    );
     assert!(!site.raw("a").exists());
     assert_eq!(site.names("processed_videos/.tmp"), Vec::<String>::new());
     assert_eq!(site.names("processing_queue/active"), Vec::<String>::new());
@@ -38,20 +50,30 @@ fn a_ticket_becomes_a_blurred_video_and_the_original_goes() {
     assert_eq!(receipt["output"]["path"], "cam/blurred_a.mp4");
     assert_eq!(receipt["plugin"]["model_blake3"], "00ff");
     let status: Value =
-        serde_json::from_slice(&fs::read(site.path("logs/blur_processor.status.json")).unwrap()).unwrap();
-    assert_eq!((status["state"].as_str(), status["published"].as_u64()), (Some("stopped"), Some(1)));
+        serde_json::from_slice(&fs::read(site.path("logs/blur_processor.status.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        (status["state"].as_str(), status["published"].as_u64()),
+        (Some("stopped"), Some(1))
+    );
 }
 
 #[test]
 fn without_a_plugin_the_whole_picture_is_blurred_with_caption_and_sound_kept() {
     let mut site = Site::new(json!({
         "blur_module_path": null,
+        "mask": "solid",
         "add_overlay": true,
         "keep_audio": true,
         "max_concurrent_processes": 2,
         "delete_original": false,
     }));
-    let video = TestVideo { audio: true, rotation: Some(90.0), full_range: true, ..TestVideo::default() };
+    let video = TestVideo {
+        audio: true,
+        rotation: Some(90.0),
+        full_range: true,
+        ..TestVideo::default()
+    };
     let stems = [site.add("a", &video), site.add("b", &video)];
     site.run_until(|site| stems.iter().all(|stem| site.is_done(stem)));
     let (before, after) = (look(&site.raw("a")), look(&site.published("b")));
@@ -59,7 +81,10 @@ fn without_a_plugin_the_whole_picture_is_blurred_with_caption_and_sound_kept() {
     assert_eq!(after.pts, before.pts);
     assert_eq!(after.verified.audio_packets, before.verified.audio_packets);
     assert_eq!(after.verified.audio_pts, before.verified.audio_pts);
-    assert_eq!(after.verified.track.display_matrix, before.verified.track.display_matrix);
+    assert_eq!(
+        after.verified.track.display_matrix,
+        before.verified.track.display_matrix
+    );
     assert_eq!(after.verified.track.colour, before.verified.track.colour);
     assert!(site.raw("a").exists() && site.raw("b").exists());
 }
@@ -88,8 +113,12 @@ fn a_frame_filter_changes_frames_and_originals_are_backed_up() {
 #[test]
 fn tickets_of_the_old_system_are_processed_or_explained() {
     let mut site = Site::new(json!({}));
-    TestVideo::default().write(site.path("raw_videos/cam/old.mp4")).unwrap();
-    let size = fs::metadata(site.path("raw_videos/cam/old.mp4")).unwrap().len();
+    TestVideo::default()
+        .write(site.path("raw_videos/cam/old.mp4"))
+        .unwrap();
+    let size = fs::metadata(site.path("raw_videos/cam/old.mp4"))
+        .unwrap()
+        .len();
     let old = |name: &str, size: u64| {
         json!({
             "filepath": format!("raw_videos/cam/{name}.mp4"),

@@ -12,7 +12,13 @@ fn given_up(plugin: Value, change: Value) -> String {
         settings[key] = value.clone();
     }
     let mut site = Site::new(settings);
-    let stem = site.add("a", &TestVideo { frames: 40, ..TestVideo::default() });
+    let stem = site.add(
+        "a",
+        &TestVideo {
+            frames: 40,
+            ..TestVideo::default()
+        },
+    );
     site.run_until(|site| site.why(&stem).is_some());
     assert!(site.raw("a").exists(), "the original must be kept");
     assert!(!site.published("a").exists(), "nothing may be published");
@@ -50,7 +56,10 @@ fn a_hanging_plugin_is_killed() {
 
 #[test]
 fn a_plugin_that_eats_memory_is_killed() {
-    let why = given_up(json!({ "leak_at": 2, "sleep_ms": 50 }), json!({ "worker_memory_limit_mb": 600 }));
+    let why = given_up(
+        json!({ "leak_at": 2, "sleep_ms": 50 }),
+        json!({ "worker_memory_limit_mb": 600 }),
+    );
     assert!(why.contains("worker_memory_limit_mb"), "{why}");
 }
 
@@ -58,12 +67,29 @@ fn a_plugin_that_eats_memory_is_killed() {
 fn a_poison_ticket_does_not_stop_the_others() {
     // Only the long video reaches frame 35.
     let mut site = Site::new(json!({ "plugin": { "crash_at": 35 } }));
-    let poison = site.add("a", &TestVideo { frames: 40, ..TestVideo::default() });
-    let good = [site.add("b", &TestVideo::default()), site.add("c", &TestVideo::default())];
+    let poison = site.add(
+        "a",
+        &TestVideo {
+            frames: 40,
+            ..TestVideo::default()
+        },
+    );
+    let good = [
+        site.add("b", &TestVideo::default()),
+        site.add("c", &TestVideo::default()),
+    ];
     site.run_until(|site| good.iter().all(|stem| site.is_done(stem)) && !site.is_active(&poison));
-    assert_eq!(site.names("processing_queue/deferred"), [format!("{poison}.a1.json")]);
+    assert_eq!(
+        site.names("processing_queue/deferred"),
+        [format!("{poison}.a1.json")]
+    );
     assert!(site.raw("a").exists() && !site.published("a").exists());
-    assert!(look(&site.published("b")).numbers.iter().all(Option::is_none));
+    assert!(
+        look(&site.published("b"))
+            .numbers
+            .iter()
+            .all(Option::is_none)
+    );
 }
 
 #[test]
@@ -74,7 +100,10 @@ fn without_its_plugin_the_daemon_refuses_to_start() {
         let output = site.command(&[]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains(says) && text.contains("refusing to start"), "{text}");
+        assert!(
+            text.contains(says) && text.contains("refusing to start"),
+            "{text}"
+        );
         assert!(site.path(&format!("processing_queue/{stem}.json")).exists());
         assert!(site.raw("a").exists());
     }
@@ -85,7 +114,12 @@ fn a_plugin_that_fails_its_self_test_keeps_the_daemon_from_starting() {
     for plugin in [json!({ "fail_at": 0 }), json!({ "crash_at": 1 })] {
         let site = Site::new(json!({ "plugin": plugin }));
         let output = site.command(&[]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 

@@ -9,7 +9,13 @@ use crate::support::{Site, look};
 
 fn slow(frames: u32) -> (Site, String) {
     let mut site = Site::new(json!({ "plugin": { "sleep_ms": 20 } }));
-    let stem = site.add("a", &TestVideo { frames, ..TestVideo::default() });
+    let stem = site.add(
+        "a",
+        &TestVideo {
+            frames,
+            ..TestVideo::default()
+        },
+    );
     (site, stem)
 }
 
@@ -17,7 +23,10 @@ fn assert_done_once(site: &Site, stem: &str, frames: usize) {
     let shown = look(&site.published("a"));
     assert_eq!(shown.numbers.len(), frames);
     assert!(shown.numbers.iter().all(Option::is_none));
-    assert_eq!(site.names("processed_videos/cam"), ["blurred_a.json", "blurred_a.mp4"]);
+    assert_eq!(
+        site.names("processed_videos/cam"),
+        ["blurred_a.json", "blurred_a.mp4"]
+    );
     assert_eq!(site.names("processed_videos/.tmp"), Vec::<String>::new());
     assert!(!site.raw("a").exists());
     assert!(site.is_done(stem));
@@ -27,12 +36,16 @@ fn assert_done_once(site: &Site, stem: &str, frames: usize) {
 fn killed_at_work_the_next_one_does_it_again() {
     let (mut site, stem) = slow(60);
     let mut daemon = site.start();
-    daemon.wait_for(&site, |site| !site.names("processed_videos/.tmp").is_empty());
+    daemon.wait_for(&site, |site| {
+        !site.names("processed_videos/.tmp").is_empty()
+    });
     daemon.kill();
     assert!(site.raw("a").exists() && !site.published("a").exists());
     site.change("plugin", json!({}));
     let mut daemon = site.start();
-    daemon.wait_for(&site, |site| !site.names("processing_queue/deferred").is_empty());
+    daemon.wait_for(&site, |site| {
+        !site.names("processing_queue/deferred").is_empty()
+    });
     site.end_waiting();
     daemon.wait_for(&site, |site| site.is_done(&stem));
     daemon.stop();
@@ -65,7 +78,9 @@ fn a_worker_does_not_outlive_its_dispatcher() {
 fn stopped_at_work_it_finishes_the_video() {
     let (site, stem) = slow(60);
     let mut daemon = site.start();
-    daemon.wait_for(&site, |site| !site.names("processed_videos/.tmp").is_empty());
+    daemon.wait_for(&site, |site| {
+        !site.names("processed_videos/.tmp").is_empty()
+    });
     daemon.stop();
     assert_done_once(&site, &stem, 60);
 }
@@ -74,23 +89,42 @@ fn stopped_at_work_it_finishes_the_video() {
 fn killed_after_publishing_only_the_rest_is_done() {
     let mut site = Site::new(json!({}));
     let stem = site.add("a", &TestVideo::default());
-    let (ticket, raw) = (site.path(&format!("processing_queue/{stem}.json")), site.raw("a"));
+    let (ticket, raw) = (
+        site.path(&format!("processing_queue/{stem}.json")),
+        site.raw("a"),
+    );
     let (ticket, original) = (fs::read(ticket).unwrap(), fs::read(&raw).unwrap());
     site.run_until(|site| site.is_done(&stem));
-    let video = fs::metadata(site.published("a")).unwrap().modified().unwrap();
+    let video = fs::metadata(site.published("a"))
+        .unwrap()
+        .modified()
+        .unwrap();
     let receipt = site.path(&format!("processing_queue/done/{stem}.json"));
     // (original back?, receipt there?)
-    for (original_is_there, receipt_is_there) in [(true, false), (true, true), (false, true), (false, false)] {
+    for (original_is_there, receipt_is_there) in
+        [(true, false), (true, true), (false, true), (false, false)]
+    {
         if original_is_there {
             fs::write(&raw, &original).unwrap();
         }
         if !receipt_is_there {
             fs::remove_file(&receipt).unwrap();
         }
-        fs::write(site.path(&format!("processing_queue/active/{stem}.a1.json")), &ticket).unwrap();
+        fs::write(
+            site.path(&format!("processing_queue/active/{stem}.a1.json")),
+            &ticket,
+        )
+        .unwrap();
         site.run_until(|site| site.is_done(&stem) && !site.raw("a").exists());
         assert_done_once(&site, &stem, 30);
-        assert_eq!(fs::metadata(site.published("a")).unwrap().modified().unwrap(), video, "done again");
+        assert_eq!(
+            fs::metadata(site.published("a"))
+                .unwrap()
+                .modified()
+                .unwrap(),
+            video,
+            "done again"
+        );
     }
 }
 
@@ -109,10 +143,13 @@ fn a_foreign_file_under_the_final_name_is_never_taken_for_the_output() {
 #[test]
 fn two_instances_share_a_queue() {
     let mut site = Site::new(json!({}));
-    let stems: Vec<String> =
-        (0..6).map(|number| site.add(&format!("v{number}"), &TestVideo::default())).collect();
+    let stems: Vec<String> = (0..6)
+        .map(|number| site.add(&format!("v{number}"), &TestVideo::default()))
+        .collect();
     let mut first = site.start();
-    first.wait_for(&site, |site| site.path("logs/blur_processor.status.json").exists());
+    first.wait_for(&site, |site| {
+        site.path("logs/blur_processor.status.json").exists()
+    });
     let mut second = site.start();
     second.wait_for(&site, |site| stems.iter().all(|stem| site.is_done(stem)));
     second.stop();

@@ -48,7 +48,7 @@ pub(crate) fn plugin() -> &'static Path {
         let path = dir.path().join("libfixed_box.so");
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args(["-shared", "-fPIC", "-O0", "-o"])
             .arg(&path)
             .arg(here.join("tests/it/plugin/fixed_box.c"))
             .arg("-I")
@@ -77,7 +77,10 @@ impl Site {
             "status_dir": "logs",
             "min_free_disk_gb": 0,
         });
-        if !settings::keys::BLUR.iter().any(|key| key.name == "min_free_disk_gb") {
+        if !settings::keys::BLUR
+            .iter()
+            .any(|key| key.name == "min_free_disk_gb")
+        {
             settings.as_object_mut().unwrap().remove("min_free_disk_gb");
         }
         for (key, value) in change.as_object().unwrap() {
@@ -85,7 +88,11 @@ impl Site {
         }
         fs::create_dir_all(dir.path().join("raw_videos/cam")).unwrap();
         fs::create_dir_all(dir.path().join("processing_queue")).unwrap();
-        let site = Self { dir, settings, tickets: 0 };
+        let site = Self {
+            dir,
+            settings,
+            tickets: 0,
+        };
         site.write_settings();
         site
     }
@@ -142,15 +149,27 @@ impl Site {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(arguments).args(["--config", "config.json"]).current_dir(self.dir.path());
+        command
+            .args(arguments)
+            .args(["--config", "config.json"])
+            .current_dir(self.dir.path());
         command.env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
     pub(crate) fn start(&self) -> Daemon {
         let log = self.path("stderr.log");
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = self.command(&[]).stderr(stderr).stdout(Stdio::null()).spawn().unwrap();
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = self
+            .command(&[])
+            .stderr(stderr)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         Daemon { child, log }
     }
 
@@ -170,11 +189,15 @@ impl Site {
     }
 
     pub(crate) fn is_done(&self, stem: &str) -> bool {
-        self.path(&format!("processing_queue/done/{stem}.json")).exists() && !self.is_active(stem)
+        self.path(&format!("processing_queue/done/{stem}.json"))
+            .exists()
+            && !self.is_active(stem)
     }
 
     pub(crate) fn is_active(&self, stem: &str) -> bool {
-        self.names("processing_queue/active").iter().any(|name| name.starts_with(stem))
+        self.names("processing_queue/active")
+            .iter()
+            .any(|name| name.starts_with(stem))
     }
 
     /// Names in a directory, sorted; none when it is not there.
@@ -182,15 +205,17 @@ impl Site {
         let Ok(entries) = fs::read_dir(self.path(relative)) else {
             return Vec::new();
         };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
 
     /// Why a ticket was given up; none when it was not.
     pub(crate) fn why(&self, stem: &str) -> Option<String> {
-        let read = |dir| fs::read_to_string(self.path(&format!("processing_queue/{dir}/{stem}.why.json")));
+        let read =
+            |dir| fs::read_to_string(self.path(&format!("processing_queue/{dir}/{stem}.why.json")));
         let text = read("failed").or_else(|_| read("corrupt")).ok()?;
         let why: Value = serde_json::from_str(&text).unwrap();
         Some(why["reason"].as_str().unwrap().to_owned())
@@ -203,8 +228,12 @@ impl Site {
     /// Makes deferred tickets due.
     pub(crate) fn end_waiting(&self) {
         for name in self.names("processing_queue/deferred") {
-            let file = File::options().write(true).open(self.path(&format!("processing_queue/deferred/{name}")));
-            file.unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+            let file = File::options()
+                .write(true)
+                .open(self.path(&format!("processing_queue/deferred/{name}")));
+            file.unwrap()
+                .set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1))
+                .unwrap();
         }
     }
 }
@@ -213,14 +242,23 @@ impl Site {
 pub(crate) fn look(path: &Path) -> Shown {
     let mut numbers = Vec::new();
     let mut size = (0, 0);
-    let verified = verify_frames(File::open(path).unwrap(), &VerifyOptions::default(), &mut |frame| {
-        numbers.push(read_number(frame));
-        size = (frame.width(), frame.height());
-        Ok(())
-    })
+    let verified = verify_frames(
+        File::open(path).unwrap(),
+        &VerifyOptions::default(),
+        &mut |frame| {
+            numbers.push(read_number(frame));
+            size = (frame.width(), frame.height());
+            Ok(())
+        },
+    )
     .unwrap();
     assert!(verified.is_sound(), "{:?}", verified.errors);
-    Shown { pts: verified.pts(), numbers, size, verified }
+    Shown {
+        pts: verified.pts(),
+        numbers,
+        size,
+        verified,
+    }
 }
 
 impl Daemon {

@@ -36,21 +36,23 @@ impl LumaPicture {
         let block = size.width.div_ceil(max_width.max(1)).max(1) as usize;
         let (width, height) = (size.width as usize / block, size.height as usize / block);
         let (width, height) = (width.max(1), height.max(1));
-        let mut pixels = Vec::with_capacity(width * height);
-        let mut sums = vec![0u32; width];
-        let rows_per_block = block.min(size.height as usize);
+        // 16 bits hold the sum of 257 rows; more would not make the mean any better.
+        let rows_per_block = block.min(size.height as usize).min(257);
         let columns_per_block = block.min(size.width as usize);
+        let samples = (rows_per_block * columns_per_block) as u32;
+        let used = width * columns_per_block;
+        let mut sums = vec![0u16; used];
+        let mut pixels = Vec::with_capacity(width * height);
         for top in (0..height).map(|y| y * block) {
             sums.fill(0);
-            for row in
-                (top..top + rows_per_block).map(|y| &luma[y * stride..][..size.width as usize])
-            {
-                for (sum, cell) in sums.iter_mut().zip(row.chunks(columns_per_block)) {
-                    *sum += cell.iter().map(|&pixel| u32::from(pixel)).sum::<u32>();
+            for row in (top..top + rows_per_block).map(|y| &luma[y * stride..][..used]) {
+                for (sum, &pixel) in sums.iter_mut().zip(row) {
+                    *sum += u16::from(pixel);
                 }
             }
-            let samples = (rows_per_block * columns_per_block) as u32;
-            pixels.extend(sums.iter().map(|sum| ((sum + samples / 2) / samples) as u8));
+            let blocks = sums.chunks_exact(columns_per_block);
+            let sums = blocks.map(|block| block.iter().map(|&sum| u32::from(sum)).sum::<u32>());
+            pixels.extend(sums.map(|sum| ((sum + samples / 2) / samples) as u8));
         }
         Self {
             width,
@@ -86,6 +88,9 @@ impl LumaPicture {
 const MOST_SAMPLES: usize = 16;
 /// ... and are cut at least this many pixels wide and high: less says too little.
 const LEAST_SIDE: f32 = 7.0;
+/// This many of the best places on a coarse grid are searched around: sharp detail shows only close
+/// to the right place.
+const CANDIDATES: usize = 4;
 /// Below this standard deviation (grey levels) a patch is too plain to be found again.
 const PLAIN: f32 = 3.0;
 
@@ -96,6 +101,9 @@ pub struct Patch {
     rows: usize,
     spacing: usize,
     samples: Vec<u8>,
+    /// Of all samples, and of their squares.
+    sum: i32,
+    squares: i32,
     /// From the box's centre to the patch's first sample.
     offset: (f32, f32),
 }
@@ -137,25 +145,20 @@ impl Patch {
             .collect();
         let centre = rect.centre();
         let offset = (left as f32 - centre.0, top as f32 - centre.1);
+        let mut sums = Sums::default();
+        sums.add(&samples, samples.iter());
+        let (sum, squares) = (sums.ours, sums.ours_squared);
+        let spread = sums.spread(samples.len() as f32);
         let patch = Self {
             columns,
             rows,
             spacing,
             samples,
+            sum,
+            squares,
             offset,
         };
-        (patch.deviation() >= PLAIN).then_some(patch)
-    }
-
-    fn deviation(&self) -> f32 {
-        let count = self.samples.len() as f32;
-        let mean = self.samples.iter().map(|&s| f32::from(s)).sum::<f32>() / count;
-        let squares = self
-            .samples
-            .iter()
-            .map(|&s| (f32::from(s) - mean).powi(2))
-            .sum::<f32>();
-        (squares / count).sqrt()
+        (spread >= PLAIN * PLAIN).then_some(patch)
     }
 
     /// The best place within `radius` pixels of `centre`; `None` if the patch would lie mostly
@@ -171,21 +174,31 @@ impl Patch {
         }
         let start = (start.0 as i32, start.1 as i32);
         let radius = radius.clamp(1.0, 64.0);
-        let steps = (radius / self.spacing as f32).ceil() as i32;
-        let spacing = self.spacing as i32;
+        // Every other pixel leads to the right one.
+        let spacing = (self.spacing as i32).max(if radius > 3.0 { 2 } else { 1 });
+        let steps = (radius / spacing as f32).ceil() as i32;
         let judge = |at: (i32, i32)| {
             let away = ((at.0 - start.0) as f32).hypot((at.1 - start.1) as f32) / radius;
             // Among equals the nearest: plain stripes match all along themselves.
             Some((at, self.similarity(picture, at)? - 0.015 * away * away))
         };
-        let coarse = best((-steps..=steps).flat_map(|y| {
-            (-steps..=steps)
-                .filter_map(move |x| judge((start.0 + x * spacing, start.1 + y * spacing)))
-        }))?;
+        let places = (-steps..=steps).flat_map(|y| (-steps..=steps).map(move |x| (x, y)));
+        let mut coarse: Vec<((i32, i32), f32)> = places
+            .filter_map(|(x, y)| judge((start.0 + x * spacing, start.1 + y * spacing)))
+            .collect();
+        coarse.sort_by(|a, b| b.1.total_cmp(&a.1));
         let around = spacing - 1;
-        let fine = best((-around..=around).flat_map(|y| {
-            (-around..=around).filter_map(move |x| judge((coarse.0 + x, coarse.1 + y)))
-        }))?;
+        let near = |at: (i32, i32)| {
+            let shifts =
+                (-around..=around).flat_map(move |y| (-around..=around).map(move |x| (x, y)));
+            shifts.map(move |(x, y)| (at.0 + x, at.1 + y))
+        };
+        let fine = coarse
+            .iter()
+            .take(CANDIDATES)
+            .flat_map(|&(at, _)| near(at))
+            .filter_map(judge);
+        let (fine, _) = fine.max_by(|a, b| a.1.total_cmp(&b.1))?;
         let similarity = self.similarity(picture, fine)?;
         let shift = self.below_pixel(picture, fine, similarity);
         let centre = |at: i32, shift: f32, offset: f32| at as f32 + shift - offset;
@@ -227,19 +240,36 @@ impl Patch {
         if 3 * count < self.samples.len() {
             return None;
         }
+        if count == self.samples.len() && self.spacing == 1 {
+            return Some(self.similarity_inside(picture, (x as usize, y as usize)));
+        }
         let mut sums = Sums::default();
         for row in rows {
             let ours = &self.samples[row * self.columns..][columns.clone()];
             let top = (y + (row * self.spacing) as i32) as usize;
             let left = (x + (columns.start * self.spacing) as i32) as usize;
             let theirs = &picture.pixels[top * picture.width + left..(top + 1) * picture.width];
-            if self.spacing == 1 {
-                sums.add(ours, theirs.iter());
-            } else {
-                sums.add(ours, theirs.iter().step_by(self.spacing));
-            }
+            sums.add(ours, theirs.iter().step_by(self.spacing));
         }
         Some(sums.correlation(count as f32))
+    }
+
+    /// The same for the common case: all of the patch inside, every pixel a sample.
+    fn similarity_inside(&self, picture: &LumaPicture, (x, y): (usize, usize)) -> f32 {
+        let mut sums = Sums {
+            ours: self.sum,
+            ours_squared: self.squares,
+            ..Sums::default()
+        };
+        let rows = picture.pixels[y * picture.width + x..].chunks(picture.width);
+        for (ours, theirs) in self.samples.chunks_exact(self.columns).zip(rows) {
+            for (&a, &b) in ours.iter().zip(theirs) {
+                sums.theirs += i32::from(b);
+                sums.theirs_squared += i32::from(b) * i32::from(b);
+                sums.product += i32::from(a) * i32::from(b);
+            }
+        }
+        sums.correlation(self.samples.len() as f32)
     }
 }
 
@@ -265,9 +295,15 @@ impl Sums {
         }
     }
 
+    /// Variance of our own samples.
+    fn spread(&self, count: f32) -> f32 {
+        let mean = self.ours as f32 / count;
+        self.ours_squared as f32 / count - mean * mean
+    }
+
     fn correlation(&self, count: f32) -> f32 {
         let (ours, theirs) = (self.ours as f32 / count, self.theirs as f32 / count);
-        let ours_spread = self.ours_squared as f32 / count - ours * ours;
+        let ours_spread = self.spread(count);
         let theirs_spread = self.theirs_squared as f32 / count - theirs * theirs;
         if ours_spread < 1.0 || theirs_spread < 1.0 {
             return 0.0;
@@ -285,10 +321,6 @@ fn inside(start: i32, spacing: usize, count: usize, length: usize) -> std::ops::
         .div_euclid(spacing)
         .clamp(0, count as i64);
     first.min(end) as usize..end as usize
-}
-
-fn best(places: impl Iterator<Item = ((i32, i32), f32)>) -> Option<(i32, i32)> {
-    places.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
 }
 
 #[cfg(test)]

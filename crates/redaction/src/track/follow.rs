@@ -5,11 +5,11 @@ use crate::motion::{Found, LumaPicture, Patch};
 use crate::track::TrackerSettings;
 
 /// From this similarity on, the thing itself is still there.
-const PRESENT: f32 = 0.5;
+const PRESENT: f32 = 0.55;
 /// From this similarity on, the sighting's own patch says where it is.
 const SURE: f32 = 0.75;
 /// A head that turns looks less like the sighting; then the frame before has to agree.
-const TURNED: f32 = 0.35;
+const TURNED: f32 = 0.4;
 /// This many frames in a row without it: it is gone.
 const GONE_AFTER: u32 = 3;
 
@@ -159,8 +159,11 @@ impl Follower {
         } else {
             self.recent(between, &here, &there, radius, own)
         };
-        let present =
-            own.similarity >= PRESENT || (own.similarity >= TURNED && best.similarity >= SURE);
+        // A small patch finds something like itself anywhere: the further off, the more alike it
+        // has to be.
+        let surprise = (apart(best.centre, there.centre()) / radius).min(1.0);
+        let present = own.similarity >= PRESENT + 0.25 * surprise
+            || (own.similarity >= TURNED && best.similarity >= SURE + 0.15 * surprise);
         present.then(|| full(best.centre, to, between.size))
     }
 
@@ -179,8 +182,7 @@ impl Follower {
         };
         let again = Patch::cut(from, here).and_then(|patch| patch.find(to, there.centre(), radius));
         let Some(again) = again else { return own };
-        let apart = (again.centre.0 - own.centre.0).hypot(again.centre.1 - own.centre.1);
-        let agree = apart < 0.5 * here.unit() + 1.0;
+        let agree = apart(again.centre, own.centre) < 0.5 * here.unit() + 1.0;
         if self.lost == 0 && agree && again.similarity > own.similarity {
             again
         } else {
@@ -200,6 +202,10 @@ impl Follower {
                 .map_or(now, |speed| (mix(speed.0, now.0), mix(speed.1, now.1))),
         );
     }
+}
+
+fn apart(a: (f32, f32), b: (f32, f32)) -> f32 {
+    (a.0 - b.0).hypot(a.1 - b.1)
 }
 
 /// A place in the small picture in pixels of the full one.

@@ -17,9 +17,13 @@
 
 mod ask;
 mod associate;
+mod border;
+mod crowd;
 mod follow;
 mod path;
 mod settings;
+mod still;
+mod walk;
 mod window;
 
 use std::collections::VecDeque;
@@ -27,31 +31,18 @@ use std::collections::VecDeque;
 use crate::detection::Detection;
 use crate::geometry::{PictureSize, Rect};
 use crate::mask::{Certainty, FrameMasks, Mask, Shape, TrackId};
-use crate::motion::LumaPicture;
 use associate::{Gate, pairs};
-use follow::{Follower, Step};
+use crowd::{Placed, is_twin, settle};
+use follow::Follower;
 use path::{Expected, Key, Track};
 pub use settings::{
     CarriedTrack, FrameInput, Observation, StaticRules, TrackCarry, TrackerSettings,
 };
+use walk::{carry_on, reach_back, speed_about, walk};
 use window::{Slot, Window};
 
-/// Boxes that overlap more than this (intersection over union) are one and the same.
-const SAME: f32 = 0.75;
-/// Weak sightings closer to a track than this (head units) are masked with it.
-const BESIDE: f32 = 0.8;
-/// Heads whose boxes overlap by this much (intersection over union) may be taken for each other.
-const CROSSING: f32 = 0.15;
 /// From this many sightings on, a track is believed twice as long without one.
 const WELL_KNOWN: u32 = 3;
-/// Speeds are measured over at least this many seconds, or the boxes' jitter would drown them.
-const SPEED_SPAN: f64 = 0.25;
-/// ... and at most this many.
-const SPEED_MOST: f64 = 1.0;
-/// When a carried track's last frame was, before the segment's first one.
-const FRAME_BEFORE: f64 = -0.05;
-/// Grey levels between two small pictures that count as motion.
-const MOTION: u8 = 12;
 /// Head units off the first sighting that count as motion.
 const ELSEWHERE: f32 = 0.25;
 
@@ -71,7 +62,9 @@ impl Tracker {
     /// [`Tracker::carry`], or the default.
     pub fn new(settings: TrackerSettings, size: PictureSize, carry: TrackCarry) -> Self {
         let sound = carry.tracks.iter().filter(|track| track.rect.is_sound());
-        let tracks: Vec<Track> = sound.map(|track| revived(track, &settings)).collect();
+        let tracks: Vec<Track> = sound
+            .map(|track| border::revived(track, &settings))
+            .collect();
         let past = tracks
             .iter()
             .map(|track| track.id.saturating_add(1))
@@ -163,23 +156,14 @@ impl Tracker {
         let slot = self.window.pop()?;
         let weak = slot.unclaimed.unwrap_or_default();
         let heads = self.tracks.iter().filter(|track| !self.is_dropped(track));
-        let places: Vec<(&Track, Vec<(Rect, Certainty)>)> = heads
-            .map(|track| (track, track.places(frame, slot.time)))
+        let placed: Vec<Placed<'_>> = heads
+            .map(|track| Placed::new(track, frame, slot.time))
             .collect();
-        let mut masks = Vec::new();
-        for (track, own) in &places {
-            let others = places
-                .iter()
-                .filter(|(other, _)| other.id != track.id)
-                .flat_map(|(_, places)| places);
-            let extra = doubtful(track, (frame, slot.time), own, others, &weak);
-            masks.extend(
-                own.iter()
-                    .copied()
-                    .chain(extra)
-                    .filter_map(|place| self.mask_of(track, place)),
-            );
-        }
+        let places = settle(&placed, (frame, slot.time), &weak);
+        let masks = places
+            .into_iter()
+            .filter_map(|(track, place)| self.mask_of(track, place));
+        let mut masks: Vec<Mask> = masks.collect();
         masks.extend(self.zone_masks());
         self.prune();
         Some(FrameMasks {
@@ -196,31 +180,12 @@ impl Tracker {
         let tracks = self
             .tracks
             .iter()
-            .filter_map(|track| self.carried(track, last_frame))
+            .filter_map(|track| border::carried(track, last_frame, self.now))
             .collect();
         TrackCarry {
             next_track: self.next_track,
             tracks,
         }
-    }
-
-    fn carried(&self, track: &Track, last_frame: i64) -> Option<CarriedTrack> {
-        let key = track.last();
-        let rect = if key.frame == last_frame {
-            key.rect
-        } else {
-            let step = key.ahead.last().filter(|step| step.covered)?;
-            (key.frame + key.ahead.len() as i64 == last_frame).then_some(step.rect)?
-        };
-        Some(CarriedTrack {
-            track: track.id,
-            rect,
-            speed: track.live.speed().unwrap_or((0.0, 0.0)),
-            score: track.score,
-            unseen: track.live.unseen(self.now),
-            still: track.still,
-            outside_never: track.outside_never,
-        })
     }
 
     /// Gives detections of one frame to tracks, new ones where needed.
@@ -416,7 +381,7 @@ impl Tracker {
         let seconds = now.time - before.time;
         for track in &mut self.tracks {
             let moved = match (&before.picture, &now.picture) {
-                (Some(before), Some(now)) => differs(before, now, &track.anchor, size),
+                (Some(before), Some(now)) => still::differs(before, now, &track.anchor, size),
                 _ => true,
             };
             track.still = track.still.filter(|_| !moved).map(|still| still + seconds);
@@ -481,186 +446,4 @@ impl Tracker {
             }
         }
     }
-}
-
-/// Where a track's head may be as well, when heads cross and are taken for each other: on the
-/// straight line between its sightings, wider around it before the first and after the last one,
-/// and at weak sightings beside it that no track took.
-fn doubtful<'a>(
-    track: &Track,
-    (frame, time): (i64, f64),
-    own: &[(Rect, Certainty)],
-    mut others: impl Iterator<Item = &'a (Rect, Certainty)>,
-    weak: &[Detection],
-) -> Vec<(Rect, Certainty)> {
-    let is_known = |rect: &Rect| own.iter().any(|(own, _)| is_twin(rect, own));
-    let is_beside = |rect: &Rect| {
-        own.iter()
-            .any(|(own, _)| rect.distance_in_units(own) < BESIDE)
-    };
-    let crosses = others.any(|(other, _)| own.iter().any(|(own, _)| own.iou(other) > CROSSING));
-    let line = track.line(frame, time).filter(|_| crosses);
-    let line = line.map(|rect| (rect, Certainty::Guessed));
-    let wide = own.iter().filter(|_| crosses && track.is_outside(frame));
-    let wide = wide.map(|(rect, certainty)| (rect.grown(0.25), *certainty));
-    let weak = weak
-        .iter()
-        .filter(|weak| is_beside(&weak.rect))
-        .map(|weak| (weak.rect, Certainty::Seen));
-    line.into_iter()
-        .chain(weak)
-        .chain(wide)
-        .filter(|(rect, _)| !is_known(rect))
-        .collect()
-}
-
-/// A track of the previous segment.
-fn revived(carried: &CarriedTrack, settings: &TrackerSettings) -> Track {
-    let since = FRAME_BEFORE - carried.unseen.max(0.0);
-    let key = Key {
-        frame: -1,
-        time: FRAME_BEFORE,
-        rect: carried.rect,
-        ahead: Vec::new(),
-        behind: Vec::new(),
-    };
-    Track {
-        id: carried.track,
-        keys: VecDeque::from([key]),
-        live: Follower::new(
-            carried.rect,
-            Some(carried.speed),
-            (FRAME_BEFORE, since),
-            settings.pad_while_matched,
-        ),
-        score: carried.score,
-        begins: false,
-        outside_never: carried.outside_never,
-        still: carried.still,
-        anchor: carried.rect,
-        sightings: WELL_KNOWN,
-    }
-}
-
-/// Carries a track's last box on to the newest frame.
-fn carry_on(track: &mut Track, window: &Window, settings: &TrackerSettings, frame: i64) {
-    let last = track.last();
-    let known = last.frame + last.ahead.len() as i64;
-    let time = last.time;
-    let given_up = window
-        .newest_time()
-        .is_none_or(|now| now - time > settings.rejoin.max(2.0 * settings.pad_while_matched));
-    if known + 1 != frame || given_up {
-        return;
-    }
-    let Some(between) = window.between((known, time), frame) else {
-        return;
-    };
-    let step = track.live.step(&between, settings);
-    if frame == 0 {
-        // Nothing of the previous segment's pictures is left: what is there now is followed.
-        track.live.look(between.to, window.size());
-    }
-    if let Some(key) = track.keys.back_mut() {
-        key.ahead.push(step);
-    }
-}
-
-/// Carries the first sighting's box back again, now that its speed is known (and, well known, it is
-/// believed for longer).
-fn reach_back(track: &mut Track, matched_for: f64, window: &Window, settings: &TrackerSettings) {
-    let (frame, time, rect) = {
-        let first = track.first();
-        (first.frame, first.time, first.rect)
-    };
-    let Some(slot) = window.get(frame) else {
-        return;
-    };
-    let speed = speed_about(&track.keys, 0, time, &rect).map(|(x, y)| (-x, -y));
-    let mut follower = Follower::new(rect, speed, (time, time), matched_for);
-    follower.look(slot.picture.as_ref(), window.size());
-    let frames = &mut (window.start()..frame).rev();
-    let behind = walk(
-        &mut follower,
-        window,
-        settings,
-        (frame, time),
-        frames,
-        false,
-    );
-    if let Some(first) = track.keys.front_mut() {
-        first.behind = behind;
-    }
-}
-
-/// Steps through `frames`, neighbours in either direction; unless `all` are wanted, only as far as
-/// they are to be masked.
-fn walk(
-    follower: &mut Follower,
-    window: &Window,
-    settings: &TrackerSettings,
-    start: (i64, f64),
-    frames: &mut dyn Iterator<Item = i64>,
-    all: bool,
-) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut here = start;
-    for frame in frames {
-        let Some(between) = window.between(here, frame) else {
-            break;
-        };
-        here = (frame, between.times.1);
-        let step = follower.step(&between, settings);
-        if !all && !step.covered {
-            break;
-        }
-        steps.push(step);
-    }
-    steps
-}
-
-/// Speed of the centre in pixels per second around a place in the list of sightings.
-fn speed_about(
-    keys: &VecDeque<Key>,
-    position: usize,
-    time: f64,
-    rect: &Rect,
-) -> Option<(f32, f32)> {
-    let away = |key: &Key| (key.time - time).abs();
-    let far_enough = |key: &&Key| (SPEED_SPAN..=SPEED_MOST).contains(&away(key));
-    let near = |key: &&Key| away(key) > 0.0 && away(key) <= SPEED_MOST;
-    let before = || keys.range(..position).rev();
-    let after = || keys.range(position..);
-    let other = before()
-        .find(far_enough)
-        .or_else(|| after().find(far_enough))
-        .or_else(|| before().find(near))
-        .or_else(|| after().find(near))?;
-    let seconds = (time - other.time) as f32;
-    let (here, there) = (rect.centre(), other.rect.centre());
-    Some(((here.0 - there.0) / seconds, (here.1 - there.1) / seconds))
-}
-
-/// True if hiding `box_of_track` hides `seen` as well.
-fn is_twin(seen: &Rect, box_of_track: &Rect) -> bool {
-    seen.iou(box_of_track) > SAME || seen.share_inside(&box_of_track.grown(0.1)) > 0.97
-}
-
-/// True if any pixel of two small pictures differs visibly inside a box, or none lies inside.
-fn differs(before: &LumaPicture, now: &LumaPicture, rect: &Rect, size: PictureSize) -> bool {
-    let whole = Rect::new(0.0, 0.0, now.width() as f32, now.height() as f32);
-    let part = now.to_small(rect, size).grown(0.25).intersection(&whole);
-    let columns = part.x as usize..(part.right().ceil() as usize).min(now.width());
-    let rows = part.y as usize..(part.bottom().ceil() as usize).min(now.height());
-    if columns.is_empty() || rows.is_empty() || before.pixels().len() != now.pixels().len() {
-        return true;
-    }
-    rows.into_iter().any(|y| {
-        let row =
-            |picture: &LumaPicture| picture.pixels()[y * now.width()..][columns.clone()].to_vec();
-        row(before)
-            .iter()
-            .zip(row(now))
-            .any(|(&a, b)| a.abs_diff(b) > MOTION)
-    })
 }

@@ -12,6 +12,8 @@ use crate::picture::{Feeder, Letterbox, Normal};
 
 const STRIDE: f32 = 4.0;
 const OVERLAP_LIMIT: f32 = 0.3;
+/// Keeps the exponential finite: larger than any picture.
+const LARGEST_LOG: f32 = 10.0;
 
 /// Plain RGB, 0..255.
 pub(crate) const NORMAL: Normal = Normal {
@@ -81,8 +83,8 @@ fn decode(heat: &Grid<'_>, size: &Grid<'_>, offset: &Grid<'_>, threshold: f32) -
         if score < threshold {
             continue;
         }
-        let height = size.at(0, cell).exp() * STRIDE;
-        let width = size.at(1, cell).exp() * STRIDE;
+        let height = size.at(0, cell).min(LARGEST_LOG).exp() * STRIDE;
+        let width = size.at(1, cell).min(LARGEST_LOG).exp() * STRIDE;
         let x = ((cell % heat.width) as f32 + offset.at(1, cell) + 0.5) * STRIDE;
         let y = ((cell / heat.width) as f32 + offset.at(0, cell) + 0.5) * STRIDE;
         found.push(Scored {

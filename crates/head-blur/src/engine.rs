@@ -272,10 +272,15 @@ impl Session {
             .get_output_tensor_by_index(index)
             .map_err(explain)?;
         let shape = tensor.get_shape().map_err(explain)?;
-        read(
-            shape.get_dimensions(),
-            tensor.get_data::<f32>().map_err(explain)?,
-        )
+        let values = tensor.get_data::<f32>().map_err(explain)?;
+        // Comparisons with NaN are false: it would pass for "nothing found".
+        if values
+            .iter()
+            .fold(false, |found, value| found | value.is_nan())
+        {
+            return Err("inference: the network answers with NaN".into());
+        }
+        read(shape.get_dimensions(), values)
     }
 }
 

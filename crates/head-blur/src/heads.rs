@@ -9,7 +9,7 @@ use crate::boxes::Scored;
 
 /// Head height as a share of body height, by the body's width over its height:
 /// a standing body is slim, one cut off at waist or chest is wide.
-const HEAD_SHARE: [(f32, f32); 10] = [
+const HEAD_SHARE: [(f32, f32); 9] = [
     (0.25, 0.16),
     (0.31, 0.15),
     (0.37, 0.155),
@@ -19,7 +19,6 @@ const HEAD_SHARE: [(f32, f32); 10] = [
     (0.82, 0.43),
     (1.05, 0.42),
     (1.5, 0.55),
-    (3.0, 0.6),
 ];
 /// Room around the fitted head height.
 const ROOM: f32 = 1.15;
@@ -28,6 +27,10 @@ const HEAD_ASPECT: f32 = 0.85;
 /// No head is taken narrower than this share of its body: it may be anywhere
 /// across the shoulders.
 const LEAST_WIDTH: f32 = 0.5;
+
+/// Somebody so much wider than tall lies or is badly cut off: the head may be
+/// anywhere in the box.
+const LYING: f32 = 1.8;
 
 /// A face replaces the head guessed from a body only from this score on: on the
 /// back of a head the face network sees weak faces beside it.
@@ -83,6 +86,9 @@ fn mismatch(guess: &Scored, person: &Scored, head: &Scored) -> Option<f32> {
 
 fn head_of_person(person: &Scored) -> Scored {
     let (width, height) = (person.width(), person.height());
+    if width > LYING * height {
+        return *person;
+    }
     let fitted = head_share(width / height) * height;
     let tall = fitted * ROOM;
     let half = (tall * HEAD_ASPECT).max(width * LEAST_WIDTH) / 2.0;
@@ -144,7 +150,7 @@ mod tests {
     fn shares_are_interpolated() {
         assert_eq!(head_share(0.1), 0.16);
         assert!((head_share(0.605) - 0.345).abs() < 1e-3);
-        assert_eq!(head_share(9.0), 0.6);
+        assert_eq!(head_share(9.0), 0.55);
     }
 
     #[test]
@@ -155,6 +161,12 @@ mod tests {
         };
         assert!(head.top < 50.0 && head.bottom > 70.0 && head.bottom < 90.0);
         assert!((head.center_x() - 130.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn of_somebody_lying_everything_may_be_the_head() {
+        let person = scored(100.0, 50.0, 200.0, 60.0, 0.8);
+        assert_eq!(join(&[person], &[]), [person]);
     }
 
     #[test]

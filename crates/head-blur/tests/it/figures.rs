@@ -1,5 +1,7 @@
 //! Paints people so plainly that anybody, networks too, takes them for people.
 
+use std::ops::Range;
+
 /// A BGR picture.
 pub(crate) struct Picture {
     pub(crate) size: (u32, u32),
@@ -33,24 +35,30 @@ impl Picture {
         }
     }
 
-    fn paint(&mut self, color: [u8; 3], inside: impl Fn(f32, f32) -> bool) {
-        let (width, pixels) = (self.size.0 as usize, self.bgr.chunks_exact_mut(3));
-        for (at, pixel) in pixels.enumerate() {
-            if inside((at % width) as f32 + 0.5, (at / width) as f32 + 0.5) {
-                pixel.copy_from_slice(&color);
+    /// Colours what is `inside` between two heights.
+    fn paint(&mut self, color: [u8; 3], rows: Range<f32>, inside: impl Fn(f32, f32) -> bool) {
+        let width = self.size.0 as usize;
+        for y in rows.start.max(0.0) as usize..(rows.end.max(0.0) as usize + 1) {
+            let Some(row) = self.bgr.get_mut(y * width * 3..(y + 1) * width * 3) else {
+                return;
+            };
+            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+                if inside(x as f32 + 0.5, y as f32 + 0.5) {
+                    pixel.copy_from_slice(&color);
+                }
             }
         }
     }
 
     fn ellipse(&mut self, color: [u8; 3], (x, y): (f32, f32), (rx, ry): (f32, f32)) {
-        self.paint(color, |px, py| {
+        self.paint(color, y - ry..y + ry, |px, py| {
             ((px - x) / rx).powi(2) + ((py - y) / ry).powi(2) <= 1.0
         });
     }
 
     /// A trapezoid between two heights: `(y, left, right)` above and below.
     fn slab(&mut self, color: [u8; 3], above: (f32, f32, f32), below: (f32, f32, f32)) {
-        self.paint(color, |px, py| {
+        self.paint(color, above.0..below.0, |px, py| {
             let part = (py - above.0) / (below.0 - above.0);
             let edge = |a: f32, b: f32| a + part * (b - a);
             (0.0..1.0).contains(&part)
@@ -64,7 +72,7 @@ impl Picture {
         let at = |a: f32, b: f32, c: f32| (y + a * tall, x + b * tall, x + c * tall);
         let radius = tall / 15.0;
         self.ellipse([110, 140, 190], (x, y), (radius * 0.85, radius * 1.15));
-        self.paint([20, 25, 30], |px, py| {
+        self.paint([20, 25, 30], y - 2.0 * radius..y, |px, py| {
             py < y - 0.02 * tall
                 && ((px - x) / radius).powi(2) + ((py - y + 0.02 * tall) / radius).powi(2) <= 0.9
         });

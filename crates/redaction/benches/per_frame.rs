@@ -137,7 +137,7 @@ fn tracks(criterion: &mut Criterion) {
                     kind: Kind::Head,
                 })
             };
-            let observation = if number % 6 == 0 {
+            let observation = if number.is_multiple_of(6) {
                 Observation::Detected(heads().collect())
             } else {
                 Observation::NotDetected

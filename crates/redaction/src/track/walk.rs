@@ -13,6 +13,9 @@ const SPEED_SPAN: f64 = 0.25;
 /// ... and at most this many.
 const SPEED_MOST: f64 = 1.0;
 
+/// Frames along a matched path over which its speed is measured.
+const PATH_SPAN: i64 = 4;
+
 /// Carries a track's last box on to the newest frame.
 pub(super) fn carry_on(track: &mut Track, window: &Window, settings: &TrackerSettings, frame: i64) {
     let last = track.last();
@@ -52,7 +55,8 @@ pub(super) fn reach_back(
     let Some(slot) = window.get(frame) else {
         return;
     };
-    let speed = speed_about(&track.keys, 0, time, &rect).map(|(x, y)| (-x, -y));
+    let speed = speed_after(track, window).or_else(|| speed_about(&track.keys, 0, time, &rect));
+    let speed = speed.map(|(x, y)| (-x, -y));
     let mut follower = Follower::new(rect, speed, (time, time), matched_for);
     follower.look(slot.picture.as_ref(), window.size());
     let frames = &mut (window.start()..frame).rev();
@@ -67,6 +71,25 @@ pub(super) fn reach_back(
     if let Some(first) = track.keys.front_mut() {
         first.behind = behind;
     }
+}
+
+/// Speed right after the first sighting, along the path to the second one.
+fn speed_after(track: &Track, window: &Window) -> Option<(f32, f32)> {
+    let first = track.first();
+    let next = track.keys.get(1)?;
+    let frame = (first.frame + PATH_SPAN).min(next.frame - 1);
+    let time = window
+        .get(frame)
+        .map(|slot| slot.time)
+        .filter(|&time| time > first.time)?;
+    let there = track
+        .expected(frame, time)
+        .filter(|there| there.sure)?
+        .rect
+        .centre();
+    let here = first.rect.centre();
+    let seconds = (time - first.time) as f32;
+    Some(((there.0 - here.0) / seconds, (there.1 - here.1) / seconds))
 }
 
 /// Steps through `frames`, neighbours in either direction; unless `all` are wanted, only as far as

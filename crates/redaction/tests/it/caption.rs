@@ -49,18 +49,15 @@ fn letters_and_hangul_are_drawn_at_the_pictures_scale() {
     let picture = drawn(1920, 1080, I420, &[1]);
     // "La" and the first Hangul letter of the first line, at twice the size.
     let letters = text(&picture, 2, 16..48, 20..50);
-    expect_rows(
-        &letters,
-        &[
-            ".#",
-            ".#",
-            ".#",
-            ".#......####",
-            ".#.....#....#",
-            ".#..........#",
-            ".#......#####",
-        ],
-    );
+    let rows = [
+        ".#",
+        ".#",
+        ".#........####",
+        ".#.......#....#",
+        ".#............#",
+        ".#........#####",
+    ];
+    expect_rows(&letters, &rows);
     let hangul = text(&picture, 2, 16 + 9 * 16..16 + 11 * 16, 16..48);
     assert!(hangul.matches('#').count() > 25, "{hangul}");
 }

@@ -175,3 +175,18 @@ fn contains(shape: &Shape, x: f32, y: f32) -> bool {
         Shape::Polygon(_) => false,
     }
 }
+
+/// Square pixels of the picture under any mask, to the nearest 100 or so.
+pub(crate) fn hidden_area(masks: &FrameMasks) -> f64 {
+    let step = 10;
+    let places = (0..SIZE.height)
+        .step_by(step)
+        .flat_map(|y| (0..SIZE.width).step_by(step).map(move |x| (x, y)));
+    let hidden = |&(x, y): &(u32, u32)| {
+        masks
+            .masks
+            .iter()
+            .any(|mask| contains(&mask.shape, x as f32 + 5.0, y as f32 + 5.0))
+    };
+    places.filter(hidden).count() as f64 * (step * step) as f64
+}

@@ -11,7 +11,7 @@ use daemon::{Shutdown, Singleton, exit, status};
 use settings::{BLUR_FILE, BlurSettings, locate};
 
 use crate::commands::{self, blur, check_plugin, queue};
-use crate::dispatcher::{self, Ended};
+use crate::dispatcher::{self, Ended, Until};
 
 /// Blurs recorded videos: takes tickets from the queue, hides heads, verifies and publishes.
 ///
@@ -28,6 +28,9 @@ struct Arguments {
     /// Check the settings, load the plugin once and stop.
     #[arg(long)]
     validate: bool,
+    /// Stop when no ticket is left that could be processed, instead of waiting for more.
+    #[arg(long)]
+    until_empty: bool,
     /// What is logged when RUST_LOG is not set.
     #[arg(long, default_value = "info", value_name = "LEVEL", global = true)]
     log_level: String,
@@ -125,12 +128,17 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
         level: arguments.log_level.clone(),
         format: arguments.log_format,
     })?;
+    let until = if arguments.until_empty {
+        Until::Empty
+    } else {
+        Until::Asked
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals(SecondSignal::IsReported)?;
-        anyhow::Ok(dispatcher::run(settings, &name, shutdown).await)
+        anyhow::Ok(dispatcher::run(settings, &name, shutdown, until).await)
     })?;
     let code = match ended {
         Ended::Stopped => {

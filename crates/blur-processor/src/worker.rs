@@ -23,6 +23,8 @@ use crate::protocol::{Channel, FromWorker, ToWorker};
 
 /// Frames of the self-test: the second one shows whether the first left anything behind.
 const TRIAL_FRAMES: u32 = 2;
+/// Processes that record come first.
+const NICENESS: i32 = 5;
 /// Least time between two signs of life.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -30,6 +32,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 pub fn run() -> ExitCode {
     media::init();
     forbid_core_dumps();
+    // Recording must not lose packets to blurring; a failure only means usual priority.
+    rustix::process::nice(NICENESS).ok();
     match serve() {
         Ok(code) => code,
         Err(error) => {

@@ -12,7 +12,7 @@ use jiff::{Timestamp, Zoned};
 use settings::BlurSettings;
 use ticket_queue::durable;
 
-use crate::pipeline::{Engine, Progress, Recipe, VideoJob, VideoReport};
+use crate::pipeline::{Engine, Pace, Progress, Recipe, VideoJob, VideoReport};
 use crate::plugin::{Hider, PluginChoice};
 
 /// Arguments of `blur`.
@@ -61,6 +61,7 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         name: input.display().to_string(),
         start: arguments.start,
         utc_offset_seconds: Zoned::now().offset().seconds(),
+        pace: Pace::Calm,
     };
     let mut line = ProgressLine::new();
     let outcome = engine.run(&job, raw, draft.file.try_clone()?, &mut |progress| {

@@ -7,6 +7,7 @@
 //! May touch: everything the settings name; it decodes nothing and loads no plugin.
 
 mod memory;
+mod original;
 mod slot;
 mod status;
 mod ticket;
@@ -33,6 +34,15 @@ use worker_process::{Limits, Setup, StartError, WorkerProcess};
 const STALL: Duration = Duration::from_secs(60);
 /// After a request to stop, videos under way may take this long; then their tickets go back.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long the daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// It is asked to stop.
+    Asked,
+    /// Nothing is left that it could do, or it is asked to stop.
+    Empty,
+}
 
 /// How the daemon ended.
 #[derive(Debug)]
@@ -62,8 +72,14 @@ struct Shared {
     broken: watch::Sender<Option<String>>,
 }
 
-/// Runs until `shutdown` asks to stop. Status goes into the file of the name `status_name`.
-pub async fn run(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Ended {
+/// Runs until `shutdown` asks to stop, or as `until` says. Status goes into the file of the name
+/// `status_name`.
+pub async fn run(
+    settings: BlurSettings,
+    status_name: &str,
+    shutdown: Shutdown,
+    until: Until,
+) -> Ended {
     let shared = match Shared::new(settings, status_name, shutdown) {
         Ok(shared) => Arc::new(shared),
         Err(Start::Unfit(reason)) => return Ended::Unfit(reason),
@@ -84,7 +100,7 @@ pub async fn run(settings: BlurSettings, status_name: &str, shutdown: Shutdown) 
         "blur processor runs"
     );
     shared.reap().await;
-    shared.work(first).await;
+    shared.work(first, until).await;
     shared.board.write("stopped", None);
     shared.board.retire();
     match shared.broken.borrow().clone() {
@@ -127,7 +143,7 @@ impl Shared {
     }
 
     /// All tasks until the end.
-    async fn work(self: &Arc<Self>, first: WorkerProcess) {
+    async fn work(self: &Arc<Self>, first: WorkerProcess, until: Until) {
         let _watcher = wake::watch(self);
         let mut first = Some(first);
         let mut slots = tokio::task::JoinSet::new();
@@ -137,12 +153,13 @@ impl Shared {
         let reaper = tokio::spawn(Arc::clone(self).reap_always());
         let reporter = tokio::spawn(Arc::clone(self).report_always());
         let drain = tokio::spawn(Arc::clone(self).end_of_patience());
+        let emptied = tokio::spawn(Arc::clone(self).stop_when_empty(until));
         while let Some(ended) = slots.join_next().await {
             if let Err(panic) = ended {
                 self.must_stop(format!("a worker slot broke: {panic}"));
             }
         }
-        for task in [reaper, reporter, drain] {
+        for task in [reaper, reporter, drain, emptied] {
             task.abort();
         }
     }
@@ -164,6 +181,27 @@ impl Shared {
             }
         }
         self.drop_work.send_replace(true);
+    }
+
+    /// With [`Until::Empty`]: asks to stop once no ticket is ready, in work or waiting to be tried
+    /// again. Seen twice, since a ticket may change its place while they are counted.
+    async fn stop_when_empty(self: Arc<Self>, until: Until) {
+        let mut seen_empty = 0;
+        while until == Until::Empty && seen_empty < 2 {
+            tokio::time::sleep(self.settings.polling_interval).await;
+            let shared = Arc::clone(&self);
+            let stats = tokio::task::spawn_blocking(move || shared.places.queue.stats().ok());
+            let empty = stats
+                .await
+                .ok()
+                .flatten()
+                .is_some_and(|stats| stats.ready + stats.active + stats.deferred == 0);
+            seen_empty = if empty { seen_empty + 1 } else { 0 };
+        }
+        if until == Until::Empty {
+            info!("the queue is empty");
+            self.shutdown.request();
+        }
     }
 
     async fn reap_always(self: Arc<Self>) {
@@ -191,7 +229,7 @@ impl Shared {
             Ok(found) => found,
             Err(error) => {
                 warn!(
-                    error = ticket::chain(&error),
+                    error = original::chain(&error),
                     "the queue cannot be looked through"
                 );
                 return;

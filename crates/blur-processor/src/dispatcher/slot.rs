@@ -9,9 +9,10 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 use ticket_queue::{Lease, Queue as _};
 
 use super::Shared;
-use super::ticket::{Next, Settled, Work, chain};
+use super::original::chain;
+use super::ticket::{Next, Settled, Work};
 use super::worker_process::{Ending, WorkerProcess};
-use crate::pipeline::Failure;
+use crate::pipeline::{Failure, Pace, VideoJob};
 
 /// A worker that does not come up is tried again after this, doubling.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -120,13 +121,21 @@ async fn work_on(
     worker: &mut WorkerProcess,
     work: Work,
 ) -> (bool, Option<Settled>) {
+    let pace = Pace::of(
+        shared.board.waiting(),
+        shared.settings.max_concurrent_processes,
+    );
+    let job = VideoJob {
+        pace,
+        ..work.job.clone()
+    };
     let files = (&work.original.file, work.draft.file());
     let mut drop_work = shared.drop_work.subscribe();
     let stop = async move {
         drop_work.wait_for(|drop| *drop).await.ok();
     };
     let ending = worker
-        .run(work.job.clone(), files, shared.limits, stop, |progress| {
+        .run(job, files, shared.limits, stop, |progress| {
             shared.board.progress(number, progress);
         })
         .await;

@@ -40,6 +40,8 @@ struct Inner {
     began: Instant,
     worker_alarms: Vec<Option<String>>,
     disk_full: bool,
+    /// Tickets ready, when last counted.
+    waiting: u64,
 }
 
 impl Board {
@@ -67,6 +69,7 @@ impl Board {
                 began: Instant::now(),
                 worker_alarms: vec![None; slots],
                 disk_full: false,
+                waiting: 0,
             }),
         }
     }
@@ -143,6 +146,11 @@ impl Board {
         }
     }
 
+    /// Tickets waiting, as counted within the last seconds.
+    pub(super) fn waiting(&self) -> u64 {
+        self.inner().waiting
+    }
+
     /// Writes the status file. Without the queue's figures the alarms about it are left out.
     pub(super) fn write(&self, state: &str, queue: Option<(&Stats, &BlurSettings)>) {
         let status = {
@@ -151,6 +159,7 @@ impl Board {
             inner.status.updated = Timestamp::now();
             inner.status.state = state.to_owned();
             inner.status.alarms = inner.alarms(queue);
+            inner.waiting = queue.map_or(0, |(stats, _)| stats.ready);
             inner.status.clone()
         };
         if let Err(error) = self.file.write(&status) {

@@ -10,21 +10,24 @@
 //!   ticket is touched.
 
 use std::fs::File;
-use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use settings::BlurSettings;
 use ticket_queue::beneath::{FileId, Opened, RawDir, Reason, RelPath};
 use ticket_queue::publish::{Committed, Draft, Publisher, Stage};
 use ticket_queue::{
     DirectoryQueue, Error, Failure, FileFacts, Lease, Options, OriginalFate, Queue as _,
-    RECEIPT_VERSION, Receipt, Ticket, durable,
+    RECEIPT_VERSION, Receipt, durable,
 };
 use tracing::{error, info, warn};
 
+use super::original::{
+    Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, model_hash,
+    output_path,
+};
 use crate::pipeline::{VideoJob, VideoReport};
 use crate::report::FileReport;
 
@@ -417,174 +420,4 @@ enum Checked {
         input: FileFacts,
         output: RelPath,
     },
-}
-
-enum Refusal {
-    Disk(Error),
-    Ticket(Failure),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
-fn dead(reason: String) -> Refusal {
-    Refusal::Ticket(Failure::Dead { reason })
-}
-
-fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal {
-    let reason = format!("cannot {action} {}: {error}", path.display());
-    Refusal::Ticket(Failure::Retry { reason })
-}
-
-/// Locks the original and compares it with its ticket.
-fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
-    if opened.file.try_lock().is_err() {
-        let reason = format!("another ticket's work on {} is under way", opened.path);
-        return Err(Refusal::Ticket(Failure::NotNow { reason }));
-    }
-    if opened.id.size == 0 {
-        return Err(dead(format!("the video {} is empty", opened.path)));
-    }
-    if ticket.file_size != 0 && ticket.file_size != opened.id.size {
-        return Err(dead(format!(
-            "the video {} has {} bytes, its ticket says {}; it is not the file that was recorded",
-            opened.path, opened.id.size, ticket.file_size
-        )));
-    }
-    let blake3 =
-        hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
-    match &ticket.blake3 {
-        Some(wanted) if *wanted != blake3 => Err(dead(format!(
-            "the content of {} does not have the hash in its ticket; it was changed or damaged after it was recorded",
-            opened.path
-        ))),
-        _ => Ok(FileFacts {
-            path: opened.path.to_string(),
-            bytes: opened.id.size,
-            blake3,
-        }),
-    }
-}
-
-/// Whether a report's original is what a ticket speaks of, when the original is gone.
-fn is_origin(ticket: &Ticket, input: &FileFacts) -> bool {
-    match &ticket.blake3 {
-        Some(wanted) => *wanted == input.blake3,
-        None => {
-            let same_name =
-                Path::new(&ticket.filepath).file_name() == Path::new(&input.path).file_name();
-            same_name && ticket.file_size == input.bytes
-        }
-    }
-}
-
-/// `<source>/blurred_<name>.mp4`, relative to the output directory.
-fn output_path(ticket: &Ticket) -> Result<RelPath, Failure> {
-    let raw = Path::new(&ticket.filepath);
-    let source = match ticket.source_name.as_str() {
-        "" => raw
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(|name| name.to_str())
-            .unwrap_or("unnamed"),
-        name => name,
-    };
-    let plain = !source.starts_with('.')
-        && source.len() <= 200
-        && !source.chars().any(|c| c == '/' || c.is_control());
-    let stem = raw.file_stem().and_then(|stem| stem.to_str());
-    match (plain, stem) {
-        (true, Some(stem)) => RelPath::new(Path::new(source).join(format!("blurred_{stem}.mp4"))),
-        _ => None,
-    }
-    .ok_or_else(|| Failure::Corrupt {
-        reason: format!(
-            "source_name {:?} and filepath {:?} give no name for the output",
-            ticket.source_name, ticket.filepath
-        ),
-    })
-}
-
-fn job_of(ticket: &Ticket, output: &RelPath) -> VideoJob {
-    let start = ticket.start();
-    VideoJob {
-        name: output.to_string(),
-        utc_offset_seconds: start.as_ref().map_or(0, |start| start.offset().seconds()),
-        start: start.map(|start| start.timestamp()),
-    }
-}
-
-fn hash(file: &File) -> io::Result<String> {
-    let mut reader = file;
-    reader.rewind()?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(reader)?;
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// The hash of the plugin's model, where it names one; of the first, where it names several.
-fn model_hash(info: &Value) -> Option<String> {
-    let first = info
-        .get("models")
-        .and_then(|models| models.get(0))
-        .unwrap_or(info);
-    let hash = ["blake3", "model_blake3", "sha256", "model_sha256"]
-        .iter()
-        .find_map(|key| first.get(key));
-    hash.and_then(Value::as_str).map(str::to_owned)
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ticket(filepath: &str, source_name: &str) -> Ticket {
-        Ticket {
-            filepath: filepath.to_owned(),
-            source_name: source_name.to_owned(),
-            ..Ticket::default()
-        }
-    }
-
-    #[test]
-    fn outputs_are_named_by_source_and_segment() {
-        let name = |path, source| {
-            output_path(&ticket(path, source))
-                .map(|path| path.to_string())
-                .ok()
-        };
-        assert_eq!(
-            name("raw_videos/cam/x.mp4", "cam").as_deref(),
-            Some("cam/blurred_x.mp4")
-        );
-        assert_eq!(
-            name("raw_videos/cam/x.mkv", "").as_deref(),
-            Some("cam/blurred_x.mp4")
-        );
-        assert_eq!(name("x.mp4", "").as_deref(), Some("unnamed/blurred_x.mp4"));
-    }
-
-    #[test]
-    fn outputs_never_leave_the_output_directory() {
-        for source in ["..", "../etc", ".tmp", "a/b", "a\nb"] {
-            assert!(
-                output_path(&ticket("raw_videos/cam/x.mp4", source)).is_err(),
-                "{source:?}"
-            );
-        }
-    }
 }

@@ -25,7 +25,7 @@ pub struct Recipe {
     pub overlay_text: Option<String>,
     /// FFmpeg's name of the encoder.
     pub encoder: String,
-    /// Its preset; empty: its own default.
+    /// Its preset; empty: its own default; `auto`: by the [`Pace`] of each job.
     pub preset: String,
     /// Bits per second; none: constant quality.
     pub bitrate: Option<u64>,
@@ -47,6 +47,19 @@ pub enum Look {
     Solid,
 }
 
+/// How much there is to do; decides the preset where it is `auto`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Nobody waits: small files.
+    #[default]
+    Calm,
+    /// Some wait.
+    Brisk,
+    /// The queue grows: as fast as it goes.
+    Hasty,
+}
+
 /// One video to be treated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VideoJob {
@@ -56,6 +69,9 @@ pub struct VideoJob {
     pub start: Option<Timestamp>,
     /// Offset from UTC of the place of recording, seconds.
     pub utc_offset_seconds: i32,
+    /// How much waits behind it.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 /// A sign of life.
@@ -211,6 +227,26 @@ impl Recipe {
             bitrate: settings.bitrate,
             threads: threads as u32,
             keep_audio: settings.keep_audio,
+        }
+    }
+}
+
+impl Pace {
+    /// For so many waiting tickets and so many workers.
+    pub(crate) fn of(waiting: u64, workers: usize) -> Self {
+        match waiting / workers.max(1) as u64 {
+            0..=1 => Self::Calm,
+            2..=4 => Self::Brisk,
+            _ => Self::Hasty,
+        }
+    }
+
+    /// The preset of x264 and x265 for it.
+    pub(crate) fn preset(self) -> &'static str {
+        match self {
+            Self::Calm => "veryfast",
+            Self::Brisk => "superfast",
+            Self::Hasty => "ultrafast",
         }
     }
 }

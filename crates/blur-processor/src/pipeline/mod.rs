@@ -9,6 +9,7 @@
 
 mod caption;
 mod check;
+mod detect;
 mod failure;
 mod hide;
 mod index;
@@ -17,6 +18,7 @@ mod planes;
 mod sink;
 mod source;
 mod splice;
+mod splicing;
 
 use std::fs::File;
 use std::io::Seek as _;
@@ -30,7 +32,7 @@ use sink::{Sink, Written};
 use source::{Keep, Source};
 use splice::Plan;
 
-pub use job::{Failure, Look, Phase, Progress, Recipe, StageTimes, VideoJob, VideoReport};
+pub use job::{Failure, Look, Pace, Phase, Progress, Recipe, StageTimes, VideoJob, VideoReport};
 
 /// Most entries in a report's list of masks; longer videos get coarser stretches.
 const MOST_BUCKETS: usize = 3600;
@@ -180,7 +182,7 @@ impl Engine {
         let file = output
             .try_clone()
             .map_err(|error| Failure::attempt(error.to_string()))?;
-        let mut sink = Sink::open(file, index, recipe, &first, plan.ok())?;
+        let mut sink = Sink::open(file, index, (recipe, job.pace), &first, plan.ok())?;
         drop(first);
         let mut caption = recipe
             .overlay_text

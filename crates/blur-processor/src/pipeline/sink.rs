@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use media::audio::G711ToAac;
 use media::encode::{Key, has_option};
-use media::h26x::{self, ParameterSets};
 use media::{
     AudioCodec, AudioTrack, Encoder, EncoderSettings, FileWriter, Frame, MediaError, Packet, Rate,
-    Rational, Track, VideoCodec, VideoTrack, WriterOptions,
+    Rational, Track, VideoTrack, WriterOptions,
 };
 
 use super::hide::Hidden;
 use super::index::Index;
-use super::job::{Failure, Recipe};
+use super::job::{Failure, Pace, Recipe};
 use super::splice::Plan;
+use super::splicing::Splicing;
 
 /// Constant quality where no bitrate is asked for.
 const CRF: f32 = 23.0;
@@ -23,7 +23,7 @@ const CRF: f32 = 23.0;
 const QUANTISER: u8 = 4;
 /// Longest time between key frames, seconds: what a player may have to decode to seek.
 const KEY_INTERVAL_SECONDS: f64 = 4.0;
-const VIDEO: usize = 0;
+pub(super) const VIDEO: usize = 0;
 const SOUND: usize = 1;
 
 /// What was written.
@@ -43,13 +43,12 @@ pub(crate) struct Sink<'a> {
     out: Out,
     sound: Sound,
     way: Way,
-    settings: EncoderSettings,
 }
 
 /// The file, and where the time goes.
-struct Out {
+pub(super) struct Out {
     writer: FileWriter,
-    written: Written,
+    pub(super) written: Written,
 }
 
 enum Sound {
@@ -66,23 +65,11 @@ enum Way {
 }
 
 /// An encoder at work from some picture on.
-struct Run {
-    encoder: Encoder,
+pub(super) struct Run {
+    pub(super) encoder: Encoder,
     /// The picture whose packet comes next.
     next: usize,
     packets: Vec<Packet>,
-}
-
-struct Splicing {
-    plan: Plan,
-    /// Number of the block being collected.
-    block: usize,
-    collected: Vec<Hidden>,
-    run: Option<Run>,
-    /// The encoder's parameter sets, which must never change.
-    encoder_sets: Vec<u8>,
-    /// The group under way has a copied beginning, an encoded rest.
-    group: Option<bool>,
 }
 
 impl<'a> Sink<'a> {
@@ -90,14 +77,17 @@ impl<'a> Sink<'a> {
     pub(crate) fn open(
         file: File,
         index: &'a Index,
-        recipe: &Recipe,
+        (recipe, pace): (&Recipe, Pace),
         first: &Frame,
         plan: Option<Plan>,
     ) -> Result<Self, Failure> {
-        let settings = encoder_settings(recipe, index, first);
+        let settings = encoder_settings((recipe, pace), index, first);
         let (way, video) = match plan {
             None => whole(&settings, index)?,
-            Some(plan) => spliced(&settings, index, plan)?,
+            Some(plan) => {
+                let (splicing, track) = Splicing::open(settings, index, plan)?;
+                (Way::Spliced(Box::new(splicing)), track)
+            }
         };
         let (sound, audio) = match &index.audio {
             Some((_, track)) if recipe.keep_audio => sound(track)?,
@@ -107,10 +97,6 @@ impl<'a> Sink<'a> {
         tracks.extend(audio.map(Track::Audio));
         let writer = FileWriter::create(file, &tracks, &WriterOptions::default())
             .map_err(Failure::of_output)?;
-        let settings = match &way {
-            Way::Whole(_) => settings,
-            Way::Spliced(splicing) => with_free_id(settings, splicing.plan.free_id),
-        };
         Ok(Self {
             index,
             out: Out {
@@ -119,7 +105,6 @@ impl<'a> Sink<'a> {
             },
             sound,
             way,
-            settings,
         })
     }
 
@@ -139,14 +124,7 @@ impl<'a> Sink<'a> {
                 run.encode(&hidden.frame, key, &mut self.out)?;
                 run.write(&mut self.out, None)
             }
-            Way::Spliced(splicing) => {
-                splicing.collected.push(hidden);
-                let block = splicing.plan.blocks[splicing.block];
-                if splicing.collected.len() == block.end - block.start {
-                    splicing.write_block(self.index, &self.settings, packets, &mut self.out)?;
-                }
-                Ok(())
-            }
+            Way::Spliced(splicing) => splicing.push(hidden, packets, self.index, &mut self.out),
         }
     }
 
@@ -194,7 +172,7 @@ impl<'a> Sink<'a> {
 }
 
 impl Out {
-    fn write(&mut self, track: usize, packet: &Packet) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, track: usize, packet: &Packet) -> Result<(), Failure> {
         let began = Instant::now();
         self.writer
             .write(track, packet)
@@ -206,7 +184,7 @@ impl Out {
 }
 
 impl Run {
-    fn open(settings: &EncoderSettings, next: usize) -> Result<Self, Failure> {
+    pub(super) fn open(settings: &EncoderSettings, next: usize) -> Result<Self, Failure> {
         let encoder = Encoder::open(settings.clone()).map_err(Failure::of_output)?;
         Ok(Self {
             encoder,
@@ -215,7 +193,7 @@ impl Run {
         })
     }
 
-    fn encode(&mut self, frame: &Frame, key: Key, out: &mut Out) -> Result<(), Failure> {
+    pub(super) fn encode(&mut self, frame: &Frame, key: Key, out: &mut Out) -> Result<(), Failure> {
         let began = Instant::now();
         let result = self.encoder.encode(frame, key, &mut self.packets);
         out.written.encode_time += began.elapsed();
@@ -223,7 +201,7 @@ impl Run {
     }
 
     /// Writes finished packets, at the original's decoding times where `index` is given.
-    fn write(&mut self, out: &mut Out, index: Option<&Index>) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, out: &mut Out, index: Option<&Index>) -> Result<(), Failure> {
         for mut packet in self.packets.drain(..) {
             out.written.gops_encoded += u64::from(index.is_none() && packet.is_key());
             if let Some(index) = index {
@@ -243,7 +221,7 @@ impl Run {
         Ok(())
     }
 
-    fn finish(&mut self, out: &mut Out, index: Option<&Index>) -> Result<(), Failure> {
+    pub(super) fn finish(&mut self, out: &mut Out, index: Option<&Index>) -> Result<(), Failure> {
         let began = Instant::now();
         let result = self.encoder.finish(&mut self.packets);
         out.written.encode_time += began.elapsed();
@@ -252,134 +230,11 @@ impl Run {
     }
 }
 
-impl Splicing {
-    /// Copies or encodes the block whose pictures are collected.
-    fn write_block(
-        &mut self,
-        index: &Index,
-        settings: &EncoderSettings,
-        packets: &mut VecDeque<Packet>,
-        out: &mut Out,
-    ) -> Result<(), Failure> {
-        let block = self.plan.blocks[self.block];
-        if block.idr {
-            self.end_group(index, out)?;
-            self.group = Some(false);
-        }
-        let pictures = std::mem::take(&mut self.collected);
-        let count = pictures.len();
-        if packets.len() < count {
-            return Err(Failure::attempt("a picture came before its packet"));
-        }
-        let originals = packets.drain(..count);
-        let touched = pictures.iter().any(|picture| picture.touched);
-        if self.run.is_none() && !touched {
-            for (packet, at) in originals.zip(block.start..) {
-                copy(packet, index, at, out)?;
-            }
-        } else {
-            drop(originals);
-            self.encode(&pictures, block.start, index, settings, out)?;
-        }
-        self.block += 1;
-        Ok(())
-    }
-
-    fn encode(
-        &mut self,
-        pictures: &[Hidden],
-        start: usize,
-        index: &Index,
-        settings: &EncoderSettings,
-        out: &mut Out,
-    ) -> Result<(), Failure> {
-        let mut key = Key::Auto;
-        if self.run.is_none() {
-            let run = Run::open(settings, start)?;
-            if run.encoder.track().extradata != self.encoder_sets {
-                return Err(Failure::attempt("the encoder changed its parameter sets"));
-            }
-            self.run = Some(run);
-            self.group = Some(true);
-            key = Key::Forced;
-        }
-        if let Some(run) = &mut self.run {
-            for picture in pictures {
-                run.encode(&picture.frame, key, out)?;
-                key = Key::Auto;
-            }
-            run.write(out, Some(index))?;
-        }
-        Ok(())
-    }
-
-    fn end_group(&mut self, index: &Index, out: &mut Out) -> Result<(), Failure> {
-        if let Some(mut run) = self.run.take() {
-            run.finish(out, Some(index))?;
-        }
-        match self.group.take() {
-            Some(true) => out.written.gops_encoded += 1,
-            Some(false) => out.written.gops_copied += 1,
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, index: &Index, out: &mut Out) -> Result<(), Failure> {
-        self.end_group(index, out)?;
-        if self.block != self.plan.blocks.len() {
-            return Err(Failure::attempt("pictures are missing at the end"));
-        }
-        Ok(())
-    }
-}
-
-/// Writes an original packet: slices bit for bit, without parameter sets (the track holds them) and
-/// without user data.
-fn copy(mut packet: Packet, index: &Index, at: usize, out: &mut Out) -> Result<(), Failure> {
-    let entry = index.entries[at];
-    let bare = h26x::without_parameter_sets(VideoCodec::H264, 4, packet.data());
-    let clean = h26x::without_user_data(VideoCodec::H264, 4, &bare);
-    if clean.len() != packet.data().len() {
-        let clean = clean.into_owned();
-        packet.replace_data(&clean).map_err(Failure::of_output)?;
-    }
-    packet.set_times(Some(entry.pts), Some(entry.dts), entry.duration);
-    packet.set_key(entry.idr);
-    out.write(VIDEO, &packet)
-}
-
 fn whole(settings: &EncoderSettings, index: &Index) -> Result<(Way, VideoTrack), Failure> {
     let run = Run::open(settings, 0)?;
     let mut track = run.encoder.track().clone();
     track.display_matrix = index.track.display_matrix;
     Ok((Way::Whole(Box::new(run)), track))
-}
-
-/// The original's track with both parameter sets; an encoder is opened only to learn its own.
-fn spliced(
-    settings: &EncoderSettings,
-    index: &Index,
-    plan: Plan,
-) -> Result<(Way, VideoTrack), Failure> {
-    let encoder =
-        Encoder::open(with_free_id(settings.clone(), plan.free_id)).map_err(Failure::of_output)?;
-    let encoder_sets = encoder.track().extradata.clone();
-    let theirs = ParameterSets::from_extradata(VideoCodec::H264, &encoder_sets)
-        .map_err(Failure::of_output)?;
-    let mut both = plan.sets.clone();
-    both.merge(&theirs);
-    let mut track = index.track.clone();
-    track.extradata = both.to_extradata().map_err(Failure::of_output)?;
-    let splicing = Splicing {
-        plan,
-        block: 0,
-        collected: Vec::new(),
-        run: None,
-        encoder_sets,
-        group: None,
-    };
-    Ok((Way::Spliced(Box::new(splicing)), track))
 }
 
 fn sound(track: &AudioTrack) -> Result<(Sound, Option<AudioTrack>), Failure> {
@@ -393,16 +248,18 @@ fn sound(track: &AudioTrack) -> Result<(Sound, Option<AudioTrack>), Failure> {
     }
 }
 
-fn with_free_id(mut settings: EncoderSettings, id: u32) -> EncoderSettings {
-    settings
-        .options
-        .push(("x264-params".to_owned(), format!("sps-id={id}")));
-    settings
-}
-
 /// Settings that keep the pictures' size, times, colour and shape.
-fn encoder_settings(recipe: &Recipe, index: &Index, first: &Frame) -> EncoderSettings {
-    let mut settings = named(recipe, first.width(), first.height(), index.track.time_base);
+fn encoder_settings(
+    (recipe, pace): (&Recipe, Pace),
+    index: &Index,
+    first: &Frame,
+) -> EncoderSettings {
+    let mut settings = named(
+        (recipe, pace),
+        first.width(),
+        first.height(),
+        index.track.time_base,
+    );
     settings.pixel_format = first.format();
     settings.fps = index.track.average_fps;
     settings.colour = first.colour();
@@ -415,7 +272,12 @@ fn encoder_settings(recipe: &Recipe, index: &Index, first: &Frame) -> EncoderSet
     settings
 }
 
-fn named(recipe: &Recipe, width: u32, height: u32, time_base: Rational) -> EncoderSettings {
+fn named(
+    (recipe, pace): (&Recipe, Pace),
+    width: u32,
+    height: u32,
+    time_base: Rational,
+) -> EncoderSettings {
     let has = |option| has_option(&recipe.encoder, option);
     EncoderSettings {
         rate: match recipe.bitrate {
@@ -426,9 +288,21 @@ fn named(recipe: &Recipe, width: u32, height: u32, time_base: Rational) -> Encod
             }
             None => Rate::Default,
         },
-        preset: (!recipe.preset.is_empty() && has("preset")).then(|| recipe.preset.clone()),
+        preset: preset(recipe, pace).filter(|_| has("preset")),
         threads: recipe.threads,
         ..EncoderSettings::new(&recipe.encoder, width, height, time_base)
+    }
+}
+
+/// The preset by name; `auto` is known for x264 and x265 only.
+fn preset(recipe: &Recipe, pace: Pace) -> Option<String> {
+    match recipe.preset.as_str() {
+        "" => None,
+        "auto" if matches!(recipe.encoder.as_str(), "libx264" | "libx265") => {
+            Some(pace.preset().to_owned())
+        }
+        "auto" => None,
+        named => Some(named.to_owned()),
     }
 }
 
@@ -437,7 +311,7 @@ fn named(recipe: &Recipe, width: u32, height: u32, time_base: Rational) -> Encod
 /// # Errors
 /// Why not: no such encoder, no such preset.
 pub(crate) fn try_encoder(recipe: &Recipe) -> Result<(), MediaError> {
-    let mut settings = named(recipe, 640, 360, Rational::MPEG);
+    let mut settings = named((recipe, Pace::Calm), 640, 360, Rational::MPEG);
     settings.fps = Some(Rational::new(25, 1));
     Encoder::open(settings).map(drop)
 }

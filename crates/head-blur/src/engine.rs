@@ -6,6 +6,7 @@
 //! for one: [`Network`] keeps the few that are in use.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,9 +73,38 @@ fn find_library(folder: &Path) -> Result<PathBuf, Failure> {
         })
         .collect();
     found.sort();
-    found
+    let library = found
         .pop()
-        .ok_or_else(|| format!("no libopenvino_c.so in {}; {hint}", folder.display()).into())
+        .ok_or_else(|| format!("no libopenvino_c.so in {}; {hint}", folder.display()))?;
+    check_trust(folder, 0o002)?;
+    for entry in fs::read_dir(folder)? {
+        check_trust(&entry?.path(), 0o022)?;
+    }
+    Ok(library)
+}
+
+/// The engine's libraries run as us, like the plugin itself: they must belong to
+/// root or to us, and `others` (mode bits) must not be able to write.
+fn check_trust(path: &Path, others: u32) -> Result<(), Failure> {
+    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    // The owner of our own entry is our effective user.
+    let us = fs::metadata("/proc/self")?.uid();
+    if ![0, us].contains(&metadata.uid()) {
+        return Err(format!(
+            "{} belongs to user {}; it must belong to root or to user {us}, who runs this",
+            path.display(),
+            metadata.uid()
+        )
+        .into());
+    }
+    if metadata.mode() & others != 0 {
+        return Err(format!(
+            "others may write to {}; run chmod go-w on it",
+            path.display()
+        )
+        .into());
+    }
+    Ok(())
 }
 
 /// `bf16` only where the processor multiplies it natively: elsewhere it is
@@ -287,4 +317,28 @@ impl Session {
 fn lock(core: &Mutex<Core>) -> std::sync::MutexGuard<'_, Core> {
     // A panic while compiling leaves the core as it was: it only reads models.
     core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn libraries_that_others_may_write_are_refused() {
+        let folder = tempfile::tempdir().expect("a temp dir");
+        let put = |name: &str, mode| {
+            let path = folder.path().join(name);
+            fs::write(&path, b"").expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+        };
+        let found = || find_library(folder.path()).map_err(|error| error.to_string());
+        assert!(found().unwrap_err().contains("no libopenvino_c.so"));
+        put("libopenvino_c.so.1", 0o644);
+        put("libother.so", 0o644);
+        assert!(found().is_ok());
+        put("libother.so", 0o666);
+        assert!(found().unwrap_err().contains("libother.so; run chmod"));
+    }
 }

@@ -41,6 +41,18 @@ pub struct Origin {
     pub board: Option<Arc<Board>>,
 }
 
+impl Origin {
+    /// A source that is no longer in the settings.
+    pub fn unknown(name: &str) -> Self {
+        Origin {
+            url: String::new(),
+            name: name.to_owned(),
+            index: -1,
+            board: None,
+        }
+    }
+}
+
 /// What only the session knows about a segment.
 #[derive(Debug, Clone)]
 pub struct SegmentFacts {

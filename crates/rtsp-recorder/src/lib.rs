@@ -21,6 +21,7 @@ pub mod disk;
 pub mod finisher;
 pub mod hosts;
 pub mod input;
+pub mod ledger;
 pub mod nal;
 pub mod names;
 pub mod opener;

@@ -6,7 +6,7 @@
 //! - A `.tmp` without its `.part` is removed.
 
 use crate::disk::files_below;
-use crate::finisher::{Job, Origin, SegmentFacts, Stage};
+use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage};
 use crate::names::SegmentPaths;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -67,37 +67,58 @@ impl SegmentName {
     }
 }
 
-/// Looks through the raw directory for segments to be finished. `origin` tells about the source of a name. Call it
-/// before recording begins.
-///
-/// # Errors
-/// The queue cannot be read.
-pub fn look(
-    raw_dir: &Path,
-    queue: &DirectoryQueue,
-    zone: &TimeZone,
-    origin: &dyn Fn(&str) -> Origin,
-) -> Result<Vec<Job>, ticket_queue::Error> {
-    let mut jobs = Vec::new();
+/// What an earlier run left in the raw directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Segments that were being written.
+    pub parts: Vec<SegmentPaths>,
+    /// Finished segments, with ticket or without.
+    pub segments: Vec<SegmentPaths>,
+}
+
+/// Looks through the raw directory. Call it before recording begins, so that nothing of this run is among it.
+pub fn look(raw_dir: &Path) -> Found {
+    let mut found = Found::default();
     for path in files_below(raw_dir) {
         if let Some(paths) = SegmentPaths::of_part(&path) {
-            jobs.extend(job(paths, Stage::Torn, zone, origin));
+            found.parts.push(paths);
         } else if let Some(temp) = stray_temp(&path) {
             remove(&temp);
-        } else if let Some(name) = SegmentName::parse(&path) {
-            let Some(paths) = SegmentPaths::of_final(&path) else {
-                continue;
-            };
-            if paths.part().exists() {
-                continue;
+        } else if SegmentName::parse(&path).is_some() {
+            found
+                .segments
+                .extend(SegmentPaths::of_final(&path).filter(|paths| !paths.part().exists()));
+        }
+    }
+    found
+}
+
+/// Hands what was found over to be finished: every `.part`, and every segment that the queue knows nothing of.
+pub fn hand_over(found: Found, finisher: &FinisherHandle, zone: &TimeZone, sources: &[Origin]) {
+    let origin = |name: &str| {
+        let known = sources.iter().find(|origin| origin.name == name);
+        known.cloned().unwrap_or_else(|| Origin::unknown(name))
+    };
+    for paths in found.parts {
+        info!(segment = %paths.name, "finishing a segment of an earlier run");
+        job(paths, Stage::Torn, zone, &origin)
+            .into_iter()
+            .for_each(|job| finisher.push(job));
+    }
+    for paths in found.segments {
+        match standing(finisher.queue(), &paths.id()) {
+            Ok(Standing::Unknown) if paths.finished().exists() => {
+                info!(segment = %paths.name, "a segment of an earlier run has no ticket; it gets one");
+                job(paths, Stage::Named, zone, &origin)
+                    .into_iter()
+                    .for_each(|job| finisher.push(job));
             }
-            if standing(queue, &paths.id())? == Standing::Unknown {
-                info!(segment = %paths.name, "segment without a ticket; it gets one for {}", name.source);
-                jobs.extend(job(paths, Stage::Named, zone, origin));
+            Ok(_) => {}
+            Err(error) => {
+                warn!(segment = %paths.name, %error, "cannot tell whether a segment has a ticket; asked again at the next start");
             }
         }
     }
-    Ok(jobs)
 }
 
 fn job(

@@ -5,6 +5,7 @@ use crate::disk::{DiskKeeper, DiskReport};
 use crate::finisher::{Finisher, FinisherHandle, Origin};
 use crate::hosts::Hosts;
 use crate::input::Stamps;
+use crate::ledger::Ledger;
 use crate::opener::Opener;
 use crate::recover;
 use crate::slots::Slots;
@@ -64,6 +65,7 @@ struct Recorder {
 impl Recorder {
     fn prepare(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<Self> {
         create_dir_all_durable(&settings.output_dir).context("make output_dir")?;
+        create_dir_all_durable(&settings.places.log_dir).context("make log_dir")?;
         let queue = DirectoryQueue::open(&settings.queue_dir, Options::default())
             .context("open queue_dir")?;
         let fatal = Arc::new(AtomicBool::new(false));
@@ -93,49 +95,37 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Hands segments of an earlier run over to be finished.
+    /// Hands segments of an earlier run over to be finished. Asking the queue about each of them takes time when
+    /// there are many; that is done beside recording.
     fn recover(&self) -> anyhow::Result<()> {
-        let handle = self.finisher.handle();
-        let origin = |name: &str| self.origin(name);
-        let jobs = recover::look(
-            &self.settings.output_dir,
-            handle.queue(),
-            &self.zone,
-            &origin,
-        )
-        .context("look for segments of an earlier run")?;
-        if !jobs.is_empty() {
-            info!(
-                segments = jobs.len(),
-                "finishing segments of an earlier run"
-            );
-        }
-        for job in jobs {
-            handle.push(job);
-        }
+        let found = recover::look(&self.settings.output_dir);
+        let names = self
+            .settings
+            .sources
+            .iter()
+            .map(|source| source.name.as_str());
+        let sources: Vec<Origin> = names.map(|name| self.origin(name)).collect();
+        let (zone, handle) = (self.zone.clone(), self.finisher.handle());
+        std::thread::Builder::new()
+            .name("recover".to_owned())
+            .spawn(move || recover::hand_over(found, &handle, &zone, &sources))
+            .context("start the recovery")?;
         Ok(())
     }
 
     /// The source of that name, as tickets name it.
     fn origin(&self, name: &str) -> Origin {
-        let sources = self.settings.sources.iter().zip(&self.boards);
-        match sources
-            .into_iter()
-            .find(|(source, _)| source.name.as_str() == name)
-        {
-            Some((source, board)) => Origin {
+        let mut sources = self.settings.sources.iter().zip(&self.boards);
+        let found = sources.find(|(source, _)| source.name.as_str() == name);
+        found.map_or_else(
+            || Origin::unknown(name),
+            |(source, board)| Origin {
                 url: source.url.without_credentials(),
                 name: name.to_owned(),
                 index: i64::try_from(source.index).unwrap_or(-1),
                 board: Some(board.clone()),
             },
-            None => Origin {
-                url: String::new(),
-                name: name.to_owned(),
-                index: -1,
-                board: None,
-            },
-        }
+        )
     }
 
     async fn run(self) -> anyhow::Result<End> {
@@ -222,6 +212,7 @@ impl Recorder {
                 zone: self.zone.clone(),
                 finisher: self.finisher.handle(),
                 board: board.clone(),
+                ledger: Ledger::new(&self.settings.places.log_dir),
             })
             .with_context(|| format!("start the writer of {}", source.name))?;
             let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));
@@ -343,15 +334,17 @@ async fn keep_disk(
     disk_full: Arc<AtomicBool>,
     alarms: Arc<Mutex<Vec<String>>>,
 ) {
-    let keeper = Arc::new(keeper);
+    let keeper = Arc::new(Mutex::new(keeper));
     let mut last = DiskReport::default();
     let mut ticks = tokio::time::interval(DISK_INTERVAL);
     loop {
         ticks.tick().await;
         let (keeper, finisher) = (keeper.clone(), finisher.clone());
-        let looked =
-            tokio::task::spawn_blocking(move || keeper.look(finisher.queue(), SystemTime::now()))
-                .await;
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            keeper.look(finisher.queue(), SystemTime::now())
+        })
+        .await;
         let report = match looked {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => {

@@ -16,13 +16,14 @@ use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
 use crate::board::{Board, OncePerMinute, State};
 use crate::hosts::Hosts;
 use crate::input::{Input, Media, SessionError, Stamps};
+use crate::ledger::Gap;
 use crate::opener::Opener;
 use crate::pipeline::{Action, Pipeline, Plan, VideoFrame};
 use crate::slots::{Slot, Slots};
 use crate::stream::StreamParams;
 use crate::writer::Feeder;
 use daemon::{Clock, Shutdown};
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use settings::{Schedule, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +87,17 @@ enum Leave {
     ScheduleClosed,
     TurnOver,
     LimitReached,
+}
+
+impl Leave {
+    fn reason(self) -> &'static str {
+        match self {
+            Leave::Shutdown => "the recorder was stopped",
+            Leave::ScheduleClosed => "outside of the recording schedule",
+            Leave::TurnOver => "another source had its turn (max_concurrent_recordings)",
+            Leave::LimitReached => "its limit was reached",
+        }
+    }
 }
 
 /// One source and all that records it.
@@ -191,7 +203,7 @@ impl SourceTask {
             };
             match result {
                 Ok(Leave::Shutdown) => return SourceEnd::Stopped,
-                Ok(leave) => debug!(?leave, "session left"),
+                Ok(leave) => self.last_failure = Some(leave.reason().to_owned()),
                 Err(error) => {
                     tokio::select! {
                         () = shutdown.requested() => return SourceEnd::Stopped,
@@ -384,7 +396,7 @@ impl SourceTask {
                     why = dropping.why,
                     "recording again after dropped frames"
                 );
-                self.board.gap(text);
+                self.last_failure = Some(text);
                 self.board.set_state(State::Recording);
                 self.dropping = None;
             }
@@ -394,27 +406,31 @@ impl SourceTask {
 
     /// Passes on what the pipeline ordered, and puts gaps on record.
     fn hand_over(&mut self) {
-        for action in &self.actions {
-            if let Action::Open(opening) = action {
-                let gap = opening.gap_before.filter(|gap| *gap >= SMALLEST_GAP);
-                if let Some(gap) = gap {
-                    let seconds = gap.as_secs_f64();
-                    let why = self
-                        .last_failure
-                        .take()
-                        .unwrap_or_else(|| "not recording".to_owned());
-                    self.board
-                        .gap(format!("{seconds:.1} s before {}: {why}", opening.start));
-                    if let Some(not_shown) =
-                        self.recovery_limit.allow(self.shared.clock.monotonic())
-                    {
-                        warn!(seconds, why, not_shown, until = %opening.start, "recording again after a gap");
-                    }
-                }
+        let gap = self.actions.iter().find_map(|action| match action {
+            Action::Open(opening) => {
+                let gap = opening.gap_before.filter(|gap| *gap >= SMALLEST_GAP)?;
+                Some((opening.start, gap))
             }
+            _ => None,
+        });
+        if let Some((until, length)) = gap {
+            self.note_gap(until, length);
         }
         let now = self.now();
         self.feeder.push(&mut self.actions, now);
+    }
+
+    fn note_gap(&mut self, until: Timestamp, length: Duration) {
+        let why = self
+            .last_failure
+            .take()
+            .unwrap_or_else(|| "not recording".to_owned());
+        let seconds = (length.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.board.gap(format!("{seconds} s before {until}: {why}"));
+        if let Some(not_shown) = self.recovery_limit.allow(self.now()) {
+            warn!(seconds, why, not_shown, %until, "recording again after a gap");
+        }
+        self.feeder.note_gap(Gap { until, length, why });
     }
 
     /// Notes the failure and waits before the next attempt.

@@ -9,6 +9,7 @@
 
 use crate::board::Board;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage, chain};
+use crate::ledger::{Gap, Ledger};
 use crate::names::{NameParts, SegmentPaths, create_part};
 use crate::pipeline::{Action, Closing, Opening, Packet, Track};
 use jiff::{Timestamp, tz::TimeZone};
@@ -52,21 +53,24 @@ pub struct WriterSetup {
     pub finisher: FinisherHandle,
     /// Told about the open segment.
     pub board: Arc<Board>,
+    /// Where gaps are written down.
+    pub ledger: Ledger,
 }
 
 /// The session's end of the writer.
 pub struct Feeder {
     sender: mpsc::Sender<Batch>,
     shared: Arc<Shared>,
-    pending: Vec<Action>,
-    pending_bytes: usize,
+    pending: Batch,
     last_flush: Duration,
     thread: JoinHandle<()>,
 }
 
+#[derive(Default)]
 struct Batch {
     actions: Vec<Action>,
     bytes: usize,
+    gaps: Vec<Gap>,
 }
 
 #[derive(Default)]
@@ -97,8 +101,7 @@ impl Feeder {
         Ok(Feeder {
             sender,
             shared,
-            pending: Vec::new(),
-            pending_bytes: 0,
+            pending: Batch::default(),
             last_flush: Duration::ZERO,
             thread,
         })
@@ -108,11 +111,11 @@ impl Feeder {
     pub fn push(&mut self, actions: &mut Vec<Action>, now: Duration) {
         for action in actions.drain(..) {
             if let Action::Append(packet) = &action {
-                self.pending_bytes += packet.data.len();
+                self.pending.bytes += packet.data.len();
             }
-            self.pending.push(action);
+            self.pending.actions.push(action);
         }
-        if self.pending_bytes >= BATCH_BYTES || now.saturating_sub(self.last_flush) >= BATCH_AGE {
+        if self.pending.bytes >= BATCH_BYTES || now.saturating_sub(self.last_flush) >= BATCH_AGE {
             self.flush(now);
         }
     }
@@ -120,22 +123,26 @@ impl Feeder {
     /// Hands over what is pending.
     pub fn flush(&mut self, now: Duration) {
         self.last_flush = now;
-        if self.pending.is_empty() {
+        if !self.has_pending() {
             return;
         }
-        let bytes = std::mem::take(&mut self.pending_bytes);
+        let batch = std::mem::take(&mut self.pending);
         self.shared
             .waiting_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
-        let actions = std::mem::take(&mut self.pending);
-        if self.sender.send(Batch { actions, bytes }).is_err() {
+            .fetch_add(batch.bytes, Ordering::Relaxed);
+        if self.sender.send(batch).is_err() {
             error!("the writer thread is gone; its segment is finished at the next start");
         }
     }
 
+    /// Has a gap written down, with the next batch.
+    pub fn note_gap(&mut self, gap: Gap) {
+        self.pending.gaps.push(gap);
+    }
+
     /// True when something is pending.
     pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.actions.is_empty() || !self.pending.gaps.is_empty()
     }
 
     /// True when the disk is too slow: frames must be dropped.
@@ -185,6 +192,11 @@ impl Writer {
         for batch in receiver {
             for action in batch.actions {
                 self.perform(action);
+            }
+            for gap in &batch.gaps {
+                if let Err(error) = self.setup.ledger.append(self.setup.name.as_str(), gap) {
+                    warn!(%error, ?gap, "a gap could not be written down");
+                }
             }
             self.shared
                 .waiting_bytes

@@ -45,7 +45,11 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
         sleep(5.5).await;
     })
     .await;
+    let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
+    assert_eq!(gaps.lines().count(), 3, "{gaps}");
     for name in names {
+        let line = gaps.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line.contains("why") && line.contains("from"), "{line}");
         let status = rig.status(name);
         let stretches = stretches(rig.segments(name));
         assert_eq!(

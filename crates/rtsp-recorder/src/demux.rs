@@ -7,7 +7,7 @@ use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
 use crate::pipeline::{AudioFrame, VideoFrame};
 use crate::stream::StreamParams;
-use crate::timeline::from_90k;
+use crate::timeline::{from_90k, to_90k};
 use crate::transcode::{Encoded, Transcoder};
 use media::{
     AudioCodec, AudioTrack, MediaError, Packet, Rational, Reader, ReaderOptions, StopHandle,
@@ -201,10 +201,16 @@ impl Player {
         let mut params = encoder
             .is_none()
             .then(|| params_of(&video, audio.as_ref().map(|a| &a.1)));
-        let mut pacer = (self.source.kind() == SourceKind::File).then(Pacer::default);
+        // What comes over HTTP may be a file as well.
+        let paced = matches!(self.source.kind(), SourceKind::File | SourceKind::Http);
+        let mut pacer = paced.then(Pacer::default);
+        let has_times = self.source.kind() == SourceKind::File || has_times(&reader.format_name());
         while let Some(mut packet) = self.next(&mut reader)? {
             if packet.track() == video_index {
-                let raw_90k = time_of(&packet, video_base);
+                let raw_90k = match has_times {
+                    true => time_of(&packet, video_base),
+                    false => to_90k(self.stamps.now().0),
+                };
                 let frames = match &mut encoder {
                     None => vec![(
                         raw_90k,
@@ -293,6 +299,12 @@ fn params_of(video: &VideoTrack, audio: Option<&AudioTrack>) -> Arc<StreamParams
     Arc::new(StreamParams::new(video.clone(), audio.cloned()))
 }
 
+/// False for formats without timestamps, for which FFmpeg makes up 25 frames a second (MJPEG over HTTP): the time of
+/// arrival is nearer to the truth.
+fn has_times(format: &str) -> bool {
+    !["mpjpeg", "mjpeg", "h264", "hevc"].contains(&format)
+}
+
 /// When the packet is shown, in ticks of 1/90000 s.
 fn time_of(packet: &Packet, base: Rational) -> i64 {
     base.rescale(packet.pts().or(packet.dts()).unwrap_or(0), Rational::MPEG)
@@ -304,11 +316,20 @@ struct Pacer {
     began: Option<(Instant, i64)>,
 }
 
+/// A longer wait for one frame is not pace but a jump of its time.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 impl Pacer {
     fn wait(&mut self, time_90k: i64) {
-        let (began, first) = *self.began.get_or_insert((Instant::now(), time_90k));
-        let due = began + from_90k(time_90k - first);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let (began, first) = *self.began.get_or_insert((now, time_90k));
+        let wait =
+            (began + from_90k(time_90k.saturating_sub(first))).saturating_duration_since(now);
+        if wait > LONGEST_WAIT {
+            self.began = Some((now, time_90k));
+        } else {
+            std::thread::sleep(wait);
+        }
     }
 }
 

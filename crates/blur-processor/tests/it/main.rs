@@ -6,5 +6,6 @@ mod commands;
 mod fail_closed;
 mod inputs;
 mod recovery;
+mod space;
 mod splicing;
 mod support;

@@ -77,12 +77,6 @@ impl Site {
             "status_dir": "logs",
             "min_free_disk_gb": 0,
         });
-        if !settings::keys::BLUR
-            .iter()
-            .any(|key| key.name == "min_free_disk_gb")
-        {
-            settings.as_object_mut().unwrap().remove("min_free_disk_gb");
-        }
         for (key, value) in change.as_object().unwrap() {
             settings[key] = value.clone();
         }

@@ -3,9 +3,9 @@
 //! A file is played at its own pace, or at `input_fps` when it is encoded again, and begins anew at its end.
 
 use crate::backoff::Failure;
+use crate::frame::{AudioFrame, VideoFrame};
 use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
-use crate::pipeline::{AudioFrame, VideoFrame};
 use crate::stream::StreamParams;
 use crate::timeline::{from_90k, to_90k};
 use crate::transcode::{Encoded, Transcoder};

@@ -2,7 +2,7 @@
 
 use crate::backoff::Failure;
 use crate::demux::DemuxSession;
-use crate::pipeline::{AudioFrame, VideoFrame};
+use crate::frame::{AudioFrame, VideoFrame};
 use crate::rtsp::RtspSession;
 use daemon::Clock;
 use jiff::Timestamp;

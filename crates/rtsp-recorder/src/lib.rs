@@ -13,14 +13,17 @@
 //! What is absent: the crate never reads pixels (except for sources that are to be encoded again), never deletes
 //! footage that is not processed, never gives up on a source, and never shows credentials.
 
+pub mod action;
 pub mod alignment;
 pub mod backoff;
 pub mod board;
 pub mod demux;
 pub mod disk;
 pub mod finisher;
+pub mod frame;
 pub mod hosts;
 pub mod input;
+pub mod leave;
 pub mod ledger;
 pub mod nal;
 pub mod names;

@@ -12,7 +12,9 @@
 //! - A segment begins with a frame that can be decoded alone; only past [`hard_cap`] any frame will do.
 //! - A segment is never cut for a strange timestamp.
 
+use crate::action::{Action, Closing, Opening, Packet, Track};
 use crate::alignment::{ArrivalSmoother, Place, target_length};
+use crate::frame::{AudioFrame, VideoFrame};
 use crate::nal::{Coding, Entry, entry, is_leading};
 use crate::reorder::{DecodeTimes, PROBE_FRAMES, Times, depth_of};
 use crate::stream::StreamParams;
@@ -21,107 +23,6 @@ use jiff::{Timestamp, tz::TimeZone};
 use std::sync::Arc;
 use std::time::Duration;
 use ticket_queue::CutReason;
-
-/// An encoded video frame as it came from a source.
-#[derive(Debug)]
-pub struct VideoFrame {
-    /// The source's timestamp in ticks of 1/90000 s, wraps undone; any zero point.
-    pub raw_90k: i64,
-    /// When its first byte arrived, monotonic.
-    pub arrival: Duration,
-    /// The wall clock at that moment.
-    pub wall: Timestamp,
-    /// The source says that decoding can start here.
-    pub key: bool,
-    /// RTP packets known to be lost just before or within it.
-    pub packets_lost: u32,
-    /// Parameters that hold from this frame on, where they are new.
-    pub params: Option<Arc<StreamParams>>,
-    /// The payload as MP4 stores it.
-    pub data: Vec<u8>,
-}
-
-/// An encoded audio frame.
-#[derive(Debug)]
-pub struct AudioFrame {
-    /// The source's timestamp in ticks of 1/90000 s.
-    pub raw_90k: i64,
-    /// When it arrived, monotonic.
-    pub arrival: Duration,
-    /// Its length in ticks of 1/90000 s.
-    pub duration_90k: i64,
-    /// The payload as MP4 stores it.
-    pub data: Vec<u8>,
-}
-
-/// Which track of a segment a packet belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Track {
-    /// The video.
-    Video,
-    /// The sound.
-    Audio,
-}
-
-/// A frame with its place in a segment. Times are ticks of 1/90000 s from the segment's start.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// The track it goes to.
-    pub track: Track,
-    /// When it is shown.
-    pub pts_90k: i64,
-    /// When it is decoded.
-    pub dts_90k: i64,
-    /// Until the next one is decoded.
-    pub duration_90k: i64,
-    /// Decoding can start here.
-    pub key: bool,
-    /// The payload.
-    pub data: Vec<u8>,
-}
-
-/// A segment that begins.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    /// Counts the segments of a source from 1.
-    pub number: u32,
-    /// Which round of an endlessly repeated file it is from.
-    pub round: Option<u32>,
-    /// What its tracks hold.
-    pub params: Arc<StreamParams>,
-    /// Wall clock of its first frame.
-    pub start: Timestamp,
-    /// Time without a recording before it, since the segment before; `None` if it follows without a gap.
-    pub gap_before: Option<Duration>,
-}
-
-/// A segment that is complete.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Closing {
-    /// Why it ends here.
-    pub reason: CutReason,
-    /// Video frames in it.
-    pub frames: u64,
-    /// Wall clock of the first frame, by the least delayed frame.
-    pub start: Timestamp,
-    /// Length by our clock.
-    pub wall_duration: Duration,
-    /// Length by the video's own times.
-    pub media_duration: Duration,
-    /// RTP packets known to be missing.
-    pub packets_lost: u64,
-}
-
-/// What is to be done with files, in order.
-#[derive(Debug)]
-pub enum Action {
-    /// Begin a segment.
-    Open(Opening),
-    /// Append to the open segment.
-    Append(Packet),
-    /// Finish the open segment.
-    Close(Closing),
-}
 
 /// What segments a source is to have.
 #[derive(Clone, Debug)]

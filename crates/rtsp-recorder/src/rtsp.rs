@@ -4,8 +4,8 @@
 //! their parameters become tracks, and what an error means.
 
 use crate::backoff::Failure;
+use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
-use crate::pipeline::VideoFrame;
 use crate::sound::Sound;
 use crate::stream::StreamParams;
 use crate::timeline::rescale_to_90k;

@@ -1,7 +1,9 @@
 //! Days of recording in a second: the pure part driven by simulated cameras and clocks.
 
+use crate::action::{Action, Closing, Opening, Packet, Track};
+use crate::frame::VideoFrame;
 use crate::nal::Coding;
-use crate::pipeline::{Action, Closing, Opening, Packet, Pipeline, Plan, Track, VideoFrame};
+use crate::pipeline::{Pipeline, Plan};
 use crate::stream::StreamParams;
 use crate::timeline::{TICKS_PER_SECOND, from_90k};
 use jiff::{Timestamp, tz::TimeZone};

@@ -1,7 +1,7 @@
 //! The sound of an RTSP session: AAC as it comes, G.711 encoded as AAC, since MP4 cannot hold G.711.
 
+use crate::frame::AudioFrame;
 use crate::input::Stamps;
-use crate::pipeline::AudioFrame;
 use crate::timeline::{TICKS_PER_SECOND, from_90k, rescale_to_90k};
 use media::audio::G711ToAac;
 use media::{AudioCodec, AudioTrack, MediaError};

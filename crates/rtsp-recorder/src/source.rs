@@ -12,21 +12,22 @@
 //! time-outs: to connect (`connection_timeout`), for the first frame (slow H.265 cameras take up to 78 s), and for the
 //! silence since the last frame (`read_timeout`, or three times the longest distance of frames seen in the session).
 
+use crate::action::Action;
 use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
 use crate::board::{Board, OncePerMinute, State};
-use crate::hosts::Hosts;
+use crate::frame::VideoFrame;
 use crate::input::{Input, Media, SessionError, Stamps};
+use crate::leave::{Leave, Shared, leave, turn_over, until_schedule};
 use crate::ledger::Gap;
 use crate::opener::Opener;
-use crate::pipeline::{Action, Pipeline, Plan, VideoFrame};
-use crate::slots::{Slot, Slots};
+use crate::pipeline::{Pipeline, Plan};
+use crate::slots::Slot;
 use crate::stream::StreamParams;
 use crate::writer::Feeder;
-use daemon::{Clock, Shutdown};
-use jiff::{Timestamp, tz::TimeZone};
-use settings::{Schedule, Source};
+use jiff::Timestamp;
+use settings::Source;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use ticket_queue::CutReason;
 use tracing::{debug, error, info, warn};
@@ -46,31 +47,6 @@ const SMALLEST_GAP: Duration = Duration::from_millis(500);
 /// No camera is given more silence than this, whatever its usual pace.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(40);
 
-/// How often a session whose turn is over looks whether another waits.
-const TURN_CHECK: Duration = Duration::from_secs(1);
-
-/// The wall clock may be set while a schedule is waited for; it is looked at this often.
-const SCHEDULE_CHECK: Duration = Duration::from_secs(30);
-
-/// What all sources share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
-    /// Zone of schedules and of the alignment of segments.
-    pub zone: TimeZone,
-    /// The wish to stop.
-    pub shutdown: Shutdown,
-    /// `max_concurrent_recordings`.
-    pub slots: Slots,
-    /// Connection attempts per host.
-    pub hosts: Hosts,
-    /// Set while the disk has no room.
-    pub disk_full: Arc<AtomicBool>,
-    /// First wait before reconnecting.
-    pub reconnect_interval: Duration,
-}
-
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceEnd {
@@ -78,26 +54,6 @@ pub enum SourceEnd {
     Finished,
     /// The recorder stops.
     Stopped,
-}
-
-/// Why a session ended without a fault of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    Shutdown,
-    ScheduleClosed,
-    TurnOver,
-    LimitReached,
-}
-
-impl Leave {
-    fn reason(self) -> &'static str {
-        match self {
-            Leave::Shutdown => "the recorder was stopped",
-            Leave::ScheduleClosed => "outside of the recording schedule",
-            Leave::TurnOver => "another source had its turn (max_concurrent_recordings)",
-            Leave::LimitReached => "its limit was reached",
-        }
-    }
 }
 
 /// One source and all that records it.
@@ -489,41 +445,4 @@ fn silence(patience: Duration, first: bool) -> String {
         "no frame for {:.1} s; the camera hangs or the network is cut",
         patience.as_secs_f64()
     )
-}
-
-/// Resolves when the recorder stops or the schedule closes.
-async fn leave(shared: Shared, schedule: Option<Schedule>) -> Leave {
-    let closed = async {
-        match &schedule {
-            Some(schedule) => until_schedule(schedule, false, &shared).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = shared.shutdown.requested() => Leave::Shutdown,
-        () = closed => Leave::ScheduleClosed,
-    }
-}
-
-/// Resolves when the session had its turn and another source waits for the slot.
-async fn turn_over(slots: Slots, segment: Duration) {
-    tokio::time::sleep(segment).await;
-    while !slots.is_wanted() {
-        tokio::time::sleep(TURN_CHECK).await;
-    }
-}
-
-/// Waits until the schedule is open (or closed). The wall clock may be set meanwhile, so it is asked again.
-async fn until_schedule(schedule: &Schedule, open: bool, shared: &Shared) {
-    loop {
-        let now = shared.clock.now();
-        if schedule.is_open(now, &shared.zone) == open {
-            return;
-        }
-        let change = schedule.next_change(now, &shared.zone);
-        let wait = change
-            .and_then(|at| Duration::try_from(at.duration_since(now)).ok())
-            .unwrap_or(SCHEDULE_CHECK);
-        shared.clock.sleep(wait.min(SCHEDULE_CHECK)).await;
-    }
 }

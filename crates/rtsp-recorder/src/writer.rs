@@ -7,11 +7,11 @@
 //! While it is written a segment is `.<name>.part`, a fragmented MP4 whose fragments are flushed every half second:
 //! after a kill -9 at most that, the batch and one frame are missing.
 
+use crate::action::{Action, Closing, Opening, Packet, Track};
 use crate::board::Board;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage, chain};
 use crate::ledger::{Gap, Ledger};
 use crate::names::{NameParts, SegmentPaths, create_part};
-use crate::pipeline::{Action, Closing, Opening, Packet, Track};
 use jiff::{Timestamp, tz::TimeZone};
 use media::segment::SegmentOptions;
 use media::{MediaError, Rational, Sample, SegmentWriter};

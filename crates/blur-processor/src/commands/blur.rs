@@ -61,6 +61,7 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         name: input.display().to_string(),
         start: arguments.start,
         utc_offset_seconds: Zoned::now().offset().seconds(),
+        lossy: false,
         pace: Pace::Calm,
     };
     let mut line = ProgressLine::new();

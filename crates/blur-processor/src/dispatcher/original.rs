@@ -111,6 +111,7 @@ pub(super) fn job_of(ticket: &Ticket, output: &RelPath) -> VideoJob {
         name: output.to_string(),
         utc_offset_seconds: start.as_ref().map_or(0, |start| start.offset().seconds()),
         start: start.map(|start| start.timestamp()),
+        lossy: ticket.packets_lost.unwrap_or(0) > 0,
         pace: Pace::Calm,
     }
 }

@@ -94,6 +94,20 @@ impl Index {
         if own > 0 { own } else { before }
     }
 
+    /// The usual time between two frames, ticks; 0 for a single frame.
+    pub(crate) fn usual_interval(&self) -> i64 {
+        let mut intervals: Vec<i64> = self
+            .times
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect();
+        let middle = intervals.len() / 2;
+        match intervals.is_empty() {
+            true => 0,
+            false => *intervals.select_nth_unstable(middle).1,
+        }
+    }
+
     /// Seconds from the first frame's start to the last one's end.
     pub(crate) fn seconds(&self) -> f64 {
         let (Some(first), Some(last)) = (self.times.first(), self.times.last()) else {

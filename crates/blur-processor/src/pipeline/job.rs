@@ -69,6 +69,9 @@ pub struct VideoJob {
     pub start: Option<Timestamp>,
     /// Offset from UTC of the place of recording, seconds.
     pub utc_offset_seconds: i32,
+    /// Packets of it were lost on the way from the camera.
+    #[serde(default)]
+    pub lossy: bool,
     /// How much waits behind it.
     #[serde(default)]
     pub pace: Pace,

@@ -29,7 +29,7 @@ use caption::Caption;
 use hide::{Counts, Hidden, Hiding};
 use index::Index;
 use sink::{Sink, Written};
-use source::{Keep, Source};
+use source::{Reading, Source};
 use splice::Plan;
 
 pub use job::{Failure, Look, Pace, Phase, Progress, Recipe, StageTimes, VideoJob, VideoReport};
@@ -159,11 +159,14 @@ impl Engine {
             .as_ref()
             .filter(|_| recipe.keep_audio)
             .map(|(number, _)| *number);
-        let keep = Keep {
+        let how = Reading {
+            resize: recipe.resize,
+            threads: recipe.threads,
+            lossy: job.lossy,
             packets: may_splice,
             audio,
         };
-        let mut source = Source::open(input, index, recipe.resize, recipe.threads, keep)?;
+        let mut source = Source::open(input, index, how)?;
         let mut decode = Duration::ZERO;
         let mut next = timed_next(&mut source, &mut decode)?;
         let Some(first) = next.as_ref().map(|picture| picture.frame.clone()) else {

@@ -3,7 +3,9 @@
 //! A decoder guesses where data is damaged and may leave frames out. Neither may reach the output
 //! as if it were the camera's picture: guessed pictures, and all pictures after them up to the next
 //! key frame, come out marked as damaged, and where a picture is missing its neighbour stands in,
-//! marked as damaged too. Whoever hides heads hides damaged pictures as a whole.
+//! marked as damaged too. Where packets are known to have been lost, no decoder tells which
+//! pictures were built upon the lost ones; there a hole in the times is the sign. Whoever hides
+//! heads hides damaged pictures as a whole.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -49,12 +51,20 @@ pub(crate) struct Source<'a> {
     /// Stands in for missing pictures.
     last: Option<Frame>,
     doubtful: bool,
+    /// A longer pause between two frames means that some between them were lost, ticks.
+    hole: i64,
     ended: bool,
 }
 
-/// What a source keeps besides pictures.
+/// How a source is read, and what it keeps besides pictures.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Keep {
+pub(crate) struct Reading {
+    /// Size of the pictures that come out; none: as they are.
+    pub(crate) resize: Option<(u32, u32)>,
+    /// Threads of the decoder.
+    pub(crate) threads: u32,
+    /// Packets were lost on the way from the camera.
+    pub(crate) lossy: bool,
     /// Video packets, for copying.
     pub(crate) packets: bool,
     /// Packets of this sound track.
@@ -62,15 +72,9 @@ pub(crate) struct Keep {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn open(
-        file: &File,
-        index: &'a Index,
-        resize: Option<(u32, u32)>,
-        threads: u32,
-        keep: Keep,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn open(file: &File, index: &'a Index, how: Reading) -> Result<Self, Failure> {
         let options = DecoderOptions {
-            threads,
+            threads: how.threads,
             ..DecoderOptions::default()
         };
         Ok(Self {
@@ -78,11 +82,11 @@ impl<'a> Source<'a> {
             decoder: Decoder::new(&index.track, &options).map_err(Failure::of_input)?,
             shaper: Shaper {
                 size: None,
-                resize,
+                resize: how.resize,
                 scaler: None,
             },
-            keep_packets: keep.packets,
-            keep_audio: keep.audio,
+            keep_packets: how.packets,
+            keep_audio: how.audio,
             ready: VecDeque::new(),
             packets: VecDeque::new(),
             sound: VecDeque::new(),
@@ -90,6 +94,10 @@ impl<'a> Source<'a> {
             decoded: 0,
             last: None,
             doubtful: false,
+            hole: match how.lossy {
+                true => index.usual_interval() * 17 / 10,
+                false => i64::MAX,
+            },
             ended: false,
             index,
         })
@@ -190,6 +198,7 @@ impl<'a> Source<'a> {
             self.doubtful = true;
             self.fill_up_to(number)?;
         }
+        self.doubtful |= number > 0 && pts - self.index.times[number - 1] > self.hole;
         if frame.is_key() {
             self.doubtful = false;
         }

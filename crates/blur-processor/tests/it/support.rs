@@ -124,6 +124,7 @@ impl Site {
             "duration": 2.0,
             "timestamp": "2026-01-31T12:00:02",
             "file_size": bytes.len(),
+            "packets_lost": u32::from(name == "Lost"),
             "version": 1,
             "id": format!("cam/{name}"),
             "blake3": blake3::hash(&bytes).to_hex().to_string(),

@@ -92,6 +92,13 @@ pub struct Job {
     pub stage: Stage,
 }
 
+impl Job {
+    /// False when there is nothing left to finish.
+    fn is_there(&self) -> bool {
+        self.paths.part().exists() || self.paths.finished().exists()
+    }
+}
+
 /// Why a segment is not finished.
 #[derive(Debug, thiserror::Error)]
 enum FinishError {
@@ -228,6 +235,9 @@ impl Shared {
                 Err(FinishError::Queue(error)) if error.must_stop() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
                     (self.on_fatal)();
+                }
+                Err(error) if !attempt.job.is_there() => {
+                    warn!(segment = %name, error = chain(&error), "somebody took the segment away");
                 }
                 Err(error) => self.keep_for_later(attempt, &error, last_chance),
             }

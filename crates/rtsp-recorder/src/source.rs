@@ -362,25 +362,25 @@ impl SourceTask {
 
     /// Passes on what the pipeline ordered, and puts gaps on record.
     fn hand_over(&mut self) {
-        let gap = self.actions.iter().find_map(|action| match action {
-            Action::Open(opening) => {
-                let gap = opening.gap_before.filter(|gap| *gap >= SMALLEST_GAP)?;
-                Some((opening.start, gap))
-            }
+        let opened = self.actions.iter().find_map(|action| match action {
+            Action::Open(opening) => Some((opening.start, opening.gap_before.unwrap_or_default())),
             _ => None,
         });
-        if let Some((until, length)) = gap {
-            self.note_gap(until, length);
+        if let Some((until, gap)) = opened {
+            let why = self.last_failure.take();
+            if gap >= SMALLEST_GAP {
+                self.note_gap(
+                    until,
+                    gap,
+                    why.unwrap_or_else(|| "not recording".to_owned()),
+                );
+            }
         }
         let now = self.now();
         self.feeder.push(&mut self.actions, now);
     }
 
-    fn note_gap(&mut self, until: Timestamp, length: Duration) {
-        let why = self
-            .last_failure
-            .take()
-            .unwrap_or_else(|| "not recording".to_owned());
+    fn note_gap(&mut self, until: Timestamp, length: Duration, why: String) {
         let seconds = (length.as_secs_f64() * 1000.0).round() / 1000.0;
         self.board.gap(format!("{seconds} s before {until}: {why}"));
         if let Some(not_shown) = self.recovery_limit.allow(self.now()) {
@@ -408,7 +408,8 @@ impl SourceTask {
             }
             None => debug!(%error, seconds, "source failed"),
         }
-        self.last_failure = Some(error.message);
+        // What began the outage, not what the attempts during it met.
+        self.last_failure.get_or_insert(error.message);
         tokio::time::sleep(wait).await;
     }
 

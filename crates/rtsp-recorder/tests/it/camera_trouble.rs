@@ -42,7 +42,8 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
         simulator
             .fault("reboot", &Fault::Reboot(Duration::from_secs(2)))
             .unwrap();
-        sleep(5.5).await;
+        // The waits between attempts double: the last one may last 3 s.
+        sleep(7.5).await;
     })
     .await;
     let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();

@@ -13,7 +13,7 @@ use media::verify::{VerifyOptions, verify_frames};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::site::{Site, send, wait_for};
+use crate::site::{Site, send};
 
 /// A detector that sees one head, always in the same place, far from the frame number in the test pictures.
 const ONE_HEAD: &str = r#"
@@ -36,9 +36,10 @@ static int32_t detect(BlurInstance *i, const BlurFrame *f, const BlurRegion **re
   *count = 1;
   return BLUR_OK;
 }
+static int32_t reset(BlurInstance *i, uint32_t camera) { (void)i; (void)camera; return BLUR_OK; }
 static void last_error(BlurInstance *i, BlurText *t) { (void)i; t->data = ""; t->len = 0; }
 static void destroy(BlurInstance *i) { (void)i; }
-static const BlurPlugin plugin = {sizeof(BlurPlugin), BLUR_ABI_MINOR, describe, create, detect, 0, 0, last_error, destroy};
+static const BlurPlugin plugin = {sizeof(BlurPlugin), BLUR_ABI_MINOR, describe, create, detect, 0, reset, last_error, destroy};
 const BlurPlugin *blur_plugin_v1(void) { return &plugin; }
 "#;
 
@@ -270,18 +271,18 @@ fn killed_daemons_lose_and_double_nothing() {
     );
     let system = site.start("run-system", &[]);
     let published = || site.files("processed_videos", ".mp4").len();
-    wait_for("a first video", Duration::from_secs(40), || {
+    site.wait_for("a first video", Duration::from_secs(40), || {
         published() >= 1
     });
 
     // The processor dies in the middle of its work; the recorder goes on and a new processor takes over.
     let recorder = site.pid_of("rtsp_recorder").expect("the recorder's pid");
     let processor = site.pid_of("blur_processor").expect("the processor's pid");
-    wait_for("a ticket in work", Duration::from_secs(20), || {
+    site.wait_for("a ticket in work", Duration::from_secs(20), || {
         !site.files("processing_queue/active", ".json").is_empty()
     });
     send(processor, Signal::KILL);
-    wait_for("a new processor", Duration::from_secs(20), || {
+    site.wait_for("a new processor", Duration::from_secs(20), || {
         site.pid_of("blur_processor")
             .is_some_and(|pid| pid != processor)
     });
@@ -291,18 +292,18 @@ fn killed_daemons_lose_and_double_nothing() {
         "the recorder was not disturbed"
     );
     let before = published();
-    wait_for("the next video", Duration::from_secs(40), || {
+    site.wait_for("the next video", Duration::from_secs(40), || {
         published() > before
     });
 
     // The recorder dies; what it had written is saved and it records on.
     send(recorder, Signal::KILL);
-    wait_for("a new recorder", Duration::from_secs(20), || {
+    site.wait_for("a new recorder", Duration::from_secs(20), || {
         site.pid_of("rtsp_recorder")
             .is_some_and(|pid| pid != recorder)
     });
     let before = published();
-    wait_for(
+    site.wait_for(
         "videos from before and after",
         Duration::from_secs(40),
         || published() >= before + 2,
@@ -350,14 +351,14 @@ fn a_camera_that_vanishes_is_recorded_again_when_it_returns() {
     );
     let recorder = site.start("rtsp-recorder", &[]);
     let recorded = || site.files("raw_videos", ".mp4").len();
-    wait_for("a first segment", Duration::from_secs(30), || {
+    site.wait_for("a first segment", Duration::from_secs(30), || {
         recorded() >= 1
     });
     cameras
         .fault("pier", &Fault::Reboot(Duration::from_secs(2)))
         .expect("rebooted");
     let before = recorded();
-    wait_for("segments after the reboot", Duration::from_secs(40), || {
+    site.wait_for("segments after the reboot", Duration::from_secs(40), || {
         recorded() >= before + 3
     });
     recorder.signal(Signal::TERM);

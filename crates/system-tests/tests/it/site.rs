@@ -24,18 +24,6 @@ pub(crate) fn programs() -> PathBuf {
     built
 }
 
-/// Waits for something to become true.
-pub(crate) fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(
-            started.elapsed() < limit,
-            "waited {limit:?} in vain: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// A working directory with both configs.
 pub(crate) struct Site {
     folder: tempfile::TempDir,
@@ -105,6 +93,19 @@ impl Site {
         collect(&self.path(below), suffix, &mut found);
         found.sort();
         found
+    }
+
+    /// Waits for something to become true.
+    pub(crate) fn wait_for(&self, what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !done() {
+            assert!(
+                started.elapsed() < limit,
+                "waited {limit:?} in vain: {what}\n{}",
+                self.story()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// What the programs said, for a failing test's message.

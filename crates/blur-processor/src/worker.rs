@@ -46,6 +46,9 @@ pub fn run() -> ExitCode {
 fn serve() -> anyhow::Result<ExitCode> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
         .context("standard input cannot be used; this command is for the program itself")?;
+    // What a plugin starts must not hold the socket open after this process.
+    rustix::stdio::dup2_stdin(File::open("/dev/null").context("open /dev/null")?)
+        .context("give up standard input")?;
     let channel = Arc::new(Channel::from_socket(socket));
     let inbox = listen(Arc::clone(&channel))?;
     let Some((ToWorker::Setup { recipe, plugin }, _)) = inbox.recv().ok() else {

@@ -69,7 +69,10 @@ impl<'a> Detecting<'a> {
         index: &Index,
         counts: &mut Counts,
     ) -> Result<(), Failure> {
-        let looked = picture.number.is_multiple_of(self.every) && !picture.damaged;
+        // The last one too: nothing behind it would tell of a head that came after the last look.
+        let turn =
+            picture.number.is_multiple_of(self.every) || picture.number + 1 == index.times.len();
+        let looked = turn && !picture.damaged;
         let observation = match looked {
             true => Observation::Detected(self.eye.look(&picture, index, counts)?),
             false => Observation::NotDetected,

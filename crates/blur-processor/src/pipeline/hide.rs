@@ -21,6 +21,9 @@ use super::planes;
 use super::source::Picture;
 use crate::plugin::Hider;
 
+/// Seconds that are counted apart; a file may claim any time.
+const LONGEST_COUNT: usize = 1_000_000;
+
 /// A picture that may be shown.
 #[derive(Debug)]
 pub(crate) struct Hidden {
@@ -212,7 +215,7 @@ impl<'a> Hiding<'a> {
 
 impl Counts {
     fn note(&mut self, masks: usize, seconds: f64) {
-        let second = seconds.max(0.0) as usize;
+        let second = (seconds.max(0.0) as usize).min(LONGEST_COUNT);
         if self.per_second.len() <= second {
             self.per_second.resize(second + 1, 0);
         }

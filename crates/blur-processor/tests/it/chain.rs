@@ -111,6 +111,21 @@ fn a_frame_filter_changes_frames_and_originals_are_backed_up() {
 }
 
 #[test]
+fn a_head_that_comes_with_the_last_frame_is_hidden() {
+    let mut site = Site::new(json!({ "plugin": { "from": 59 }, "detect_every": 7 }));
+    let stem = site.add(
+        "a",
+        &TestVideo {
+            frames: 60,
+            ..TestVideo::default()
+        },
+    );
+    site.run_until(|site| site.is_done(&stem));
+    let numbers = look(&site.published("a")).numbers;
+    assert_eq!((numbers[0], numbers[59]), (Some(0), None));
+}
+
+#[test]
 fn tickets_of_the_old_system_are_processed_or_explained() {
     let mut site = Site::new(json!({}));
     TestVideo::default()

@@ -388,8 +388,8 @@ pub const BLUR: &[Key] = &[
     key(
         "encoder_preset",
         Kind::Text,
-        "\"veryfast\"",
-        "Preset of the encoder: slower ones make smaller files.",
+        "\"auto\"",
+        "Preset of the encoder: slower ones make smaller files. \"auto\": veryfast while nothing waits, superfast and ultrafast as the queue grows (libx264 and libx265).",
     ),
     key(
         "bitrate",

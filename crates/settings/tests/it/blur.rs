@@ -65,7 +65,7 @@ fn defaults() {
                 },
             ),
             video_codec: "libx264",
-            encoder_preset: "veryfast",
+            encoder_preset: "auto",
             bitrate: None,
             keep_audio: false,
             delete_original: true,

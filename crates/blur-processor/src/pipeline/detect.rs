@@ -1,4 +1,9 @@
 //! A detector's way: look at pictures, keep them until their masks are final.
+//!
+//! The detector looks at every n-th picture, the first and the last, and wherever the tracker asks.
+//! Where nothing in the picture has changed since the last look it is spared, for [`LONGEST_REST`]
+//! seconds at most: whatever came in unnoticed is found by the next look, and the tracker covers it
+//! back to where it came from, which it does over more than that time.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -29,12 +34,21 @@ const ASKED_PER_LOOK: usize = 1;
 /// Pictures the tracker may ask for in all at the end.
 const ASKED_AT_END: usize = 8;
 
+/// Longest time without a look while the picture stands still, seconds; the tracker follows a head
+/// back for twice that.
+const LONGEST_REST: f64 = 1.0;
+/// Change of the mean grey of a spot, 12 by 12 pixels of a 1080p picture, from which on something
+/// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
+const MOTION: i32 = 8;
+
 /// Detector, tracker and the pictures in between.
 pub(super) struct Detecting<'a> {
     eye: Eye<'a>,
     every: usize,
     tracker: Tracker,
     window: VecDeque<Picture>,
+    /// When the detector last looked by itself, and at what.
+    last_look: Option<(f64, LumaPicture)>,
 }
 
 impl<'a> Detecting<'a> {
@@ -59,6 +73,7 @@ impl<'a> Detecting<'a> {
             every: recipe.detect_every.max(1) as usize,
             tracker: Tracker::new(settings, picture_size, TrackCarry::default()),
             window: VecDeque::new(),
+            last_look: None,
         }
     }
 
@@ -69,38 +84,45 @@ impl<'a> Detecting<'a> {
         index: &Index,
         counts: &mut Counts,
     ) -> Result<(), Failure> {
-        // The last one too: nothing behind it would tell of a head that came after the last look.
-        let turn =
-            picture.number.is_multiple_of(self.every) || picture.number + 1 == index.times.len();
-        let looked = turn && !picture.damaged;
-        let observation = match looked {
-            true => Observation::Detected(self.eye.look(&picture, index, counts)?),
+        let began = Instant::now();
+        let time = index.seconds_at(picture.number);
+        let small = small(&picture);
+        let looks = !picture.damaged && self.is_its_turn(picture.number, time, &small, index);
+        counts.track_time += began.elapsed();
+        let observation = match looks {
+            true => {
+                self.last_look = Some((time, small.clone()));
+                Observation::Detected(self.eye.look(&picture, index, counts)?)
+            }
             false => Observation::NotDetected,
         };
         let began = Instant::now();
-        let luma = picture.frame.plane(0);
-        let size = PictureSize {
-            width: picture.frame.width(),
-            height: picture.frame.height(),
-        };
         let input = FrameInput {
-            time: index.seconds_at(picture.number),
+            time,
             observation,
-            picture: Some(LumaPicture::scaled_down(
-                luma.data,
-                luma.stride,
-                size,
-                MATCH_WIDTH,
-            )),
+            picture: Some(small),
             damaged: picture.damaged,
         };
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
-        match looked {
+        match looks {
             true => self.answer_questions(ASKED_PER_LOOK, index, counts),
             false => Ok(()),
         }
+    }
+
+    /// Whether the detector looks at a picture without being asked.
+    fn is_its_turn(&self, number: usize, time: f64, small: &LumaPicture, index: &Index) -> bool {
+        // The last one: nothing behind it would tell of a head that came after the last look.
+        if number + 1 == index.times.len() {
+            return true;
+        }
+        let rested = self
+            .last_look
+            .as_ref()
+            .is_some_and(|(at, seen)| time - at < LONGEST_REST && is_still(seen, small));
+        number.is_multiple_of(self.every) && !rested
     }
 
     /// No picture follows.
@@ -209,6 +231,44 @@ impl Eye<'_> {
     }
 }
 
+/// The small grey picture the tracker matches on.
+fn small(picture: &Picture) -> LumaPicture {
+    let luma = picture.frame.plane(0);
+    let size = PictureSize {
+        width: picture.frame.width(),
+        height: picture.frame.height(),
+    };
+    LumaPicture::scaled_down(luma.data, luma.stride, size, MATCH_WIDTH)
+}
+
+/// Whether no spot of two by two cells has become brighter or darker beyond noise.
+fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
+    let width = now.width();
+    let pairs = before
+        .pixels()
+        .chunks(2 * width)
+        .zip(now.pixels().chunks(2 * width));
+    let change = |row: &[u8], other: &[u8], x: usize| -> i32 {
+        let end = (x + 2).min(row.len());
+        let sum = |row: &[u8]| row[x..end].iter().map(|&cell| i32::from(cell)).sum::<i32>();
+        sum(row) - sum(other)
+    };
+    before.width() == width
+        && before.height() == now.height()
+        && pairs.into_iter().all(|(before, now)| {
+            let (upper, lower) = before.split_at(width.min(before.len()));
+            let (upper_now, lower_now) = now.split_at(width.min(now.len()));
+            (0..width).step_by(2).all(|x| {
+                let below = if lower.is_empty() {
+                    0
+                } else {
+                    change(lower, lower_now, x)
+                };
+                (change(upper, upper_now, x) + below).abs() < 4 * MOTION
+            })
+        })
+}
+
 /// The largest size of the picture's shape within `most`; even sides, since chroma is halved.
 fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
     let Some((most_wide, most_high)) = most else {
@@ -247,6 +307,26 @@ fn in_full_picture(region: &Region, x: f32, y: f32) -> Detection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noise_is_still_and_a_small_dark_thing_moves() {
+        let grey = |left: usize, side: usize, by: u8| {
+            let mut pixels = vec![100; 321 * 181];
+            for y in 180 - side..180 {
+                pixels[y * 321 + left..][..side].fill(100 - by);
+            }
+            LumaPicture::new(321, 181, pixels).unwrap()
+        };
+        let empty = grey(0, 1, 0);
+        assert!(is_still(&empty, &grey(50, 1, 30)), "one noisy cell");
+        assert!(is_still(&empty, &grey(0, 100, 7)), "a little darker");
+        for left in [50, 51, 319] {
+            assert!(
+                !is_still(&empty, &grey(left, 2, 40)),
+                "a head of two by two cells"
+            );
+        }
+    }
 
     #[test]
     fn pictures_are_scaled_once_to_what_the_detector_wants() {

@@ -142,7 +142,7 @@ fn a_foreign_file_under_the_final_name_is_never_taken_for_the_output() {
 
 #[test]
 fn two_instances_share_a_queue() {
-    let mut site = Site::new(json!({}));
+    let mut site = Site::new(json!({ "plugin": { "sleep_ms": 5 } }));
     let stems: Vec<String> = (0..6)
         .map(|number| site.add(&format!("v{number}"), &TestVideo::default()))
         .collect();
@@ -151,9 +151,14 @@ fn two_instances_share_a_queue() {
         site.path("logs/blur_processor.status.json").exists()
     });
     let mut second = site.start();
-    second.wait_for(&site, |site| stems.iter().all(|stem| site.is_done(stem)));
+    // Its status file carries its process id, since the first one holds the usual name.
+    let status = format!("logs/blur_processor.{}.status.json", second.child.id());
+    second.wait_for(&site, |site| {
+        site.path(&status).exists() && stems.iter().all(|stem| site.is_done(stem))
+    });
     second.stop();
     first.stop();
+    assert!(!site.path(&status).exists());
     assert_eq!(site.names("processed_videos/cam").len(), 12);
     assert_eq!(site.names("raw_videos/cam"), Vec::<String>::new());
 }

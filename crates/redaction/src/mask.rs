@@ -8,6 +8,9 @@
 use crate::geometry::{PictureSize, Rect};
 use crate::zones::{Polygon, edges};
 
+/// A head in another head's mask needs none of its own if it would fit in at this size.
+const ROOM: f32 = 1.25;
+
 /// A track's number; the same head keeps it while the track lives, also over a segment's border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub u64);
@@ -118,7 +121,58 @@ impl MaskRules {
     }
 }
 
+/// Leaves out masks whose heads others hide with room to spare: several tracks on one head.
+/// Better known ones stay, and of equals the larger.
+pub(crate) fn without_hidden(mut masks: Vec<Mask>) -> Vec<Mask> {
+    masks.sort_by(|a, b| {
+        let larger = b.head.area().total_cmp(&a.head.area());
+        a.certainty
+            .cmp(&b.certainty)
+            .then(larger)
+            .then(a.track.cmp(&b.track))
+    });
+    let mut kept: Vec<Mask> = Vec::with_capacity(masks.len());
+    for mask in masks {
+        if !kept.iter().any(|other| other.shape.hides(&mask.head)) {
+            kept.push(mask);
+        }
+    }
+    kept.sort_by_key(|mask| mask.track);
+    kept
+}
+
 impl Shape {
+    /// True if the ellipse in a head's box, and some room about it, lies inside.
+    fn hides(&self, head: &Rect) -> bool {
+        match self {
+            Self::Rectangle(rect) => head.share_inside(rect) >= 1.0,
+            Self::Ellipse(rect) => {
+                let (centre, at) = (rect.centre(), head.centre());
+                let (a, b) = (rect.width / 2.0, rect.height / 2.0);
+                let about = std::f32::consts::FRAC_1_SQRT_2;
+                let (w, h) = (head.width / 2.0, head.height / 2.0);
+                let dots = [
+                    (w, 0.0),
+                    (-w, 0.0),
+                    (0.0, h),
+                    (0.0, -h),
+                    (about * w, about * h),
+                    (-about * w, about * h),
+                    (about * w, -about * h),
+                    (-about * w, -about * h),
+                ];
+                dots.iter().all(|(x, y)| {
+                    let (x, y) = (
+                        (at.0 + ROOM * x - centre.0) / a,
+                        (at.1 + ROOM * y - centre.1) / b,
+                    );
+                    x * x + y * y <= 1.0
+                })
+            }
+            Self::Polygon(_) => false,
+        }
+    }
+
     /// The mask of an always-zone; `None` if the polygon encloses nothing.
     pub(crate) fn of_zone(zone: &Polygon, size: PictureSize) -> Option<Self> {
         (zone.points.len() >= 3).then(|| Self::Polygon(zone.in_pixels(size)))

@@ -28,8 +28,8 @@ impl Gate {
             expected.unseen as f32
         };
         let (reach, most_ratio) = match self {
-            Self::Confident => ((0.8 + 2.5 * unsure).min(2.0), 2.5),
-            Self::Weak => ((0.6 + unsure).min(1.0), 2.0),
+            Self::Confident => ((0.8 + 2.5 * unsure).min(2.0), 2.0),
+            Self::Weak => ((0.5 + unsure).min(1.0), 1.6),
             Self::Jump if expected.sure => return None,
             Self::Jump => ((1.0 + 12.0 * unsure).min(4.0), 1.6),
         };

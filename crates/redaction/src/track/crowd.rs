@@ -7,8 +7,15 @@ use crate::track::path::Track;
 
 /// Boxes that overlap more than this (intersection over union) are one and the same.
 const SAME: f32 = 0.75;
+/// Detections of one frame that overlap more than this (intersection over union) are one head: the
+/// mask about either hides both.
+const SAME_HEAD: f32 = 0.75;
+/// Weak detections that overlap a better one by this much say nothing new.
+const ECHO: f32 = 0.5;
 /// Weak sightings closer to a track than this (head units) are masked with it.
 const BESIDE: f32 = 0.8;
+/// ... beside a head that is seen only from this score on: somebody half hidden by that head.
+const NOT_SO_WEAK: f32 = 0.18;
 /// Heads whose boxes overlap by this much (intersection over union) may be taken for each other.
 const CROSSING: f32 = 0.15;
 
@@ -34,6 +41,31 @@ impl<'a> Placed<'a> {
             places: track.places(frame, time),
         }
     }
+}
+
+/// The distinct ones of one frame's detections (best first): what a better one's mask hides anyway
+/// is a second look at the same head, and a weak one that overlaps a better one is its echo.
+pub(super) fn distinct(seen: Vec<Detection>, start_score: f32) -> Vec<Detection> {
+    let mut kept: Vec<Detection> = Vec::with_capacity(seen.len());
+    for one in seen {
+        let echoes = |better: &Detection| {
+            is_hidden_by(&one.rect, &better.rect)
+                || (one.score < start_score && is_echo(&one.rect, &better.rect))
+        };
+        if !kept.iter().any(echoes) {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
+/// True if the mask about `better` hides nearly all of `rect`, which is not much smaller.
+fn is_hidden_by(rect: &Rect, better: &Rect) -> bool {
+    rect.iou(better) > SAME_HEAD || rect.share_inside(&better.grown(0.15)) > 0.95
+}
+
+fn is_echo(weak: &Rect, better: &Rect) -> bool {
+    weak.iou(better) > ECHO
 }
 
 /// All boxes to be masked on a frame. `weak` are its sightings that no track took.
@@ -92,24 +124,31 @@ fn doubtful<'a>(
 ) -> Vec<Place> {
     let own = &placed.places;
     let is_known = |rect: &Rect| own.iter().any(|(own, _)| is_twin(rect, own));
-    let is_beside = |rect: &Rect| {
-        own.iter()
-            .any(|(own, _)| rect.distance_in_units(own) < BESIDE)
-    };
     let crosses = others.any(|(other, _)| own.iter().any(|(own, _)| own.iou(other) > CROSSING));
+    let is_beside = |weak: &Detection| {
+        own.iter().any(|(own, certainty)| {
+            let doubted = crosses || *certainty != Certainty::Seen || weak.score >= NOT_SO_WEAK;
+            doubted && weak.rect.distance_in_units(own) < BESIDE && alike(&weak.rect, own)
+        })
+    };
     let line = placed.track.line(frame, time).filter(|_| crosses);
     let line = line.map(|rect| (rect, Certainty::Guessed));
     let wide = own.iter().filter(|_| crosses && placed.outside);
     let wide = wide.map(|(rect, certainty)| (rect.grown(0.25), *certainty));
     let weak = weak
         .iter()
-        .filter(|weak| is_beside(&weak.rect))
+        .filter(|weak| is_beside(weak))
         .map(|weak| (weak.rect, Certainty::Seen));
     line.into_iter()
         .chain(weak)
         .chain(wide)
         .filter(|(rect, _)| !is_known(rect))
         .collect()
+}
+
+/// True if two boxes may be of the same head by their size.
+fn alike(a: &Rect, b: &Rect) -> bool {
+    (0.5..2.0).contains(&(a.unit() / b.unit().max(1.0)))
 }
 
 /// True if hiding `box_of_track` hides `seen` as well.

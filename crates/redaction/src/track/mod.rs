@@ -5,8 +5,9 @@
 //! is carried in both directions, and a frame's masks are made when it leaves the window, from all
 //! that is known by then.
 //!
-//! - Confident detections are matched first, weak ones can only extend a track; a new track takes
-//!   the weak sightings it would explain, before and after it.
+//! - Detections of one head in one frame are joined first ([`crowd`]).
+//! - Confident detections are matched first, weak ones can only extend a track that was clearly
+//!   seen once; it takes the weak sightings it would explain, before and after it.
 //! - Between two sightings the head is where image matching from either side says; where both
 //!   lose it, around the straight line and wherever either went ([`path`]).
 //! - Before the first and after the last sighting the box is carried on: for `pad` in any case,
@@ -30,9 +31,9 @@ use std::collections::VecDeque;
 
 use crate::detection::Detection;
 use crate::geometry::{PictureSize, Rect};
-use crate::mask::{Certainty, FrameMasks, Mask, Shape, TrackId};
+use crate::mask::{Certainty, FrameMasks, Mask, Shape, TrackId, without_hidden};
 use associate::{Gate, pairs};
-use crowd::{Placed, is_twin, settle};
+use crowd::{Placed, distinct, is_twin, settle};
 use follow::Follower;
 use path::{Expected, Key, Track};
 pub use settings::{
@@ -43,6 +44,9 @@ use window::{Slot, Window};
 
 /// From this many sightings on, a track is believed twice as long without one.
 const WELL_KNOWN: u32 = 3;
+/// Only a track that scored this much once is extended by weak sightings and over jumps: what never
+/// did is more often no head, and would gather the clutter around it.
+const TRUSTED: f32 = 0.4;
 /// Head units off the first sighting that count as motion.
 const ELSEWHERE: f32 = 0.25;
 
@@ -155,7 +159,10 @@ impl Tracker {
         let frame = self.window.start();
         let slot = self.window.pop()?;
         let weak = slot.unclaimed.unwrap_or_default();
-        let heads = self.tracks.iter().filter(|track| !self.is_dropped(track));
+        let heads = self
+            .tracks
+            .iter()
+            .filter(|track| !self.is_dropped(track) && !self.is_disproved(track, frame, slot.time));
         let placed: Vec<Placed<'_>> = heads
             .map(|track| Placed::new(track, frame, slot.time))
             .collect();
@@ -163,7 +170,7 @@ impl Tracker {
         let masks = places
             .into_iter()
             .filter_map(|(track, place)| self.mask_of(track, place));
-        let mut masks: Vec<Mask> = masks.collect();
+        let mut masks = without_hidden(masks.collect());
         masks.extend(self.zone_masks());
         self.prune();
         Some(FrameMasks {
@@ -190,6 +197,7 @@ impl Tracker {
 
     /// Gives detections of one frame to tracks, new ones where needed.
     fn observe(&mut self, frame: i64, seen: Vec<Detection>) {
+        self.window.note_look(frame);
         let seen = self.worth_a_look(seen);
         let (mut strong, mut weak): (Vec<_>, Vec<_>) = seen
             .into_iter()
@@ -198,7 +206,13 @@ impl Tracker {
         let mut open = self.expected_at(frame);
         for (gate, list) in [(Gate::Confident, 0), (Gate::Weak, 1), (Gate::Jump, 0)] {
             let list = if list == 0 { &mut strong } else { &mut weak };
-            for (track, at) in pairs(&open, list, gate) {
+            let trusted = |at: usize| self.tracks[at].score >= TRUSTED;
+            let fit: Vec<_> = open
+                .iter()
+                .copied()
+                .filter(|(at, _)| matches!(gate, Gate::Confident) || trusted(*at))
+                .collect();
+            for (track, at) in pairs(&fit, list, gate) {
                 if let Some((_, seen)) = list.iter().find(|(number, _)| *number == at).copied() {
                     self.sight(track, frame, &seen);
                 }
@@ -222,7 +236,7 @@ impl Tracker {
         }
     }
 
-    /// Sound detections of enough score, best first.
+    /// Sound detections of enough score, best first, each head once.
     fn worth_a_look(&self, mut seen: Vec<Detection>) -> Vec<Detection> {
         let picture = Rect::from(self.window.size());
         seen.retain(|seen| {
@@ -231,7 +245,7 @@ impl Tracker {
                 && seen.rect.intersection(&picture).area() > 0.0
         });
         seen.sort_by(|a, b| b.score.total_cmp(&a.score));
-        seen
+        distinct(seen, self.settings.start_score)
     }
 
     fn expected_at(&self, frame: i64) -> Vec<(usize, Expected)> {
@@ -248,7 +262,7 @@ impl Tracker {
             .collect()
     }
 
-    /// A new track from one sighting, together with the weak ones that belong to it.
+    /// A new track from one sighting; once it is trusted it takes the weak ones that belong to it.
     fn start(&mut self, frame: i64, seen: &Detection) {
         let Some(time) = self.window.get(frame).map(|slot| slot.time) else {
             return;
@@ -272,8 +286,6 @@ impl Tracker {
             sightings: 0,
         });
         self.sight(at, frame, seen);
-        self.claim_weak(at, (self.window.start()..frame).rev());
-        self.claim_weak(at, frame + 1..self.window.end());
     }
 
     fn claim_weak(&mut self, track: usize, frames: impl Iterator<Item = i64>) {
@@ -312,12 +324,9 @@ impl Tracker {
         let position = track.keys.partition_point(|key| key.frame < frame);
         let speed = speed_about(&track.keys, position, time, &rect);
         track.sightings += 1;
-        let matched_for = self.settings.pad_while_matched
-            * if track.sightings < WELL_KNOWN {
-                1.0
-            } else {
-                2.0
-            };
+        let trusted = track.score >= TRUSTED;
+        track.score = track.score.max(seen.score);
+        let matched_for = self.settings.pad_while_matched * track.belief();
         let mut backward = Follower::new(
             rect,
             speed.map(|(x, y)| (-x, -y)),
@@ -361,7 +370,6 @@ impl Tracker {
         if track.begins && position > 0 && (2..=WELL_KNOWN).contains(&track.sightings) {
             reach_back(track, matched_for, &self.window, &self.settings);
         }
-        track.score = track.score.max(seen.score);
         track.outside_never |= !self.settings.zones.never_covers(&rect, size);
         let limit = self
             .settings
@@ -369,6 +377,10 @@ impl Tracker {
             .map_or(0.0, |rules| rules.max_score);
         if seen.score > limit || track.anchor.distance_in_units(&rect) > ELSEWHERE {
             track.still = None;
+        }
+        if !trusted && track.score >= TRUSTED {
+            self.claim_weak(at, (self.window.start()..frame).rev());
+            self.claim_weak(at, frame + 1..self.window.end());
         }
     }
 
@@ -386,6 +398,18 @@ impl Tracker {
             };
             track.still = track.still.filter(|_| !moved).map(|still| still + seconds);
         }
+    }
+
+    /// True if a track is carried to a frame past so many looks that did not see it that it is more
+    /// likely gone, or never was.
+    fn is_disproved(&self, track: &Track, frame: i64, time: f64) -> bool {
+        let nearest = match track {
+            track if frame < track.first().frame => track.first(),
+            track if frame > track.last().frame => track.last(),
+            _ => return false,
+        };
+        (time - nearest.time).abs() > self.settings.pad
+            && self.window.looks_between(nearest.frame, frame) > track.patience()
     }
 
     /// True for what the user excluded and for static false sightings.

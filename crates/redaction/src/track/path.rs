@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::geometry::Rect;
 use crate::mask::Certainty;
+use crate::track::WELL_KNOWN;
 use crate::track::follow::{Follower, Step};
 
 /// Two paths that end this many head units off the next sighting have lost the head.
@@ -102,6 +103,32 @@ impl Track {
             .1
             .filter(|key| key.frame == frame)
             .map(|key| key.rect)
+    }
+
+    /// How long it is believed without a sighting, as a multiple of `pad_while_matched`: the longer,
+    /// the better and the oftener it was seen.
+    pub(super) fn belief(&self) -> f64 {
+        let known = if self.sightings < WELL_KNOWN {
+            1.0
+        } else {
+            2.0
+        };
+        let clear = match self.score {
+            score if score >= 0.5 => 1.0,
+            score if score >= 0.35 => 0.5,
+            _ => 0.25,
+        };
+        known * clear
+    }
+
+    /// How many looks in a row may miss it before it is no longer believed to be there: detectors
+    /// miss a head that was clearly seen for a second or two, and see what is none once or twice.
+    pub(super) fn patience(&self) -> usize {
+        match (self.sightings >= WELL_KNOWN, self.score >= 0.5) {
+            (true, true) => 6,
+            (false, false) => 1,
+            _ => 3,
+        }
     }
 
     /// Where the track should be seen on a frame it was not seen on; `None` if it is not around.

@@ -7,6 +7,10 @@ use crate::geometry::PictureSize;
 use crate::motion::LumaPicture;
 use crate::track::follow::Between;
 
+/// Looks are remembered for this many frames after their frame left the window: as long as any track
+/// is carried on without a sighting.
+const REMEMBERED: i64 = 240;
+
 /// One frame in the window.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -26,6 +30,8 @@ pub(super) struct Window {
     slots: VecDeque<Slot>,
     /// Number of the first slot's frame.
     start: i64,
+    /// Frames the detector looked at, ascending; also those that left not long ago.
+    looked: VecDeque<i64>,
 }
 
 impl Window {
@@ -34,6 +40,7 @@ impl Window {
             size,
             slots: VecDeque::new(),
             start: 0,
+            looked: VecDeque::new(),
         }
     }
 
@@ -62,6 +69,13 @@ impl Window {
     pub(super) fn pop(&mut self) -> Option<Slot> {
         let slot = self.slots.pop_front()?;
         self.start += 1;
+        while self
+            .looked
+            .front()
+            .is_some_and(|&frame| frame < self.start - REMEMBERED)
+        {
+            self.looked.pop_front();
+        }
         Some(slot)
     }
 
@@ -89,6 +103,25 @@ impl Window {
             times: (here.map_or(from.1, |slot| slot.time), there.time),
             size: self.size,
         })
+    }
+
+    /// Notes that the detector looked at a frame.
+    pub(super) fn note_look(&mut self, frame: i64) {
+        let at = self.looked.partition_point(|&other| other < frame);
+        if self.looked.get(at) != Some(&frame) {
+            self.looked.insert(at, frame);
+        }
+    }
+
+    /// How many frames the detector looked at after `from` up to `to`, in either direction.
+    pub(super) fn looks_between(&self, from: i64, to: i64) -> usize {
+        let (low, high) = if from < to {
+            (from + 1, to)
+        } else {
+            (to, from - 1)
+        };
+        let before = |frame: i64| self.looked.partition_point(|&other| other < frame);
+        before(high + 1).saturating_sub(before(low))
     }
 
     /// Frames that the detector looked at, within the window.

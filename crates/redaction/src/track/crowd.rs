@@ -13,7 +13,7 @@ const SAME_HEAD: f32 = 0.75;
 /// Weak detections that overlap a better one by this much say nothing new.
 const ECHO: f32 = 0.5;
 /// Weak sightings closer to a track than this (head units) are masked with it.
-const BESIDE: f32 = 0.8;
+const BESIDE: f32 = 1.1;
 /// ... beside a head that is seen only from this score on: somebody half hidden by that head.
 const NOT_SO_WEAK: f32 = 0.18;
 /// Heads whose boxes overlap by this much (intersection over union) may be taken for each other.

@@ -117,11 +117,11 @@ fn head_share(aspect: f32) -> f32 {
         })
 }
 
-/// Head around a face (brow to chin): hair above, ears and cheeks beside.
+/// Head around a face (brow to chin): hair and a hat above, ears and cheeks beside.
 fn head_of_face(face: &Scored) -> Scored {
     let half_width = face.width() * 1.35 / 2.0;
-    let half_height = face.height() * 1.45 / 2.0;
-    let middle = face.center_y() - 0.1 * face.height();
+    let half_height = face.height() * 1.6 / 2.0;
+    let middle = face.center_y() - 0.17 * face.height();
     Scored {
         left: face.center_x() - half_width,
         right: face.center_x() + half_width,

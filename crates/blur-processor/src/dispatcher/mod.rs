@@ -6,6 +6,7 @@
 //! The lock of a claimed ticket stays in this process; workers get the two files of a job.
 //! May touch: everything the settings name; it decodes nothing and loads no plugin.
 
+mod janitor;
 mod memory;
 mod original;
 mod slot;
@@ -15,7 +16,7 @@ mod wake;
 mod worker_process;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use daemon::Shutdown;
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::pipeline::Recipe;
 use crate::plugin::PluginChoice;
+use janitor::Janitor;
 use status::Board;
 use ticket::{Next, Places, Settled};
 use worker_process::{Limits, Setup, StartError, WorkerProcess};
@@ -154,12 +156,13 @@ impl Shared {
         let reporter = tokio::spawn(Arc::clone(self).report_always());
         let drain = tokio::spawn(Arc::clone(self).end_of_patience());
         let emptied = tokio::spawn(Arc::clone(self).stop_when_empty(until));
+        let janitor = tokio::spawn(Arc::clone(self).tidy_always());
         while let Some(ended) = slots.join_next().await {
             if let Err(panic) = ended {
                 self.must_stop(format!("a worker slot broke: {panic}"));
             }
         }
-        for task in [reaper, reporter, drain, emptied] {
+        for task in [reaper, reporter, drain, emptied, janitor] {
             task.abort();
         }
     }
@@ -181,6 +184,23 @@ impl Shared {
             }
         }
         self.drop_work.send_replace(true);
+    }
+
+    /// Keeps finished videos within the disk budget.
+    async fn tidy_always(self: Arc<Self>) {
+        loop {
+            let shared = Arc::clone(&self);
+            let tidied = tokio::task::spawn_blocking(move || {
+                let janitor = Janitor::new(&shared.settings);
+                janitor.prune(&shared.places.queue);
+                janitor.tidy(SystemTime::now())
+            });
+            match tidied.await {
+                Ok(tidied) => self.board.set_over_budget(tidied.over),
+                Err(panic) => error!(%panic, "the disk cannot be tidied"),
+            }
+            tokio::time::sleep(janitor::INTERVAL).await;
+        }
     }
 
     /// With [`Until::Empty`]: asks to stop once no ticket is ready, in work or waiting to be tried

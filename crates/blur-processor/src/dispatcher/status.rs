@@ -40,6 +40,8 @@ struct Inner {
     began: Instant,
     worker_alarms: Vec<Option<String>>,
     disk_full: bool,
+    /// Bytes above the disk budget that only processing can free.
+    over_budget: u64,
     /// Tickets ready, when last counted.
     waiting: u64,
 }
@@ -69,6 +71,7 @@ impl Board {
                 began: Instant::now(),
                 worker_alarms: vec![None; slots],
                 disk_full: false,
+                over_budget: 0,
                 waiting: 0,
             }),
         }
@@ -97,6 +100,17 @@ impl Board {
             (false, true) => error!("no space left above min_free; tickets wait until there is"),
             (true, false) => info!("there is space again; going on"),
             _ => {}
+        }
+    }
+
+    /// Notes by how many bytes unprocessed footage alone exceeds the disk budget; logs the change only.
+    pub(super) fn set_over_budget(&self, bytes: u64) {
+        let before = std::mem::replace(&mut self.inner().over_budget, bytes);
+        if before == 0 && bytes > 0 {
+            warn!(
+                bytes,
+                "more than max_disk_usage_gb is taken by videos that are not yet processed, which are never deleted"
+            );
         }
     }
 
@@ -222,6 +236,9 @@ impl Inner {
         let mut alarms: Vec<String> = self.worker_alarms.iter().flatten().cloned().collect();
         if self.disk_full {
             alarms.push("no space left for outputs; tickets wait".to_owned());
+        }
+        if self.over_budget > 0 {
+            alarms.push("unprocessed videos take more than max_disk_usage_gb".to_owned());
         }
         if let Some((stats, settings)) = queue {
             if stats.failed + stats.corrupt > 0 {

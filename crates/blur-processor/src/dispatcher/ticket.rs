@@ -101,7 +101,8 @@ impl Places {
             output_dir: settings.output_dir.clone(),
             publisher,
             fate,
-            min_free: settings.disk.min_free_bytes,
+            // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
+            min_free: settings.disk.min_free_bytes / 4,
         })
     }
 

@@ -28,11 +28,11 @@ const WINDOW_BYTES: usize = 160 << 20;
 const WINDOW_FRAMES: (usize, usize) = (24, 60);
 /// Width of the small picture the tracker matches on, pixels.
 const MATCH_WIDTH: u32 = 320;
-/// Pictures the tracker may ask for per picture the detector looked at anyway: its cost at most
-/// doubles.
-const ASKED_PER_LOOK: usize = 1;
-/// Pictures the tracker may ask for in all at the end.
-const ASKED_AT_END: usize = 8;
+/// Looks that earn the tracker a question of its own: the detector is by far the dearest part, and
+/// may cost a quarter more than the looks at every n-th picture.
+const LOOKS_PER_QUESTION: usize = 4;
+/// Questions saved up at most, for when many heads come at once.
+const QUESTIONS_SAVED: usize = 3;
 
 /// Longest time without a look while the picture stands still, seconds; the tracker follows a head
 /// back for twice that.
@@ -45,6 +45,8 @@ const MOTION: i32 = 8;
 pub(super) struct Detecting<'a> {
     eye: Eye<'a>,
     every: usize,
+    /// Looks since the last question.
+    looks_unspent: usize,
     tracker: Tracker,
     window: VecDeque<Picture>,
     /// When the detector last looked by itself, and at what.
@@ -71,6 +73,7 @@ impl<'a> Detecting<'a> {
                 regions: Vec::new(),
             },
             every: recipe.detect_every.max(1) as usize,
+            looks_unspent: LOOKS_PER_QUESTION,
             tracker: Tracker::new(settings, picture_size, TrackCarry::default()),
             window: VecDeque::new(),
             last_look: None,
@@ -107,7 +110,11 @@ impl<'a> Detecting<'a> {
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
         match looks {
-            true => self.answer_questions(ASKED_PER_LOOK, index, counts),
+            true => {
+                let most = LOOKS_PER_QUESTION * QUESTIONS_SAVED;
+                self.looks_unspent = (self.looks_unspent + 1).min(most);
+                self.answer_questions(index, counts)
+            }
             false => Ok(()),
         }
     }
@@ -127,7 +134,7 @@ impl<'a> Detecting<'a> {
 
     /// No picture follows.
     pub(super) fn finish(&mut self, index: &Index, counts: &mut Counts) -> Result<(), Failure> {
-        self.answer_questions(ASKED_AT_END, index, counts)?;
+        self.answer_questions(index, counts)?;
         self.tracker.finish();
         Ok(())
     }
@@ -156,12 +163,11 @@ impl<'a> Detecting<'a> {
     }
 
     /// Has the detector look at pictures the tracker wants to know more about.
-    fn answer_questions(
-        &mut self,
-        budget: usize,
-        index: &Index,
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+    fn answer_questions(&mut self, index: &Index, counts: &mut Counts) -> Result<(), Failure> {
+        let budget = self.looks_unspent / LOOKS_PER_QUESTION;
+        if budget == 0 {
+            return Ok(());
+        }
         for wanted in timed(&mut counts.track_time, || self.tracker.wanted(budget)) {
             let picture = self
                 .window
@@ -169,6 +175,7 @@ impl<'a> Detecting<'a> {
                 .find(|picture| picture.number as u64 == wanted);
             if let Some(picture) = picture {
                 let found = self.eye.look(picture, index, counts)?;
+                self.looks_unspent -= LOOKS_PER_QUESTION;
                 self.tracker.amend(wanted, found);
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use media::{Frame, Quality, Scaler};
 use plugin_host::Instance;
 use plugin_host::abi::{Change, FrameInfo};
-use redaction::{Effect, EffectSettings, FrameMasks, Redactor};
+use redaction::{Certainty, Effect, EffectSettings, FrameMasks, Redactor};
 
 use super::detect::Detecting;
 use super::index::Index;
@@ -23,6 +23,9 @@ use crate::plugin::Hider;
 
 /// Seconds that are counted apart; a file may claim any time.
 const LONGEST_COUNT: usize = 1_000_000;
+
+/// From this score on a track counts as a head in reports; it is masked in any case.
+const CLEARLY: f32 = 0.4;
 
 /// A picture that may be shown.
 #[derive(Debug)]
@@ -41,7 +44,9 @@ pub(crate) struct Counts {
     pub(crate) seen_by_plugin: u64,
     pub(crate) masked: u64,
     pub(crate) damaged: u64,
-    pub(crate) heads: u64,
+    /// Tracks that the detector clearly saw.
+    pub(crate) heads: BTreeSet<u64>,
+    /// All tracks that were masked.
     pub(crate) tracks: BTreeSet<u64>,
     /// Masks per whole second of video.
     pub(crate) per_second: Vec<u32>,
@@ -237,7 +242,11 @@ fn apply(
     } = picture;
     // Two sources of the same doubt; the picture's own word is enough.
     let whole_frame = masks.whole_frame || damaged;
-    counts.heads += masks.masks.len() as u64;
+    let seen = masks
+        .masks
+        .iter()
+        .filter(|mask| mask.certainty == Certainty::Seen && mask.score >= CLEARLY);
+    counts.heads.extend(seen.map(|mask| mask.track.0));
     counts
         .tracks
         .extend(masks.masks.iter().map(|mask| mask.track.0));

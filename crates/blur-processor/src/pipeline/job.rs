@@ -164,9 +164,9 @@ pub struct VideoReport {
     pub frames_masked: u64,
     /// Frames hidden as a whole because they were damaged or missing in the original.
     pub frames_damaged: u64,
-    /// Masks, summed over frames.
+    /// Distinct heads: tracks that the detector clearly saw at least once.
     pub heads: u64,
-    /// Distinct tracks masked.
+    /// Distinct tracks masked, those of what was hardly seen included.
     pub tracks: u64,
     /// Seconds of video that one entry of `masks` stands for.
     pub masks_bucket_seconds: u32,

@@ -257,7 +257,7 @@ impl Engine {
             frames_seen_by_plugin: counts.seen_by_plugin,
             frames_masked: counts.masked,
             frames_damaged: counts.damaged,
-            heads: counts.heads,
+            heads: counts.heads.len() as u64,
             tracks: counts.tracks.len() as u64,
             masks_bucket_seconds,
             masks,

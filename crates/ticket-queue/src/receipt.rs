@@ -32,7 +32,7 @@ pub struct Receipt {
     pub plugin: Option<PluginFacts>,
     /// Frames in the output.
     pub frames: u64,
-    /// Heads found, summed over frames.
+    /// Distinct heads: tracks that the detector clearly saw at least once.
     #[serde(default)]
     pub heads: u64,
     /// Distinct tracks masked.

@@ -41,7 +41,7 @@ fn a_ticket_becomes_a_blurred_video_and_the_original_goes() {
     assert_eq!(site.names("processing_queue/active"), Vec::<String>::new());
     let report = site.report("a");
     assert_eq!(report.video.frames, 30);
-    assert_eq!(report.video.heads, 30);
+    assert_eq!(report.video.heads, 1, "one head, on every frame");
     assert_eq!(report.video.plugin.name, "fixed-box");
     let receipt: Value = serde_json::from_slice(
         &fs::read(site.path(&format!("processing_queue/done/{stem}.json"))).unwrap(),

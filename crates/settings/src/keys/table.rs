@@ -351,7 +351,7 @@ pub const BLUR: &[Key] = &[
     key(
         "detect_every",
         whole(1, 60, "frames"),
-        "5",
+        "3",
         "Heads are looked for on every n-th frame, and masked on all of them.",
     ),
     key(

@@ -57,7 +57,7 @@ fn defaults() {
             mask: Blur,
             blur_strength: 15,
             blur_kernel_size: 15,
-            detect_every: 5,
+            detect_every: 3,
             resize: None,
             overlay: Some(
                 Overlay {

@@ -18,6 +18,7 @@ use cli::{Cli, Task};
 use daemon::logs::{Guard, LogSetup};
 use daemon::shutdown::SecondSignal;
 use daemon::{Shutdown, Singleton, exit, lock, status};
+use settings::Environment;
 use setup::Setup;
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
 }
 
 fn status_once(cli: &Cli) -> anyhow::Result<u8> {
-    let setup = Setup::load(cli)?;
+    let setup = Setup::load(cli, &Environment::of_onlooker())?;
     let report = report::Gatherer::new(&setup).gather_from_outside();
     if cli.json {
         plain::line(&serde_json::to_string_pretty(&report)?);
@@ -46,7 +47,7 @@ fn status_once(cli: &Cli) -> anyhow::Result<u8> {
 }
 
 async fn supervise_until_stopped(cli: &Cli) -> anyhow::Result<u8> {
-    let setup = Setup::load(cli)?;
+    let setup = Setup::load(cli, &Environment::of_process())?;
     let _logs = start_logs(cli, &setup)?;
     let lock_path = status::lock_file(&setup.places.status_dir, status::SYSTEM);
     let _lock = match Singleton::acquire(&lock_path) {

@@ -3,7 +3,8 @@
 use crate::cli::Cli;
 use daemon::status;
 use settings::{
-    BLUR_FILE, BlurSettings, DiskBudget, Monitoring, Places, RECORDER_FILE, RecorderSettings,
+    BLUR_FILE, BlurSettings, DiskBudget, Environment, Monitoring, Places, RECORDER_FILE,
+    RecorderSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -64,14 +65,14 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// Finds and reads the settings. All that is wrong with both files is told at once.
-    pub(crate) fn read(cli: &Cli) -> (Self, Vec<String>) {
+    pub(crate) fn read(cli: &Cli, env: &Environment<'_>) -> (Self, Vec<String>) {
         let mut wrong = Vec::new();
         let recorder = (!cli.blur_only)
             .then(|| {
                 read_one(
                     cli.recorder_config.as_deref(),
                     RECORDER_FILE,
-                    RecorderSettings::load,
+                    |path| RecorderSettings::load_in(path, env),
                     &mut wrong,
                 )
             })
@@ -81,7 +82,7 @@ impl Loaded {
                 read_one(
                     cli.blur_config.as_deref(),
                     BLUR_FILE,
-                    BlurSettings::load,
+                    |path| BlurSettings::load_in(path, env),
                     &mut wrong,
                 )
             })
@@ -110,8 +111,8 @@ impl Setup {
     ///
     /// # Errors
     /// [`NotUsable`] with every problem of the settings, or an executable that is missing.
-    pub fn load(cli: &Cli) -> anyhow::Result<Self> {
-        let (loaded, mut wrong) = Loaded::read(cli);
+    pub fn load(cli: &Cli, env: &Environment<'_>) -> anyhow::Result<Self> {
+        let (loaded, mut wrong) = Loaded::read(cli, env);
         if wrong.is_empty() {
             wrong.extend(loaded.contradictions());
         }

@@ -7,6 +7,7 @@ mod plugin;
 use crate::cli::Cli;
 use crate::plain;
 use crate::setup::{Loaded, program_dir};
+use settings::Environment;
 
 /// What one check found.
 pub(crate) struct Finding {
@@ -64,7 +65,7 @@ impl Finding {
 
 /// Runs all checks; the result is the exit code.
 pub(crate) async fn run(cli: &Cli) -> u8 {
-    let (loaded, problems) = Loaded::read(cli);
+    let (loaded, problems) = Loaded::read(cli, &Environment::of_process());
     let mut findings = settings_findings(&loaded, problems);
     findings.extend(programs(cli));
     findings.extend(places::check(&loaded));

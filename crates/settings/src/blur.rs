@@ -102,8 +102,16 @@ impl BlurSettings {
     /// # Errors
     /// Everything that is wrong with it, or that it cannot be read.
     pub fn load(path: &Path) -> Result<Self, Problems> {
+        Self::load_in(path, &Environment::of_process())
+    }
+
+    /// Reads and checks a file, with the environment given.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_in(path: &Path, env: &Environment<'_>) -> Result<Self, Problems> {
         crate::read_file(path)
-            .and_then(|text| Self::from_text(&text, &Environment::of_process()))
+            .and_then(|text| Self::from_text(&text, env))
             .map_err(|problems| problems.in_file(path))
     }
 

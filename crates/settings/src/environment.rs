@@ -22,6 +22,15 @@ impl Environment<'static> {
         }
     }
 
+    /// The environment of this process, in which no variable is missing: for programs that only look at where
+    /// things are, and are started without the daemons' passwords.
+    pub fn of_onlooker() -> Self {
+        Self {
+            variable: &|name| Some(std::env::var(name).unwrap_or_else(|_| "unset".to_owned())),
+            ..Self::of_process()
+        }
+    }
+
     /// No variables and no directory: for tests and samples.
     pub fn empty() -> Self {
         Self {

@@ -227,7 +227,11 @@ impl Inner {
         }
         let span = self.began.elapsed().min(WINDOW).as_secs_f64().max(1.0);
         let frames: u64 = self.recent.iter().map(|(_, frames, _)| frames).sum();
-        let seconds: f64 = self.recent.iter().map(|(.., seconds)| seconds).sum();
+        // Not `sum`: of nothing that is -0.0, which is printed with its sign.
+        let seconds = self
+            .recent
+            .iter()
+            .fold(0.0, |sum, (.., seconds)| sum + seconds);
         self.status.frames_per_second = frames as f64 / span;
         self.status.realtime_factor = seconds / span;
     }

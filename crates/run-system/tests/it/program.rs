@@ -336,3 +336,23 @@ fn only_one_daemon_when_asked_so() {
     assert_eq!(stage.count("rtsp_recorder ended"), 1);
     assert_eq!(stage.count("blur_processor started"), 0);
 }
+
+#[test]
+fn the_status_can_be_asked_for_without_the_daemons_passwords() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(
+        stage.path("recorder.json"),
+        r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#,
+    )
+    .unwrap();
+    let asked = output(&stage, &[&["--status"], &FILES[..]].concat());
+    assert!(asked.status.success(), "{}", text(&asked));
+    assert!(text(&asked).contains("rtsp_recorder"), "{}", text(&asked));
+    let checked = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    assert_eq!(checked.status.code(), Some(2));
+    assert!(
+        text(&checked).contains("NO_SUCH_CAMERA_PASSWORD"),
+        "{}",
+        text(&checked)
+    );
+}

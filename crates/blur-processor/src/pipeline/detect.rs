@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use media::{Quality, Scaler};
 use plugin_host::Instance;
-use plugin_host::abi::{FrameInfo, Region, RegionKind};
+use plugin_host::abi::{FrameInfo, Region};
 use redaction::{
-    Detection, FrameInput, FrameMasks, Kind, LumaPicture, Observation, PictureSize, Rect,
-    TrackCarry, Tracker, TrackerSettings,
+    Detection, FrameInput, FrameMasks, LumaPicture, Observation, PictureSize, TrackCarry, Tracker,
+    TrackerSettings,
 };
 
 use super::hide::{Counts, frame_info, timed};
@@ -229,11 +229,11 @@ impl Eye<'_> {
         }
         counts.seen_by_plugin += 1;
         counts.plugin_time += began.elapsed();
-        let (x, y) = (full.0 as f32 / width as f32, full.1 as f32 / height as f32);
+        let scale = (full.0 as f32 / width as f32, full.1 as f32 / height as f32);
         Ok(self
             .regions
             .iter()
-            .map(|region| in_full_picture(region, x, y))
+            .map(|region| Detection::from_region(region, scale))
             .collect())
     }
 }
@@ -291,24 +291,6 @@ fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
         scaled.clamp(2.min(most), most)
     };
     (side(width, most_wide), side(height, most_high))
-}
-
-fn in_full_picture(region: &Region, x: f32, y: f32) -> Detection {
-    Detection {
-        rect: Rect::new(
-            region.x * x,
-            region.y * y,
-            region.width * x,
-            region.height * y,
-        ),
-        score: region.score,
-        kind: match region.kind {
-            RegionKind::Head => Kind::Head,
-            RegionKind::Face => Kind::Face,
-            RegionKind::Person => Kind::Person,
-            RegionKind::Other => Kind::Other,
-        },
-    }
 }
 
 #[cfg(test)]

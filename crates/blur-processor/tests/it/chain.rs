@@ -153,3 +153,16 @@ fn tickets_of_the_old_system_are_processed_or_explained() {
     let why = site.why(&missing).unwrap();
     assert!(why.contains("missing.mp4 does not exist"), "{why}");
 }
+
+#[test]
+fn of_a_face_the_whole_head_is_hidden() {
+    // The box lies below the frame's number: only the head about a face reaches up to it.
+    for (face, hidden) in [(0, false), (1, true)] {
+        let mut site = Site::new(json!({ "plugin": { "top": 15, "face": face } }));
+        let stem = site.add("a", &TestVideo::default());
+        site.run_until(|site| site.is_done(&stem));
+        let numbers = look(&site.published("a")).numbers;
+        assert_eq!(numbers_are_hidden(&numbers), hidden, "{numbers:?}");
+        assert_eq!(numbers.iter().all(Option::is_some), !hidden, "{numbers:?}");
+    }
+}

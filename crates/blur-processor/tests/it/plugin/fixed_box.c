@@ -5,6 +5,8 @@
  *   from, to    frames on which it sees or paints something (default: all)
  *   crash_at, hang_at, fail_at, garbage_at, leak_at   misbehave from that frame on
  *   sleep_ms    time per frame
+ *   top         percent of the height above the box it reports (default 0)
+ *   face        1: the box is a face, not a head
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms;
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, face, top;
   BlurRegion region;
   const char *error;
 };
@@ -56,6 +58,8 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->garbage_at = number(settings, "\"garbage_at\":", -1);
   self->leak_at = number(settings, "\"leak_at\":", -1);
   self->sleep_ms = number(settings, "\"sleep_ms\":", 0);
+  self->face = number(settings, "\"face\":", 0);
+  self->top = number(settings, "\"top\":", 0);
   self->error = "";
   *out = self;
   return BLUR_OK;
@@ -87,11 +91,11 @@ static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegi
   *regions = &self->region;
   *count = at >= self->from && at < self->to;
   self->region.x = 0;
-  self->region.y = 0;
+  self->region.y = (float)frame->height * (float)self->top / 100;
   self->region.width = (float)frame->width;
   self->region.height = (float)frame->height / 5;
   self->region.score = 0.9f;
-  self->region.kind = BLUR_REGION_HEAD;
+  self->region.kind = self->face ? BLUR_REGION_FACE : BLUR_REGION_HEAD;
   if (self->garbage_at >= 0 && at >= self->garbage_at) self->region.x = NAN;
   return BLUR_OK;
 }

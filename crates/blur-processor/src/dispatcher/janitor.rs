@@ -19,6 +19,8 @@ use crate::report::FileReport;
 
 /// How often the disk is looked at.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
+/// How often old receipts are looked for, which reads the whole queue.
+pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Files younger than this may still be part of a ticket that is being finished.
 const GRACE: Duration = Duration::from_secs(60);
 /// Receipts are kept at least this long.
@@ -170,7 +172,8 @@ fn files_below(folder: &Path) -> Vec<Stored> {
     found
 }
 
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+/// Bytes that a user without privileges may still write in the file system of `folder`.
+pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let stat = statvfs(folder)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

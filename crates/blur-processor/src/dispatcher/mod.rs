@@ -186,13 +186,20 @@ impl Shared {
         self.drop_work.send_replace(true);
     }
 
-    /// Keeps finished videos within the disk budget.
+    /// Keeps finished videos within the disk budget, and removes old receipts once a day.
     async fn tidy_always(self: Arc<Self>) {
+        let janitor = Arc::new(Janitor::new(&self.settings));
+        let mut pruned: Option<tokio::time::Instant> = None;
         loop {
-            let shared = Arc::clone(&self);
+            let prunes = pruned.is_none_or(|at| at.elapsed() >= janitor::PRUNE_INTERVAL);
+            if prunes {
+                pruned = Some(tokio::time::Instant::now());
+            }
+            let (shared, janitor) = (Arc::clone(&self), Arc::clone(&janitor));
             let tidied = tokio::task::spawn_blocking(move || {
-                let janitor = Janitor::new(&shared.settings);
-                janitor.prune(&shared.places.queue);
+                if prunes {
+                    janitor.prune(&shared.places.queue);
+                }
                 janitor.tidy(SystemTime::now())
             });
             match tidied.await {

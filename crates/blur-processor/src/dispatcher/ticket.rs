@@ -24,6 +24,7 @@ use ticket_queue::{
 };
 use tracing::{error, info, warn};
 
+use super::janitor::free_bytes;
 use super::original::{
     Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, model_hash,
     output_path,
@@ -108,9 +109,9 @@ impl Places {
 
     /// Free bytes in the output's file system above the floor; 0 when below it.
     pub(crate) fn spare_bytes(&self) -> u64 {
-        let free = rustix::fs::statvfs(&self.output_dir)
-            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        free.saturating_sub(self.min_free)
+        free_bytes(&self.output_dir)
+            .unwrap_or(u64::MAX)
+            .saturating_sub(self.min_free)
     }
 
     /// Whether a ticket whose owner died only needs finishing. A mistake here costs an attempt

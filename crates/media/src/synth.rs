@@ -3,12 +3,13 @@
 //! For tests and demonstrations everywhere: the number of a frame is painted into its top rows as black and
 //! white cells large enough to survive any sane encoder, so a test can say exactly which frame it looks at.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::path::Path;
 
 use crate::audio::AacEncoder;
 use crate::encode::{Encoder, EncoderSettings, Key, Rate};
 use crate::error::MediaError;
+use crate::finalise::create_or_remove;
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::track::{
@@ -134,15 +135,12 @@ impl TestVideo {
     /// # Errors
     /// As [`Self::encode`] and [`FileWriter`]; also if the file exists.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<Encoded, MediaError> {
-        let path = path.as_ref();
         let encoded = self.encode()?;
-        let created = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path);
-        let file =
-            created.map_err(|error| MediaError::io(format!("create {}", path.display()), error))?;
+        create_or_remove(path.as_ref(), |file| self.store(&encoded, file))?;
+        Ok(encoded)
+    }
+
+    fn store(&self, encoded: &Encoded, file: File) -> Result<(), MediaError> {
         let mut tracks = vec![Track::Video(encoded.track.clone())];
         tracks.extend(
             encoded
@@ -162,7 +160,7 @@ impl TestVideo {
             writer.write(1, packet)?;
         }
         writer.finish()?;
-        Ok(encoded)
+        Ok(())
     }
 
     /// The frame of that number, with its time.

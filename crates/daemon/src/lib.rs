@@ -7,6 +7,7 @@
 pub mod atomic;
 pub mod child;
 pub mod clock;
+pub mod disk;
 pub mod exit;
 pub mod lock;
 pub mod logs;

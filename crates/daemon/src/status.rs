@@ -76,8 +76,42 @@ pub struct RecorderStatus {
     pub state: String,
     /// One for each source of the settings, in their order.
     pub sources: Vec<SourceStatus>,
+    /// Room on the disk as last looked at.
+    pub disk: Option<DiskStatus>,
     /// What a person should know now, such as a full disk.
     pub alarms: Vec<String>,
+}
+
+/// Room on the disk for videos, raw, processed and backed up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskStatus {
+    /// Bytes that all videos together take.
+    pub used_bytes: u64,
+    /// Bytes of them that wait to be processed.
+    pub waiting_bytes: u64,
+    /// Bytes still free.
+    pub free_bytes: u64,
+    /// Bytes above the budget that nothing could be deleted for.
+    pub over_bytes: u64,
+    /// Recording waits until there is space; told by the recorder only.
+    pub recording_waits: bool,
+    /// Hours until footage that waits fills the budget or the disk, at the rate of the last hour; none while it does not
+    /// grow.
+    pub hours_left: Option<f64>,
+}
+
+impl From<crate::disk::Room> for DiskStatus {
+    fn from(room: crate::disk::Room) -> Self {
+        Self {
+            used_bytes: room.used_bytes,
+            waiting_bytes: room.waiting_bytes,
+            free_bytes: room.free_bytes,
+            over_bytes: room.over_bytes,
+            recording_waits: false,
+            hours_left: room.hours_left,
+        }
+    }
 }
 
 /// Status of one source.
@@ -142,6 +176,8 @@ pub struct ProcessorStatus {
     pub frames_per_second: f64,
     /// Seconds of video done per second, lately.
     pub realtime_factor: f64,
+    /// Room on the disk as last looked at.
+    pub disk: Option<DiskStatus>,
     /// What a person should know now, such as tickets given up.
     pub alarms: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Room on the disk: how much is taken, what may go, and when recording has to wait.
+//! Room on the disk: when recording has to wait. What may be deleted is decided in [`daemon::disk`].
 //!
 //! Invariants:
 //! - Only segments are deleted whose receipt says that they are processed; footage that is not is never touched.
@@ -6,51 +6,58 @@
 //!   thereby make room.
 
 use crate::names::SegmentPaths;
-use crate::recover::{SegmentName, Standing, standing};
-use rustix::fs::statvfs;
-use settings::DiskBudget;
-use std::collections::{HashMap, HashSet};
+use daemon::disk::{Budget, Deletes, Room, VideoDirs};
+use daemon::status::DiskStatus;
+use settings::{RecorderSettings, WhenFull};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use ticket_queue::DirectoryQueue;
-use ticket_queue::durable::remove_durable;
-use tracing::{info, warn};
+use tracing::warn;
+
+/// A backlog that fills the disk in less than this is an alarm.
+const ALARM_HOURS: f64 = 24.0;
 
 /// What a look at the disk found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DiskReport {
     /// Recording must wait for space.
     pub is_full: bool,
     /// What a person should know.
     pub alarms: Vec<String>,
+    /// The figures.
+    pub status: DiskStatus,
 }
 
-/// Keeps the raw directory within its budget.
+/// Keeps all videos within their budget, as far as that is the recorder's part.
 #[derive(Debug)]
 pub struct DiskKeeper {
     raw_dir: PathBuf,
-    budget: DiskBudget,
-    /// Segments that were not processed when last asked, and when that was: asking reads the whole queue.
-    waiting: HashMap<PathBuf, SystemTime>,
-}
-
-/// A segment that was not processed is asked about again after this time.
-const ASK_AGAIN: Duration = Duration::from_secs(300);
-
-#[derive(Debug, Clone)]
-struct StoredFile {
-    path: PathBuf,
-    bytes: u64,
-    modified: SystemTime,
+    min_free_bytes: u64,
+    when_full: WhenFull,
+    keeper: daemon::disk::DiskKeeper,
 }
 
 impl DiskKeeper {
-    /// For that raw directory.
-    pub fn new(raw_dir: &Path, budget: DiskBudget) -> Self {
+    /// For these directories.
+    pub fn new(settings: &RecorderSettings) -> Self {
+        let dirs = VideoDirs {
+            raw: settings.output_dir.clone(),
+            finished: vec![settings.processed_dir.clone(), settings.backup_dir.clone()],
+        };
+        let budget = Budget {
+            max_usage_bytes: settings.disk.max_usage_bytes,
+            min_free_bytes: settings.disk.min_free_bytes,
+            deletes: match settings.disk.cleanup_old_files {
+                true => Deletes::Segments,
+                false => Deletes::Nothing,
+            },
+            max_file_age: settings.disk.max_file_age,
+        };
         DiskKeeper {
-            raw_dir: raw_dir.to_owned(),
-            budget,
-            waiting: HashMap::new(),
+            raw_dir: settings.output_dir.clone(),
+            min_free_bytes: settings.disk.min_free_bytes,
+            when_full: settings.when_full,
+            keeper: daemon::disk::DiskKeeper::new(dirs, budget),
         }
     }
 
@@ -59,128 +66,64 @@ impl DiskKeeper {
     /// # Errors
     /// The disk cannot be asked, which says nothing about how full it is.
     pub fn look(&mut self, queue: &DirectoryQueue, now: SystemTime) -> std::io::Result<DiskReport> {
-        let files = self.files();
-        self.forget_gone(&files);
-        let total: u64 = files.iter().map(|file| file.bytes).sum();
-        let mut over = total.saturating_sub(self.budget.max_usage_bytes);
-        let short = self
-            .budget
-            .min_free_bytes
-            .saturating_sub(free_bytes(&self.raw_dir)?);
-        let mut wanted = over.max(short);
-        if self.budget.cleanup_old_files {
-            let freed = self.evict(files, queue, wanted, now);
-            over = over.saturating_sub(freed);
-            wanted = wanted.saturating_sub(freed);
-        }
-        let mut report = DiskReport::default();
-        if wanted > 0 && free_bytes(&self.raw_dir)? < self.budget.min_free_bytes {
-            report.is_full = true;
+        let room = self
+            .keeper
+            .look(now, &mut |path| is_processed(queue, path))?;
+        // Also footage waits below the floor of the file system that it is recorded to.
+        let is_short = daemon::disk::free_bytes(&self.raw_dir)? < self.min_free_bytes;
+        let is_over = room.over_bytes > 0 && self.when_full == WhenFull::StopRecording;
+        let mut report = DiskReport {
+            is_full: is_short || is_over,
+            alarms: Vec::new(),
+            status: DiskStatus::from(room),
+        };
+        report.status.recording_waits = report.is_full;
+        if is_short {
             report.alarms.push(format!(
                 "less than {} free where {} lies; recording waits until there is space",
-                gib(self.budget.min_free_bytes),
+                gib(self.min_free_bytes),
                 self.raw_dir.display()
             ));
         }
-        if over > 0 {
-            report.alarms.push(format!(
-                "raw videos take {}, more than max_disk_usage_gb allows, and are not yet processed; nothing of them is deleted",
-                gib(total)
-            ));
-        }
+        report.alarms.extend(self.budget_alarm(&room));
+        report.alarms.extend(forecast_alarm(&room));
         Ok(report)
     }
 
-    /// All files below the raw directory's source directories, oldest first; sources no longer configured too.
-    fn files(&self) -> Vec<StoredFile> {
-        let mut files: Vec<StoredFile> = segments_below(&self.raw_dir)
-            .into_iter()
-            .filter_map(|path| {
-                let meta = path.symlink_metadata().ok()?;
-                Some(StoredFile {
-                    bytes: meta.len(),
-                    modified: meta.modified().ok()?,
-                    path,
-                })
-            })
-            .collect();
-        files.sort_by_key(|file| file.modified);
-        files
-    }
-
-    /// Deletes processed segments that are too old, and the oldest of the others until `wanted` bytes are free.
-    fn evict(
-        &mut self,
-        files: Vec<StoredFile>,
-        queue: &DirectoryQueue,
-        wanted: u64,
-        now: SystemTime,
-    ) -> u64 {
-        let mut freed = 0;
-        for file in files {
-            let age = now.duration_since(file.modified).unwrap_or(Duration::ZERO);
-            let too_old = age > self.budget.max_file_age;
-            if !too_old && freed >= wanted {
-                break;
-            }
-            if !self.is_processed(&file.path, queue, now) {
-                continue;
-            }
-            match remove_durable(&file.path) {
-                Ok(_) => {
-                    freed += file.bytes;
-                    let why = if too_old {
-                        "older than max_file_age_hours"
-                    } else {
-                        "space is needed"
-                    };
-                    info!(file = %file.path.display(), bytes = file.bytes, why, "deleted a processed original");
-                }
-                Err(error) => {
-                    warn!(file = %file.path.display(), %error, "a processed original could not be deleted")
-                }
-            }
-        }
-        freed
-    }
-
-    fn forget_gone(&mut self, files: &[StoredFile]) {
-        if !self.waiting.is_empty() {
-            let there: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-            self.waiting
-                .retain(|path, _| there.contains(path.as_path()));
-        }
-    }
-
-    /// True when the queue holds a receipt for the segment.
-    fn is_processed(&mut self, path: &Path, queue: &DirectoryQueue, now: SystemTime) -> bool {
-        let asked = self
-            .waiting
-            .get(path)
-            .and_then(|asked| now.duration_since(*asked).ok());
-        if asked.is_some_and(|ago| ago < ASK_AGAIN) {
-            return false;
-        }
-        let Some(paths) = SegmentPaths::of_final(path) else {
-            return false;
+    fn budget_alarm(&self, room: &Room) -> Option<String> {
+        let then = match self.when_full {
+            WhenFull::RecordToFloor => "recording goes on until min_free_disk_gb is reached",
+            WhenFull::StopRecording => "recording waits until there is room, as when_full says",
         };
-        match standing(queue, &paths.id()) {
-            Ok(Standing::Processed) => return true,
-            Ok(_) => {}
-            Err(error) => {
-                warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
-            }
-        }
-        self.waiting.insert(path.to_owned(), now);
-        false
+        (room.over_bytes > 0).then(|| {
+            format!(
+                "videos take {}, more than max_disk_usage_gb allows, and {} of them are not yet processed; \
+                 nothing of these is deleted; {then}",
+                gib(room.used_bytes),
+                gib(room.waiting_bytes)
+            )
+        })
     }
 }
 
-/// Finished segments in the directories of sources.
-pub fn segments_below(raw_dir: &Path) -> Vec<PathBuf> {
-    files_below(raw_dir)
-        .filter(|path| SegmentName::parse(path).is_some())
-        .collect()
+fn forecast_alarm(room: &Room) -> Option<String> {
+    let hours = room.hours_left.filter(|hours| *hours < ALARM_HOURS)?;
+    // In steps, so that the alarm does not change with every look.
+    let about = hours.ceil();
+    Some(format!(
+        "processing does not keep up: at the rate of the last hour, unprocessed videos fill the disk within {about:.0} h"
+    ))
+}
+
+/// True when the queue holds a receipt for the segment.
+fn is_processed(queue: &DirectoryQueue, path: &Path) -> bool {
+    let Some(paths) = SegmentPaths::of_final(path) else {
+        return false;
+    };
+    queue.is_finished(&paths.id()).unwrap_or_else(|error| {
+        warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
+        false
+    })
 }
 
 /// All entries of the directories below `raw_dir`; what cannot be read is left out.
@@ -193,12 +136,6 @@ pub fn files_below(raw_dir: &Path) -> impl Iterator<Item = PathBuf> {
         .map(|entry| entry.path())
 }
 
-/// Space that an ordinary user may still take.
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let stat = statvfs(dir)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
@@ -207,6 +144,7 @@ fn gib(bytes: u64) -> String {
 mod tests {
     use super::*;
     use jiff::Timestamp;
+    use std::time::Duration;
     use ticket_queue::{FileFacts, Options, OriginalFate, Queue, RECEIPT_VERSION, Receipt, Ticket};
 
     /// A raw directory with three segments, the first two of them processed, and its queue.
@@ -269,14 +207,13 @@ mod tests {
         queue.complete(lease).unwrap();
     }
 
-    fn keeper(dir: &Path, max_usage_bytes: u64, max_age_hours: u64) -> DiskKeeper {
-        let budget = DiskBudget {
-            max_usage_bytes,
-            min_free_bytes: 0,
-            cleanup_old_files: true,
-            max_file_age: Duration::from_secs(max_age_hours * 3600),
-        };
-        DiskKeeper::new(&dir.join("raw"), budget)
+    fn settings(dir: &Path, change: &str) -> RecorderSettings {
+        let text = format!(
+            r#"{{"sources": ["rtsp://127.0.0.1/a"], "output_dir": "{0}/raw", "processed_dir": "{0}/out",
+                "backup_dir": "{0}/backup", "min_free_disk_gb": 0, "max_file_age_hours": 1000 {change}}}"#,
+            dir.display()
+        );
+        RecorderSettings::from_text(&text, &settings::Environment::empty()).unwrap()
     }
 
     fn there(paths: &[PathBuf]) -> Vec<bool> {
@@ -285,34 +222,81 @@ mod tests {
 
     const NOW: u64 = 1_000_000 + 4 * 3600;
 
-    #[test]
-    fn the_oldest_processed_goes_first_and_what_waits_never_goes() {
-        let (dir, queue, paths) = place();
+    /// What is found when space is short for long enough.
+    fn look(dir: &Path, queue: &DirectoryQueue, change: &str, max_usage_bytes: u64) -> DiskReport {
+        let mut settings = settings(dir, change);
+        settings.disk.max_usage_bytes = max_usage_bytes;
+        let mut keeper = DiskKeeper::new(&settings);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-        let report = keeper(dir.path(), 2500, 1000).look(&queue, now).unwrap();
-        assert_eq!(there(&paths), [false, true, true]);
-        assert_eq!(report, DiskReport::default());
-        let report = keeper(dir.path(), 10, 1000).look(&queue, now).unwrap();
-        assert_eq!(there(&paths), [false, false, true]);
-        assert!(report.alarms[0].contains("not yet processed"), "{report:?}");
-        assert!(!report.is_full);
+        keeper.look(queue, now).unwrap();
+        keeper.look(queue, now + Duration::from_secs(100)).unwrap()
     }
 
     #[test]
-    fn processed_segments_grow_too_old() {
+    fn the_oldest_processed_goes_first_and_what_waits_never_goes() {
         let (dir, queue, paths) = place();
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-        keeper(dir.path(), 1 << 40, 2).look(&queue, now).unwrap();
+        let report = look(dir.path(), &queue, "", 2500);
         assert_eq!(there(&paths), [false, true, true]);
+        assert!(report.alarms.is_empty(), "{report:?}");
+        let report = look(dir.path(), &queue, "", 10);
+        assert_eq!(there(&paths), [false, false, true]);
+        assert!(report.alarms[0].contains("not yet processed"), "{report:?}");
+        assert!(
+            !report.is_full && report.status.over_bytes > 0,
+            "{report:?}"
+        );
+    }
+
+    #[test]
+    fn published_videos_count() {
+        let (dir, queue, paths) = place();
+        std::fs::create_dir_all(dir.path().join("out/cam")).unwrap();
+        std::fs::write(dir.path().join("out/cam/a.mp4"), vec![0; 1000]).unwrap();
+        look(dir.path(), &queue, "", 3500);
+        assert_eq!(there(&paths), [false, true, true]);
+    }
+
+    #[test]
+    fn over_budget_recording_waits_only_if_that_is_wanted() {
+        let (dir, queue, paths) = place();
+        let stop = r#", "when_full": "stop_recording""#;
+        let report = look(dir.path(), &queue, stop, 10);
+        assert!(
+            report.is_full && report.status.recording_waits,
+            "{report:?}"
+        );
+        assert_eq!(there(&paths), [false, false, true]);
+        assert!(
+            !look(dir.path(), &queue, stop, 1000).is_full,
+            "there is room again"
+        );
     }
 
     #[test]
     fn below_the_floor_recording_waits() {
         let (dir, queue, paths) = place();
-        let mut keeper = keeper(dir.path(), 1 << 40, 1000);
-        keeper.budget.cleanup_old_files = false;
-        keeper.budget.min_free_bytes = u64::MAX;
+        let change = r#", "cleanup_old_files": false"#;
+        let mut keeper = DiskKeeper::new(&settings(dir.path(), change));
+        keeper.min_free_bytes = u64::MAX;
         assert!(keeper.look(&queue, SystemTime::now()).unwrap().is_full);
         assert_eq!(there(&paths), [true, true, true]);
+    }
+
+    #[test]
+    fn a_backlog_that_fills_the_disk_is_told_in_time() {
+        let (dir, queue, _) = place();
+        let mut settings = settings(dir.path(), "");
+        settings.disk.max_usage_bytes = 1 << 20;
+        let mut keeper = DiskKeeper::new(&settings);
+        let mut now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        keeper.look(&queue, now).unwrap();
+        now += Duration::from_secs(600);
+        std::fs::write(dir.path().join("raw/cam/more.mp4"), vec![0; 1 << 19]).unwrap();
+        let report = keeper.look(&queue, now).unwrap();
+        assert!(
+            report.status.hours_left.is_some_and(|hours| hours < 1.0),
+            "{report:?}"
+        );
+        assert!(report.alarms[0].contains("does not keep up"), "{report:?}");
     }
 }

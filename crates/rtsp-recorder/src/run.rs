@@ -59,7 +59,7 @@ struct Recorder {
     boards: Vec<Arc<Board>>,
     finisher: Finisher,
     disk_full: Arc<AtomicBool>,
-    alarms: Arc<Mutex<Vec<String>>>,
+    disk: Arc<Mutex<DiskReport>>,
     fatal: Arc<AtomicBool>,
 }
 
@@ -89,7 +89,7 @@ impl Recorder {
             boards,
             finisher,
             disk_full: Arc::default(),
-            alarms: Arc::default(),
+            disk: Arc::default(),
             fatal,
         };
         recorder.recover()?;
@@ -140,15 +140,15 @@ impl Recorder {
             clock: self.clock.clone(),
             status: status.clone(),
             begun,
-            alarms: self.alarms.clone(),
+            disk: self.disk.clone(),
             finisher: self.finisher.handle(),
             shutdown: self.shutdown.clone(),
         }));
         let keeper = tokio::spawn(keep_disk(
-            DiskKeeper::new(&self.settings.output_dir, self.settings.disk),
+            DiskKeeper::new(&self.settings),
             self.finisher.handle(),
             self.disk_full.clone(),
-            self.alarms.clone(),
+            self.disk.clone(),
         ));
         let end = self.wait_for(&mut tasks).await;
         reporter.abort();
@@ -171,7 +171,14 @@ impl Recorder {
         } else {
             "stopped"
         };
-        write_status(&status, begun, self.clock.now(), state, sources, Vec::new());
+        write_status(
+            &status,
+            begun,
+            self.clock.now(),
+            state,
+            sources,
+            DiskReport::default(),
+        );
         if self.fatal.load(Ordering::Relaxed) {
             anyhow::bail!("the disk can no longer be trusted; see the log");
         }
@@ -254,7 +261,7 @@ struct Reporter {
     clock: Arc<dyn Clock>,
     status: StatusFile,
     begun: jiff::Timestamp,
-    alarms: Arc<Mutex<Vec<String>>>,
+    disk: Arc<Mutex<DiskReport>>,
     finisher: FinisherHandle,
     shutdown: Shutdown,
 }
@@ -277,8 +284,8 @@ async fn report(reporter: Reporter) {
             .filter(|source| source.state == "recording")
             .count();
         let megabits = sources.iter().map(|source| source.bitrate_bps).sum::<u64>() as f64 / 1e6;
-        let alarms = reporter
-            .alarms
+        let disk = reporter
+            .disk
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -302,7 +309,7 @@ async fn report(reporter: Reporter) {
             reporter.clock.now(),
             state,
             sources,
-            alarms,
+            disk,
         );
     }
 }
@@ -313,7 +320,7 @@ fn write_status(
     updated: jiff::Timestamp,
     state: &str,
     sources: Vec<daemon::status::SourceStatus>,
-    alarms: Vec<String>,
+    disk: DiskReport,
 ) {
     let status = RecorderStatus {
         pid: std::process::id(),
@@ -321,7 +328,8 @@ fn write_status(
         updated,
         state: state.to_owned(),
         sources,
-        alarms,
+        disk: (disk != DiskReport::default()).then_some(disk.status),
+        alarms: disk.alarms,
     };
     if let Err(error) = file.write(&status) {
         warn!(%error, "the status file could not be written");
@@ -333,7 +341,7 @@ async fn keep_disk(
     keeper: DiskKeeper,
     finisher: FinisherHandle,
     disk_full: Arc<AtomicBool>,
-    alarms: Arc<Mutex<Vec<String>>>,
+    disk: Arc<Mutex<DiskReport>>,
 ) {
     let keeper = Arc::new(Mutex::new(keeper));
     let mut last = DiskReport::default();
@@ -361,10 +369,9 @@ async fn keep_disk(
             }
         }
         disk_full.store(report.is_full, Ordering::Relaxed);
-        alarms
-            .lock()
+        disk.lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&report.alarms);
+            .clone_from(&report);
         last = report;
     }
 }

@@ -33,7 +33,7 @@ pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, locate};
 pub use module::BlurModule;
 pub use naming::SourceName;
 pub use problem::{Problem, Problems};
-pub use recorder::{Container, RecorderSettings};
+pub use recorder::{Container, RecorderSettings, WhenFull};
 pub use schedule::Schedule;
 pub use source::{Source, Transport, VideoCodec};
 pub use url::{Credentials, SourceKind, SourceUrl};

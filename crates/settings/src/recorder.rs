@@ -24,6 +24,15 @@ impl Container {
     }
 }
 
+/// What happens when videos that are not yet processed, and are never deleted, exceed the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Recording goes on until the floor of free space is reached.
+    RecordToFloor,
+    /// Recording waits until there is room in the budget again.
+    StopRecording,
+}
+
 /// Checked settings of the recorder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecorderSettings {
@@ -33,6 +42,12 @@ pub struct RecorderSettings {
     pub output_dir: PathBuf,
     /// The ticket queue.
     pub queue_dir: PathBuf,
+    /// Where published videos are: counted in the disk budget.
+    pub processed_dir: PathBuf,
+    /// Where originals are backed up, if they are: counted in the disk budget.
+    pub backup_dir: PathBuf,
+    /// What happens when the budget is used up by what may not be deleted.
+    pub when_full: WhenFull,
     /// Container of finished segments.
     pub container: Container,
     /// Recording ends for good after this time. Also part of every source's `duration_limit`.
@@ -98,6 +113,12 @@ impl RecorderSettings {
             sources,
             output_dir: reader.path("output_dir"),
             queue_dir: reader.path("queue_dir"),
+            processed_dir: reader.path("processed_dir"),
+            backup_dir: reader.path("backup_dir"),
+            when_full: match reader.choice("when_full").as_str() {
+                "stop_recording" => WhenFull::StopRecording,
+                _ => WhenFull::RecordToFloor,
+            },
             container: Container::Mp4,
             max_recording_duration,
             reconnect_interval: reader.seconds("reconnect_interval"),

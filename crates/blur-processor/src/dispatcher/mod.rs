@@ -200,10 +200,11 @@ impl Shared {
                 if prunes {
                     janitor.prune(&shared.places.queue);
                 }
-                janitor.tidy(SystemTime::now())
+                janitor.tidy(&shared.places.queue, SystemTime::now())
             });
             match tidied.await {
-                Ok(tidied) => self.board.set_over_budget(tidied.over),
+                Ok(Some(room)) => self.board.set_room(room),
+                Ok(None) => {}
                 Err(panic) => error!(%panic, "the disk cannot be tidied"),
             }
             tokio::time::sleep(janitor::INTERVAL).await;

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::StatusFile;
-use daemon::status::{self, ProcessorStatus, WorkerStatus};
+use daemon::disk::Room;
+use daemon::status::{self, DiskStatus, ProcessorStatus, WorkerStatus};
 use jiff::Timestamp;
 use settings::BlurSettings;
 use ticket_queue::Stats;
@@ -41,7 +42,7 @@ struct Inner {
     worker_alarms: Vec<Option<String>>,
     disk_full: bool,
     /// Bytes above the disk budget that only processing can free.
-    over_budget: u64,
+    room: Room,
     /// Tickets ready, when last counted.
     waiting: u64,
 }
@@ -71,7 +72,7 @@ impl Board {
                 began: Instant::now(),
                 worker_alarms: vec![None; slots],
                 disk_full: false,
-                over_budget: 0,
+                room: Room::default(),
                 waiting: 0,
             }),
         }
@@ -103,12 +104,14 @@ impl Board {
         }
     }
 
-    /// Notes by how many bytes unprocessed footage alone exceeds the disk budget; logs the change only.
-    pub(super) fn set_over_budget(&self, bytes: u64) {
-        let before = std::mem::replace(&mut self.inner().over_budget, bytes);
-        if before == 0 && bytes > 0 {
+    /// Notes how full the disk is; logs only when the budget begins to be exceeded.
+    pub(super) fn set_room(&self, room: Room) {
+        let mut inner = self.inner();
+        inner.status.disk = Some(DiskStatus::from(room));
+        let before = std::mem::replace(&mut inner.room, room);
+        if before.over_bytes == 0 && room.over_bytes > 0 {
             warn!(
-                bytes,
+                bytes = room.over_bytes,
                 "more than max_disk_usage_gb is taken by videos that are not yet processed, which are never deleted"
             );
         }
@@ -241,7 +244,7 @@ impl Inner {
         if self.disk_full {
             alarms.push("no space left for outputs; tickets wait".to_owned());
         }
-        if self.over_budget > 0 {
+        if self.room.over_bytes > 0 {
             alarms.push("unprocessed videos take more than max_disk_usage_gb".to_owned());
         }
         if let Some((stats, settings)) = queue {

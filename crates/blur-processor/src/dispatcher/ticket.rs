@@ -24,7 +24,7 @@ use ticket_queue::{
 };
 use tracing::{error, info, warn};
 
-use super::janitor::free_bytes;
+use super::before;
 use super::original::{
     Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, model_hash,
     output_path,
@@ -109,7 +109,7 @@ impl Places {
 
     /// Free bytes in the output's file system above the floor; 0 when below it.
     pub(crate) fn spare_bytes(&self) -> u64 {
-        free_bytes(&self.output_dir)
+        daemon::disk::free_bytes(&self.output_dir)
             .unwrap_or(u64::MAX)
             .saturating_sub(self.min_free)
     }

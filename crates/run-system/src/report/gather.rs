@@ -302,42 +302,13 @@ fn phase_in_words(phase: Phase) -> &'static str {
 
 /// Bytes that an ordinary user may still write where `path` is or will be.
 pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let existing = path
-        .ancestors()
-        .map(|dir| {
-            if dir == Path::new("") {
-                Path::new(".")
-            } else {
-                dir
-            }
-        })
-        .find(|dir| dir.exists())?;
-    let stat = rustix::fs::statvfs(existing).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    daemon::disk::free_bytes(path).ok()
 }
 
 fn measured(name: &str, path: &Path) -> DirectoryReport {
     DirectoryReport {
         name: name.to_owned(),
         path: path.to_owned(),
-        bytes: size_of_tree(path),
+        bytes: daemon::disk::bytes_below(path),
     }
-}
-
-/// Files that vanish while this runs count as nothing.
-fn size_of_tree(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
-        .map(|(metadata, path)| {
-            if metadata.is_dir() {
-                size_of_tree(&path)
-            } else {
-                metadata.len()
-            }
-        })
-        .sum()
 }

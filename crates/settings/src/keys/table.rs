@@ -100,6 +100,24 @@ pub const RECORDER: &[Key] = &[
     ),
     QUEUE_DIR,
     key(
+        "processed_dir",
+        Kind::Path,
+        "\"./processed_videos\"",
+        "`output_dir` of the blur processor: what lies there counts in the disk budget.",
+    ),
+    key(
+        "backup_dir",
+        Kind::Path,
+        "\"./backup_videos\"",
+        "`backup_dir` of the blur processor: what lies there counts in the disk budget.",
+    ),
+    key(
+        "when_full",
+        Kind::Choice(&["record_to_floor", "stop_recording"]),
+        "\"record_to_floor\"",
+        "When videos that are not yet processed exceed `max_disk_usage_gb`: \"record_to_floor\" goes on until `min_free_disk_gb` is reached, \"stop_recording\" waits at once. Such videos are never deleted.",
+    ),
+    key(
         "segment_duration",
         SEGMENT,
         "30",

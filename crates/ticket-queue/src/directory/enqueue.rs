@@ -76,6 +76,17 @@ impl DirectoryQueue {
         Ok(index.ids.get(&hash(id)).cloned())
     }
 
+    /// Whether the ticket with this id was finished: there is a receipt.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn is_finished(&self, id: &str) -> Result<bool, Error> {
+        match self.find(id)? {
+            Some(stem) => Ok(self.read_receipt(&stem)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     pub(super) fn put(&self, ticket: &Ticket) -> Result<Enqueued, Error> {
         let bytes = ticket.to_json().map_err(|error| {
             let error = io::Error::new(io::ErrorKind::InvalidInput, error);

@@ -1,0 +1,439 @@
+//! Room on the disk, for both daemons in one way: how much all videos take, what may go for space or for age, and how
+//! long the space will last.
+//!
+//! There is one budget over everything: footage that waits, originals that are kept, published videos and backups. Both
+//! daemons count all of it. The processor deletes; the recorder deletes originals that are processed, and only when
+//! the processor has had its time to do better ([`Deletes::Segments`]).
+//!
+//! Invariants:
+//! - Footage that is not processed is counted and never deleted, whatever the budget.
+//! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
+//! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
+//! - Hidden files and directories are work in progress: counted nowhere, never touched.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+
+/// Files younger than this may still be part of something that is being finished.
+const GRACE: Duration = Duration::from_secs(60);
+/// A segment that was not processed is asked about again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// Segments asked about in one look that needs no room: only for the forecast.
+const ASKED_IN_PASSING: usize = 32;
+/// Time in which the daemon that may delete everything has looked at the disk.
+const OTHERS_TURN: Duration = Duration::from_secs(90);
+/// Time over which the growth of the backlog is measured.
+const GROWTH_WINDOW: Duration = Duration::from_secs(3600);
+/// Shorter than this, the growth says nothing: segments come and go whole.
+const GROWTH_LEAST: Duration = Duration::from_secs(300);
+
+/// A file as a listing found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+/// Regular files below a directory, at any depth, in no order; hidden ones are left out, and links are not followed.
+/// What cannot be read now is met the next time.
+pub fn files_below(folder: &Path) -> Vec<StoredFile> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let Ok(meta) = entry.metadata() else {
+            continue;
+        };
+        if meta.is_dir() {
+            found.extend(files_below(&entry.path()));
+        } else if let (true, Ok(modified)) = (meta.is_file(), meta.modified()) {
+            found.push(StoredFile {
+                path: entry.path(),
+                bytes: meta.len(),
+                modified,
+            });
+        }
+    }
+    found
+}
+
+/// Bytes of all files below a directory; what [`files_below`] leaves out counts nothing.
+pub fn bytes_below(folder: &Path) -> u64 {
+    total(&files_below(folder))
+}
+
+/// Bytes that an ordinary user may still write where `path` is or will be.
+///
+/// # Errors
+/// The file system cannot be asked, which says nothing about how full it is.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let existing = path
+        .ancestors()
+        .map(|dir| match dir.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => dir,
+        })
+        .find(|dir| dir.exists())
+        .unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(existing)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// What may be taken and what must stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes that all videos together may take.
+    pub max_usage_bytes: u64,
+    /// Bytes that stay free in each file system that videos lie in.
+    pub min_free_bytes: u64,
+    /// What may be deleted.
+    pub deletes: Deletes,
+    /// Processed videos older than this go.
+    pub max_file_age: Duration,
+}
+
+/// What may be deleted to keep a budget. Footage that is not processed never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletes {
+    /// Nothing, for whatever reason.
+    Nothing,
+    /// Segments in the raw directory that are processed: for their age at once, for space when it has been short for
+    /// longer than the other daemon needs to make some.
+    Segments,
+    /// Everything that is processed.
+    All,
+}
+
+/// Where videos lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoDirs {
+    /// Segments as recorded, processed or not.
+    pub raw: PathBuf,
+    /// Where only finished videos are: published ones, and originals that were backed up. One that is missing is empty.
+    pub finished: Vec<PathBuf>,
+}
+
+/// What one look came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Room {
+    /// Bytes that all videos together take now.
+    pub used_bytes: u64,
+    /// Bytes of them that are footage which is not known to be processed.
+    pub waiting_bytes: u64,
+    /// Bytes still free, in the fullest of the file systems.
+    pub free_bytes: u64,
+    /// Bytes above the budget that nothing could be deleted for.
+    pub over_bytes: u64,
+    /// Bytes missing below the floor of free space that nothing could be deleted for.
+    pub short_bytes: u64,
+    /// Videos deleted by this look.
+    pub deleted: u64,
+    /// Hours until footage that waits fills the budget or the disk, at the rate of the last hour; `None` while it does
+    /// not grow, or while that is not known.
+    pub hours_left: Option<f64>,
+}
+
+/// Applies a budget to directories.
+#[derive(Debug)]
+pub struct DiskKeeper {
+    dirs: VideoDirs,
+    budget: Budget,
+    /// Segments that were not processed when last asked, and when that was.
+    waiting: HashMap<PathBuf, SystemTime>,
+    /// Segments that are.
+    processed: HashSet<PathBuf>,
+    /// Since when space is short.
+    short_since: Option<SystemTime>,
+    growth: Growth,
+}
+
+impl DiskKeeper {
+    /// Nothing is looked at yet.
+    pub fn new(dirs: VideoDirs, budget: Budget) -> Self {
+        Self {
+            dirs,
+            budget,
+            waiting: HashMap::new(),
+            processed: HashSet::new(),
+            short_since: None,
+            growth: Growth::default(),
+        }
+    }
+
+    /// Looks at all directories and deletes what may go. Blocks. `is_processed` tells whether there is a receipt for a
+    /// segment in the raw directory; it may be slow and is asked as rarely as possible.
+    ///
+    /// # Errors
+    /// The disk cannot be asked, which says nothing about how full it is.
+    pub fn look(
+        &mut self,
+        now: SystemTime,
+        is_processed: &mut dyn FnMut(&Path) -> bool,
+    ) -> io::Result<Room> {
+        let raw = files_below(&self.dirs.raw);
+        self.forget_gone(&raw);
+        let finished: Vec<StoredFile> = self
+            .dirs
+            .finished
+            .iter()
+            .flat_map(|dir| files_below(dir))
+            .collect();
+        let mut room = Room {
+            used_bytes: total(&raw) + total(&finished),
+            free_bytes: self.free()?,
+            ..Room::default()
+        };
+        self.ask_in_passing(&raw, now, is_processed);
+        self.measure(&raw, &mut room);
+        self.make_room(self.candidates(raw, finished), &mut room, now, is_processed)?;
+        self.measure(&files_below(&self.dirs.raw), &mut room);
+        room.hours_left = self.forecast(now, &room);
+        Ok(room)
+    }
+
+    /// What may be deleted if it is processed, oldest first.
+    fn candidates(
+        &self,
+        raw: Vec<StoredFile>,
+        finished: Vec<StoredFile>,
+    ) -> Vec<(StoredFile, Kind)> {
+        let mut found: Vec<(StoredFile, Kind)> = Vec::new();
+        if self.budget.deletes != Deletes::Nothing {
+            found.extend(raw.into_iter().map(|file| (file, Kind::Segment)));
+        }
+        if self.budget.deletes == Deletes::All {
+            let videos = finished.into_iter().filter(|file| !is_report(&file.path));
+            found.extend(videos.map(|file| (file, Kind::Finished)));
+        }
+        found.sort_by_key(|(file, _)| file.modified);
+        found
+    }
+
+    fn make_room(
+        &mut self,
+        candidates: Vec<(StoredFile, Kind)>,
+        room: &mut Room,
+        now: SystemTime,
+        is_processed: &mut dyn FnMut(&Path) -> bool,
+    ) -> io::Result<()> {
+        let may_for_space = self.may_delete_for_space(room, now);
+        for (file, kind) in candidates {
+            let age = now.duration_since(file.modified).unwrap_or_default();
+            let Some(reason) = self.reason(age, room, may_for_space) else {
+                break;
+            };
+            if kind == Kind::Segment && !self.knows_processed(&file.path, now, is_processed) {
+                continue;
+            }
+            if let Some(freed) = delete(&file, reason) {
+                room.used_bytes = room.used_bytes.saturating_sub(freed);
+                room.free_bytes = self.free()?;
+                room.deleted += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_delete_for_space(&mut self, room: &Room, now: SystemTime) -> bool {
+        if room.over_bytes == 0 && room.short_bytes == 0 {
+            self.short_since = None;
+            return true;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        let short_for = now.duration_since(since).unwrap_or_default();
+        self.budget.deletes == Deletes::All || short_for > OTHERS_TURN
+    }
+
+    /// Free bytes of the fullest file system that videos lie in.
+    fn free(&self) -> io::Result<u64> {
+        let mut least = free_bytes(&self.dirs.raw)?;
+        for dir in &self.dirs.finished {
+            least = least.min(free_bytes(dir)?);
+        }
+        Ok(least)
+    }
+
+    fn measure(&self, raw: &[StoredFile], room: &mut Room) {
+        room.waiting_bytes = raw
+            .iter()
+            .filter(|file| !self.processed.contains(&file.path))
+            .map(|file| file.bytes)
+            .sum();
+        room.over_bytes = room.used_bytes.saturating_sub(self.budget.max_usage_bytes);
+        room.short_bytes = self.budget.min_free_bytes.saturating_sub(room.free_bytes);
+    }
+
+    /// Why a processed video of this age has to go; `None` when it may stay, and all younger ones with it.
+    fn reason(&self, age: Duration, room: &Room, may_for_space: bool) -> Option<&'static str> {
+        if age < GRACE {
+            None
+        } else if age > self.budget.max_file_age {
+            Some("older than max_file_age_hours")
+        } else if !may_for_space {
+            None
+        } else if room.used_bytes > self.budget.max_usage_bytes {
+            Some("more than max_disk_usage_gb taken")
+        } else if room.free_bytes < self.budget.min_free_bytes {
+            Some("less than min_free_disk_gb free")
+        } else {
+            None
+        }
+    }
+
+    fn forget_gone(&mut self, raw: &[StoredFile]) {
+        let there: HashSet<&Path> = raw.iter().map(|file| file.path.as_path()).collect();
+        self.waiting
+            .retain(|path, _| there.contains(path.as_path()));
+        self.processed.retain(|path| there.contains(path.as_path()));
+    }
+
+    fn ask_in_passing(
+        &mut self,
+        raw: &[StoredFile],
+        now: SystemTime,
+        is_processed: &mut dyn FnMut(&Path) -> bool,
+    ) {
+        let due: Vec<&Path> = raw
+            .iter()
+            .map(|file| file.path.as_path())
+            .filter(|path| !self.processed.contains(*path) && self.is_due(path, now))
+            .take(ASKED_IN_PASSING)
+            .collect();
+        for path in due {
+            self.knows_processed(path, now, is_processed);
+        }
+    }
+
+    fn is_due(&self, path: &Path, now: SystemTime) -> bool {
+        let ago = self
+            .waiting
+            .get(path)
+            .and_then(|asked| now.duration_since(*asked).ok());
+        ago.is_none_or(|ago| ago >= ASK_AGAIN)
+    }
+
+    fn knows_processed(
+        &mut self,
+        path: &Path,
+        now: SystemTime,
+        is_processed: &mut dyn FnMut(&Path) -> bool,
+    ) -> bool {
+        if self.processed.contains(path) {
+            return true;
+        }
+        if !self.is_due(path, now) {
+            return false;
+        }
+        if is_processed(path) {
+            self.waiting.remove(path);
+            self.processed.insert(path.to_owned())
+        } else {
+            self.waiting.insert(path.to_owned(), now);
+            false
+        }
+    }
+
+    fn forecast(&mut self, now: SystemTime, room: &Room) -> Option<f64> {
+        self.growth.note(now, room.waiting_bytes);
+        let rate = self.growth.bytes_per_second()?;
+        let deletable = match self.budget.deletes {
+            Deletes::Nothing => 0,
+            // Whatever is processed, though the other daemon deletes most of it.
+            Deletes::Segments | Deletes::All => room.used_bytes.saturating_sub(room.waiting_bytes),
+        };
+        let in_budget = self
+            .budget
+            .max_usage_bytes
+            .saturating_sub(room.used_bytes - deletable);
+        let on_disk = (room.free_bytes + deletable).saturating_sub(self.budget.min_free_bytes);
+        Some(in_budget.min(on_disk) as f64 / rate / 3600.0)
+    }
+}
+
+/// How fast the backlog grows.
+#[derive(Debug, Default)]
+struct Growth {
+    seen: VecDeque<(SystemTime, u64)>,
+}
+
+impl Growth {
+    fn note(&mut self, now: SystemTime, bytes: u64) {
+        // A clock that was set back makes what was seen useless.
+        if self.seen.back().is_some_and(|(last, _)| *last > now) {
+            self.seen.clear();
+        }
+        self.seen.push_back((now, bytes));
+        while self.span() > GROWTH_WINDOW {
+            self.seen.pop_front();
+        }
+    }
+
+    fn span(&self) -> Duration {
+        match (self.seen.front(), self.seen.back()) {
+            (Some((first, _)), Some((last, _))) => last.duration_since(*first).unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Positive, else `None`.
+    fn bytes_per_second(&self) -> Option<f64> {
+        let span = self.span();
+        let grown = self.seen.back()?.1.checked_sub(self.seen.front()?.1)?;
+        (span >= GROWTH_LEAST && grown > 0).then(|| grown as f64 / span.as_secs_f64())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// In the raw directory: goes only with a receipt.
+    Segment,
+    Finished,
+}
+
+fn total(files: &[StoredFile]) -> u64 {
+    files.iter().map(|file| file.bytes).sum()
+}
+
+/// Deletes a video and then its report; the bytes freed, or `None` when it is still there.
+fn delete(file: &StoredFile, reason: &'static str) -> Option<u64> {
+    match fs::remove_file(&file.path) {
+        Ok(()) => {}
+        // The other daemon was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(file.bytes),
+        Err(error) => {
+            warn!(%error, path = %file.path.display(), "a processed video cannot be deleted");
+            return None;
+        }
+    }
+    info!(path = %file.path.display(), bytes = file.bytes, reason, "processed video deleted");
+    let report = file.path.with_extension("json");
+    match fs::metadata(&report) {
+        Ok(meta) if fs::remove_file(&report).is_ok() => Some(file.bytes + meta.len()),
+        Ok(_) => {
+            warn!(path = %report.display(), "the report of a deleted video cannot be deleted");
+            Some(file.bytes)
+        }
+        Err(_) => Some(file.bytes),
+    }
+}
+
+fn is_report(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "json")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+use super::*;
+use std::fs::File;
+
+/// Three directories with files of a given age.
+struct Disk {
+    folder: tempfile::TempDir,
+    now: SystemTime,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Disk {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            now: SystemTime::now(),
+        }
+    }
+
+    fn file(&self, path: &str, bytes: usize, hours_old: u32) {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, vec![0; bytes]).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(self.now - HOUR * hours_old))
+            .unwrap();
+    }
+
+    fn keeper(&self, max_usage_bytes: u64, deletes: Deletes) -> DiskKeeper {
+        let path = |name| self.folder.path().join(name);
+        let dirs = VideoDirs {
+            raw: path("raw"),
+            finished: vec![path("out"), path("backup")],
+        };
+        let budget = Budget {
+            max_usage_bytes,
+            min_free_bytes: 0,
+            deletes,
+            max_file_age: HOUR * 24,
+        };
+        DiskKeeper::new(dirs, budget)
+    }
+
+    /// One look; only segments whose names hold `done` are processed.
+    fn look(&self, max_usage_bytes: u64) -> Room {
+        self.keeper(max_usage_bytes, Deletes::All)
+            .look(self.now, &mut done)
+            .unwrap()
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut names: Vec<String> = files_below(self.folder.path())
+            .iter()
+            .map(|file| {
+                let below = file.path.strip_prefix(self.folder.path()).unwrap();
+                below.display().to_string()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn done(path: &Path) -> bool {
+    path.to_str().unwrap().contains("done")
+}
+
+#[test]
+fn one_budget_covers_everything_and_the_oldest_processed_goes_first() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting.mp4", 500, 20);
+    disk.file("raw/cam/done.mp4", 100, 9);
+    disk.file("raw/camera that was removed/done.mp4", 100, 8);
+    disk.file("out/cam/blurred_a.mp4", 90, 7);
+    disk.file("out/cam/blurred_a.json", 10, 7);
+    disk.file("backup/cam/c.mp4", 100, 6);
+    let all = disk.left();
+    let room = disk.look(900);
+    assert_eq!((room.used_bytes, room.waiting_bytes), (900, 500));
+    assert_eq!(disk.left(), all, "it fits");
+    for (budget, gone) in [
+        (899, "raw/cam/done.mp4"),
+        (799, "raw/camera that was removed/done.mp4"),
+        (699, "out/cam/blurred_a.mp4"),
+        (599, "backup/cam/c.mp4"),
+    ] {
+        assert!(disk.left().contains(&gone.to_owned()));
+        let room = disk.look(budget);
+        assert_eq!((room.deleted, room.over_bytes), (1, 0), "{gone}");
+        assert!(!disk.left().contains(&gone.to_owned()), "{gone}");
+    }
+    assert_eq!(disk.left(), ["raw/cam/waiting.mp4"], "reports go too");
+    let room = disk.look(1);
+    assert_eq!(
+        (room.deleted, room.over_bytes, room.waiting_bytes),
+        (0, 499, 500)
+    );
+    assert_eq!(disk.left(), ["raw/cam/waiting.mp4"], "never what waits");
+}
+
+#[test]
+fn age_alone_is_a_reason_and_youth_protects() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting.mp4", 10, 1000);
+    disk.file("out/cam/blurred_old.mp4", 10, 25);
+    disk.file("out/cam/blurred_day.mp4", 10, 23);
+    disk.file("out/cam/blurred_new.mp4", 10, 0);
+    assert_eq!(disk.look(1000).deleted, 1);
+    let left = [
+        "out/cam/blurred_day.mp4",
+        "out/cam/blurred_new.mp4",
+        "raw/cam/waiting.mp4",
+    ];
+    assert_eq!(disk.left(), left);
+    let room = disk.look(0);
+    assert_eq!((room.deleted, room.over_bytes), (1, 20));
+    assert_eq!(disk.left(), left[1..]);
+}
+
+#[test]
+fn below_the_floor_the_oldest_go_too() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting.mp4", 10, 3);
+    disk.file("out/cam/blurred_a.mp4", 10, 2);
+    let mut keeper = disk.keeper(1 << 40, Deletes::All);
+    keeper.budget.min_free_bytes = u64::MAX;
+    let room = keeper.look(disk.now, &mut done).unwrap();
+    assert_eq!(room.deleted, 1);
+    assert!(room.short_bytes > 0);
+    assert_eq!(disk.left(), ["raw/cam/waiting.mp4"]);
+}
+
+#[test]
+fn nothing_is_deleted_when_that_is_forbidden_and_work_in_progress_is_left_alone() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_old.mp4", 10, 25);
+    disk.file("out/.tmp/draft.mp4", 10, 25);
+    disk.file("raw/cam/.done.mp4.part", 10, 25);
+    let room = disk
+        .keeper(0, Deletes::Nothing)
+        .look(disk.now, &mut done)
+        .unwrap();
+    assert_eq!((room.deleted, room.over_bytes), (0, 10));
+    assert_eq!(disk.look(0).deleted, 1);
+    assert!(disk.folder.path().join("out/.tmp/draft.mp4").exists());
+    assert!(disk.folder.path().join("raw/cam/.done.mp4.part").exists());
+}
+
+#[test]
+fn the_recorder_counts_all_and_deletes_processed_segments_when_nobody_else_makes_room() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_old.mp4", 100, 30);
+    disk.file("raw/cam/waiting.mp4", 100, 3);
+    disk.file("raw/cam/done_a.mp4", 100, 2);
+    disk.file("raw/cam/done_b.mp4", 100, 1);
+    let mut keeper = disk.keeper(300, Deletes::Segments);
+    let mut look = |seconds| {
+        let now = disk.now + Duration::from_secs(seconds);
+        keeper.look(now, &mut done).unwrap()
+    };
+    let room = look(0);
+    assert_eq!(
+        (room.deleted, room.used_bytes, room.over_bytes),
+        (0, 400, 100)
+    );
+    assert_eq!(look(60).deleted, 0);
+    let room = look(100);
+    assert_eq!((room.deleted, room.over_bytes), (1, 0));
+    let left = [
+        "out/cam/blurred_old.mp4",
+        "raw/cam/done_b.mp4",
+        "raw/cam/waiting.mp4",
+    ];
+    assert_eq!(disk.left(), left);
+    disk.file("raw/cam/done_old.mp4", 1, 25);
+    assert_eq!(look(110).deleted, 1, "for its age at once");
+    assert_eq!(disk.left(), left);
+}
+
+#[test]
+fn a_segment_is_not_asked_about_at_every_look() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting.mp4", 10, 3);
+    disk.file("raw/cam/done.mp4", 10, 3);
+    let mut keeper = disk.keeper(1 << 40, Deletes::All);
+    let mut asked = 0;
+    for seconds in [0, 5, 10, 400] {
+        let now = disk.now + Duration::from_secs(seconds);
+        let room = keeper.look(now, &mut |path| {
+            asked += 1;
+            done(path)
+        });
+        assert_eq!(room.unwrap().waiting_bytes, 10);
+    }
+    assert_eq!(
+        asked, 3,
+        "both at first, the one that waits again after a while"
+    );
+}
+
+#[test]
+fn the_forecast_follows_the_backlog_alone() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_a.mp4", 400, 1);
+    let mut keeper = disk.keeper(1000, Deletes::All);
+    let mut look = |minute: u32| {
+        let now = disk.now + Duration::from_secs(60) * minute;
+        keeper.look(now, &mut done).unwrap()
+    };
+    for minute in 0..10 {
+        let room = look(minute);
+        assert_eq!(
+            room.hours_left, None,
+            "only a backlog that grows fills the disk"
+        );
+        disk.file(&format!("out/cam/blurred_{minute}.mp4"), 1, 0);
+    }
+    // 600 bytes an hour; what is published can go, so that 1000 - 100 bytes are left.
+    for minute in 10..20 {
+        disk.file(&format!("raw/cam/waiting{minute}.mp4"), 10, 0);
+        look(minute);
+    }
+    let hours = look(20).hours_left.unwrap();
+    assert!(
+        (2.5..3.5).contains(&hours),
+        "100 bytes in 20 minutes: {hours}"
+    );
+    for minute in 10..20 {
+        fs::remove_file(
+            disk.folder
+                .path()
+                .join(format!("raw/cam/waiting{minute}.mp4")),
+        )
+        .unwrap();
+    }
+    assert_eq!(look(21).hours_left, None, "it has caught up");
+}
+
+#[test]
+fn free_space_is_told_for_what_will_be_made() {
+    let disk = Disk::new();
+    let there = free_bytes(disk.folder.path()).unwrap();
+    let later = free_bytes(&disk.folder.path().join("not/yet/there")).unwrap();
+    assert!(there > 0 && later.abs_diff(there) < there / 10 + (1 << 30));
+    assert!(free_bytes(Path::new("relative/and/missing")).unwrap() > 0);
+}

@@ -61,6 +61,9 @@ fn defaults() {
             ],
             output_dir: "./raw_videos",
             queue_dir: "./processing_queue",
+            processed_dir: "./processed_videos",
+            backup_dir: "./backup_videos",
+            when_full: RecordToFloor,
             container: Mp4,
             max_recording_duration: None,
             reconnect_interval: 5s,
@@ -194,7 +197,7 @@ fn variables_are_replaced() {
 fn the_reference_shows_every_key() {
     let reference = keys::reference(keys::RECORDER);
     assert_eq!(reference.lines().count(), keys::RECORDER.len() + 2);
-    expect!["| `segment_duration` | a number from 1 to 86400 (s) | `30` | Length of a segment. Cuts fall on key frames, so it may be a little longer. |"].assert_eq(reference.lines().nth(5).unwrap());
+    expect![[r#"| `processed_dir` | a path in double quotes | `"./processed_videos"` | `output_dir` of the blur processor: what lies there counts in the disk budget. |"#]].assert_eq(reference.lines().nth(5).unwrap());
 }
 
 proptest! {

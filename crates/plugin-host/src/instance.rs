@@ -19,6 +19,8 @@ pub struct Instance {
     kind: PluginKind,
     wants: Wants,
     info_json: String,
+    settings: String,
+    cameras: u32,
     broken: bool,
 }
 
@@ -44,6 +46,8 @@ impl Instance {
             kind: PluginKind::Filter,
             wants: Wants::default(),
             info_json: String::new(),
+            settings: settings.to_owned(),
+            cameras,
             broken: false,
             plugin,
         };
@@ -105,6 +109,22 @@ impl Instance {
     /// JSON object for receipts; empty if the plugin says nothing.
     pub fn info_json(&self) -> &str {
         &self.info_json
+    }
+
+    /// How many cameras it was told to expect.
+    pub fn cameras(&self) -> u32 {
+        self.cameras
+    }
+
+    /// Another instance with the same settings, told to expect so many cameras. This one ends first,
+    /// since a plugin may allow one only; what it remembered is lost.
+    ///
+    /// # Errors
+    /// The new one does not start.
+    pub fn for_cameras(self, cameras: u32) -> Result<Self, PluginError> {
+        let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
+        drop(self);
+        plugin.create(&settings, cameras)
     }
 
     /// The plugin it belongs to.

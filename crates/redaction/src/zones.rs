@@ -9,6 +9,7 @@
 //! part: a poster scores as high as a visitor, so what is wholly inside was excluded by the user.
 
 use crate::geometry::{PictureSize, Rect};
+use crate::mask::{Certainty, Mask, Shape, TrackId};
 
 /// A closed polygon; points are (x, y) as shares of the picture's width and height, 0..=1.
 /// Fewer than three points enclose nothing.
@@ -28,6 +29,24 @@ pub struct Zones {
 }
 
 impl Zones {
+    /// The masks of the always-zones in a picture of `size`, the same for every frame. Their track
+    /// numbers count down from the highest one.
+    pub fn always_masks(&self, size: PictureSize) -> impl Iterator<Item = Mask> + '_ {
+        self.always
+            .iter()
+            .zip(0u64..)
+            .filter_map(move |(zone, number)| {
+                let shape = Shape::of_zone(zone, size)?;
+                Some(Mask {
+                    track: TrackId(u64::MAX - 1 - number),
+                    head: shape.bounds(),
+                    shape,
+                    certainty: Certainty::Seen,
+                    score: 1.0,
+                })
+            })
+    }
+
     /// True if `rect` lies wholly inside one of the never-zones.
     pub fn never_covers(&self, rect: &Rect, size: PictureSize) -> bool {
         self.never.iter().any(|zone| zone.contains_rect(rect, size))

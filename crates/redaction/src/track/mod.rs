@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 
 use crate::detection::Detection;
 use crate::geometry::{PictureSize, Rect};
-use crate::mask::{Certainty, FrameMasks, Mask, Shape, TrackId, without_hidden};
+use crate::mask::{Certainty, FrameMasks, Mask, TrackId, without_hidden};
 use associate::{Gate, pairs};
 use crowd::{Placed, distinct, is_twin, settle};
 use follow::Follower;
@@ -436,25 +436,8 @@ impl Tracker {
         })
     }
 
-    /// Zones count their numbers down from the highest one.
     fn zone_masks(&self) -> impl Iterator<Item = Mask> + '_ {
-        self.settings
-            .zones
-            .always
-            .iter()
-            .zip(0u64..)
-            .filter_map(|(zone, number)| {
-                let shape = Shape::of_zone(zone, self.window.size())?;
-                let head = shape.bounds();
-                let track = TrackId(u64::MAX - 1 - number);
-                Some(Mask {
-                    track,
-                    head,
-                    shape,
-                    certainty: Certainty::Seen,
-                    score: 1.0,
-                })
-            })
+        self.settings.zones.always_masks(self.window.size())
     }
 
     /// Forgets what no frame to come needs.

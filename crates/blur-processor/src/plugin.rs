@@ -32,6 +32,8 @@ pub enum PluginChoice {
         path: PathBuf,
         /// JSON object handed to it.
         settings: Value,
+        /// Cameras it is told to expect at first; 1 or more.
+        cameras: u32,
     },
 }
 
@@ -89,6 +91,7 @@ impl PluginChoice {
     /// A Python module without the bridge beside the program.
     pub fn from_settings(settings: &BlurSettings) -> Result<Self, Unfit> {
         Self::of_module(&settings.blur_module, &settings.plugin)
+            .map(|choice| choice.expecting(settings.num_cameras))
     }
 
     /// The choice for a module with the settings' `plugin` object.
@@ -101,9 +104,19 @@ impl PluginChoice {
             BlurModule::Native(path) => Ok(Self::Library {
                 path: path.clone(),
                 settings: plugin.clone(),
+                cameras: 1,
             }),
             BlurModule::Python(module) => python(module, plugin),
         }
+    }
+
+    /// The same, told to expect so many cameras; 0 counts as 1.
+    #[must_use]
+    pub fn expecting(mut self, number: u32) -> Self {
+        if let Self::Library { cameras, .. } = &mut self {
+            *cameras = number.max(1);
+        }
+        self
     }
 }
 
@@ -129,7 +142,11 @@ fn python(module: &Path, plugin: &Value) -> Result<PluginChoice, Unfit> {
         }
         other => *other = json!({ "module": module }),
     }
-    Ok(PluginChoice::Library { path, settings })
+    Ok(PluginChoice::Library {
+        path,
+        settings,
+        cameras: 1,
+    })
 }
 
 fn bridge() -> Option<PathBuf> {
@@ -151,7 +168,12 @@ impl Hider {
         choice: &PluginChoice,
         trial_frames: u32,
     ) -> Result<(Self, PluginFacts, Trial), Unfit> {
-        let PluginChoice::Library { path, settings } = choice else {
+        let PluginChoice::Library {
+            path,
+            settings,
+            cameras,
+        } = choice
+        else {
             return Ok((Self::WholeFrame, whole_frame_facts(), Trial::default()));
         };
         let unfit = |error: plugin_host::PluginError| Unfit {
@@ -159,7 +181,9 @@ impl Hider {
         };
         let began = Instant::now();
         let plugin = Plugin::load(path).map_err(unfit)?;
-        let instance = plugin.create(&settings.to_string(), 1).map_err(unfit)?;
+        let instance = plugin
+            .create(&settings.to_string(), *cameras)
+            .map_err(unfit)?;
         let load = began.elapsed();
         let facts = facts_of(&plugin, &instance);
         let mut hider = match instance.kind() {
@@ -176,11 +200,33 @@ impl Hider {
     ///
     /// # Errors
     /// What the plugin says.
-    pub fn reset(&mut self) -> Result<(), plugin_host::PluginError> {
+    pub fn reset(&mut self, camera: u32) -> Result<(), plugin_host::PluginError> {
         match self {
             Self::WholeFrame => Ok(()),
-            Self::Detector(instance) | Self::Filter(instance) => instance.reset(0),
+            Self::Detector(instance) | Self::Filter(instance) => instance.reset(camera),
         }
+    }
+
+    /// Loads the plugin again for more cameras when it does not expect this one. That happens a few
+    /// times in a worker's life at most, since the room doubles.
+    ///
+    /// # Errors
+    /// What the plugin says; every picture is blurred as a whole then.
+    pub fn make_room(&mut self, camera: u32) -> Result<(), plugin_host::PluginError> {
+        let instance = match self {
+            Self::WholeFrame => return Ok(()),
+            Self::Detector(instance) | Self::Filter(instance) => instance,
+        };
+        if camera < instance.cameras() {
+            return Ok(());
+        }
+        let wanted = camera.saturating_add(1).next_power_of_two();
+        *self = match std::mem::replace(self, Self::WholeFrame) {
+            Self::WholeFrame => Self::WholeFrame,
+            Self::Detector(instance) => Self::Detector(instance.for_cameras(wanted)?),
+            Self::Filter(instance) => Self::Filter(instance.for_cameras(wanted)?),
+        };
+        Ok(())
     }
 
     fn try_out(&mut self, frames: u32) -> Result<Trial, plugin_host::PluginError> {
@@ -195,7 +241,7 @@ impl Hider {
             }
         }
         trial.later_frames = later / frames.saturating_sub(1).max(1);
-        self.reset()?;
+        self.reset(0)?;
         Ok(trial)
     }
 

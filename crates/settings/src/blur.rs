@@ -6,7 +6,9 @@ use crate::module::BlurModule;
 use crate::problem::Problems;
 use crate::read::{self, Reader};
 use crate::recorder::{disk, monitoring, places};
+use crate::zones::{self, CameraZones};
 use crate::{DiskBudget, Monitoring, Places, keys};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +70,10 @@ pub struct BlurSettings {
     pub blur_kernel_size: u32,
     /// Heads are looked for on every n-th frame.
     pub detect_every: u32,
+    /// Cameras the plugin is told to expect; 0: as many as the tickets turn out to name.
+    pub num_cameras: u32,
+    /// Static zones by name of the source.
+    pub zones: BTreeMap<String, CameraZones>,
     /// The size of the output; none: that of the input.
     pub resize: Option<Size>,
     /// What is drawn into the picture; none: nothing.
@@ -144,6 +150,8 @@ impl BlurSettings {
             blur_strength: small(reader, "blur_strength"),
             blur_kernel_size: small(reader, "blur_kernel_size"),
             detect_every: small(reader, "detect_every"),
+            num_cameras: small(reader, "num_cameras"),
+            zones: zones::read(reader),
             resize: resize(reader),
             overlay: overlay(reader),
             video_codec: video_codec(reader),

@@ -26,6 +26,7 @@ mod schedule;
 mod size;
 mod source;
 mod url;
+mod zones;
 
 pub use blur::{BlurSettings, MaskStyle, Overlay, Size};
 pub use environment::Environment;
@@ -37,6 +38,7 @@ pub use recorder::{Container, RecorderSettings, WhenFull};
 pub use schedule::Schedule;
 pub use source::{Source, Transport, VideoCodec};
 pub use url::{Credentials, SourceKind, SourceUrl};
+pub use zones::{CameraZones, ZonePolygon};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,8 +6,9 @@
 //! The lock of a claimed ticket stays in this process; workers get the two files of a job.
 //! May touch: everything the settings name; it decodes nothing and loads no plugin.
 
+mod before;
 mod janitor;
-mod memory;
+pub(crate) mod memory;
 mod original;
 mod slot;
 mod status;

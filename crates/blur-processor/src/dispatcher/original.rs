@@ -12,6 +12,9 @@ use ticket_queue::{Error, Failure, FileFacts, Ticket};
 
 use crate::pipeline::{Pace, VideoJob};
 
+/// Cameras beyond are one and the same to a plugin: the number in a ticket is not to be trusted.
+const MOST_CAMERAS: u32 = 1024;
+
 /// Why a ticket is not worked on.
 pub(super) enum Refusal {
     /// The disk failed.
@@ -113,6 +116,11 @@ pub(super) fn job_of(ticket: &Ticket, output: &RelPath) -> VideoJob {
         start: start.map(|start| start.timestamp()),
         lossy: ticket.packets_lost.unwrap_or(0) > 0,
         pace: Pace::Calm,
+        camera: u32::try_from(ticket.recorder_id)
+            .ok()
+            .filter(|camera| *camera < MOST_CAMERAS)
+            .unwrap_or(0),
+        ..VideoJob::default()
     }
 }
 

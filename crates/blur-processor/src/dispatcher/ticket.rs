@@ -9,18 +9,19 @@
 //!   only if it is what the report says; any other file there is in the way, and nothing of the
 //!   ticket is touched.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
-use settings::BlurSettings;
+use settings::{BlurSettings, CameraZones};
 use ticket_queue::beneath::{FileId, Opened, RawDir, Reason, RelPath};
 use ticket_queue::publish::{Committed, Draft, Publisher, Stage};
 use ticket_queue::{
     DirectoryQueue, Error, Failure, FileFacts, Lease, Options, OriginalFate, Queue as _,
-    RECEIPT_VERSION, Receipt, durable,
+    RECEIPT_VERSION, Receipt, Ticket, durable,
 };
 use tracing::{error, info, warn};
 
@@ -29,7 +30,7 @@ use super::original::{
     Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, model_hash,
     output_path,
 };
-use crate::pipeline::{VideoJob, VideoReport};
+use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
 
 /// Where tickets, originals and outputs are, opened once.
@@ -40,6 +41,7 @@ pub(crate) struct Places {
     pub(crate) output_dir: PathBuf,
     publisher: Publisher,
     fate: OriginalFate,
+    zones: BTreeMap<String, CameraZones>,
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
 }
@@ -102,6 +104,7 @@ impl Places {
             output_dir: settings.output_dir.clone(),
             publisher,
             fate,
+            zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
         })
@@ -138,7 +141,7 @@ impl Places {
                 output,
             }) => match self.publisher.draft(&lease, &output) {
                 Ok(draft) => Next::Work(Box::new(Work {
-                    job: job_of(lease.ticket(), &output),
+                    job: self.job(lease.ticket(), &output),
                     started: Timestamp::now(),
                     lease,
                     original,
@@ -150,6 +153,16 @@ impl Places {
             },
             Err(Refusal::Disk(error)) => Next::Settled(self.give_back_error(lease, error)),
             Err(Refusal::Ticket(failure)) => Next::Settled(self.give_back(lease, failure)),
+        }
+    }
+
+    fn job(&self, ticket: &Ticket, output: &RelPath) -> VideoJob {
+        let source = output.as_path().parent().and_then(Path::to_str);
+        let zones = source.and_then(|source| self.zones.get(source));
+        VideoJob {
+            zones: zones.map(StaticZones::from).unwrap_or_default(),
+            carry: before::carry(ticket, &self.output_dir.join(output.as_path())),
+            ..job_of(ticket, output)
         }
     }
 

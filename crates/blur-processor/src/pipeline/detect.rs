@@ -16,9 +16,10 @@ use redaction::{
     TrackerSettings,
 };
 
+use super::carry::Carry;
 use super::hide::{Counts, frame_info, timed};
 use super::index::Index;
-use super::job::{Failure, Recipe};
+use super::job::{Failure, Recipe, VideoJob};
 use super::planes;
 use super::source::Picture;
 
@@ -41,10 +42,17 @@ const LONGEST_REST: f64 = 1.0;
 /// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
 const MOTION: i32 = 8;
 
+/// Pictures at the beginning that the detector sees all of when nothing is known of the time before:
+/// what was there already has no earlier frame to be found in.
+const FIRST_LOOKS: usize = 5;
+
 /// Detector, tracker and the pictures in between.
 pub(super) struct Detecting<'a> {
     eye: Eye<'a>,
     every: usize,
+    /// The video continues one whose end is known.
+    continues: bool,
+    size: PictureSize,
     /// Looks since the last question.
     looks_unspent: usize,
     tracker: Tracker,
@@ -54,27 +62,34 @@ pub(super) struct Detecting<'a> {
 }
 
 impl<'a> Detecting<'a> {
-    pub(super) fn new(instance: &'a mut Instance, recipe: &Recipe, size: (u32, u32)) -> Self {
+    pub(super) fn new(
+        instance: &'a mut Instance,
+        recipe: &Recipe,
+        job: &VideoJob,
+        size: PictureSize,
+    ) -> Self {
         // 4:2:0; other formats are rare and at most twice as large.
-        let bytes = size.0 as usize * size.1 as usize * 3 / 2;
+        let bytes = size.width as usize * size.height as usize * 3 / 2;
         let look_ahead = (WINDOW_BYTES / bytes.max(1)).clamp(WINDOW_FRAMES.0, WINDOW_FRAMES.1);
         let settings = TrackerSettings {
             look_ahead,
+            zones: job.zones.zones(),
             ..TrackerSettings::default()
         };
-        let picture_size = PictureSize {
-            width: size.0,
-            height: size.1,
-        };
+        let carry = job.carry.as_ref();
+        let known = carry.map_or_else(TrackCarry::default, |carry| carry.scaled_to(size));
         Self {
             eye: Eye {
                 instance,
+                camera: job.camera,
                 scaler: None,
                 regions: Vec::new(),
             },
             every: recipe.detect_every.max(1) as usize,
+            continues: carry.is_some(),
+            size,
             looks_unspent: LOOKS_PER_QUESTION,
-            tracker: Tracker::new(settings, picture_size, TrackCarry::default()),
+            tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
             last_look: None,
         }
@@ -122,7 +137,7 @@ impl<'a> Detecting<'a> {
     /// Whether the detector looks at a picture without being asked.
     fn is_its_turn(&self, number: usize, time: f64, small: &LumaPicture, index: &Index) -> bool {
         // The last one: nothing behind it would tell of a head that came after the last look.
-        if number + 1 == index.times.len() {
+        if number + 1 == index.times.len() || !self.continues && number < FIRST_LOOKS {
             return true;
         }
         let rested = self
@@ -157,6 +172,11 @@ impl<'a> Detecting<'a> {
         }
     }
 
+    /// What was followed up to the last picture.
+    pub(super) fn carry(&self) -> Option<Carry> {
+        Carry::of(self.tracker.carry(), self.size)
+    }
+
     /// Pictures still without masks.
     pub(super) fn waiting(&self) -> usize {
         self.window.len()
@@ -186,6 +206,7 @@ impl<'a> Detecting<'a> {
 /// The detector with its way of seeing pictures.
 struct Eye<'a> {
     instance: &'a mut Instance,
+    camera: u32,
     scaler: Option<Scaler>,
     regions: Vec<Region>,
 }
@@ -213,7 +234,7 @@ impl Eye<'_> {
             format: named,
             width,
             height,
-            ..frame_info(picture, index)
+            ..frame_info(picture, index, self.camera)
         };
         let (instance, regions) = (&mut *self.instance, &mut self.regions);
         let call = |view: &plugin_host::abi::FrameView<'_>| instance.detect(view, regions);
@@ -277,7 +298,7 @@ fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
 }
 
 /// The largest size of the picture's shape within `most`; even sides, since chroma is halved.
-fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
+pub(crate) fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (u32, u32) {
     let Some((most_wide, most_high)) = most else {
         return (width, height);
     };

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use media::{Frame, Quality, Scaler};
 use plugin_host::Instance;
 use plugin_host::abi::{Change, FrameInfo};
-use redaction::{Certainty, Effect, EffectSettings, FrameMasks, Redactor};
+use redaction::{Certainty, Effect, EffectSettings, FrameMasks, Mask, PictureSize, Redactor};
 
+use super::carry::Carry;
 use super::detect::Detecting;
+use super::doubts::Doubts;
 use super::index::Index;
-use super::job::{Failure, Look, Recipe};
+use super::job::{Failure, Look, Recipe, VideoJob};
 use super::planes;
 use super::source::Picture;
 use crate::plugin::Hider;
@@ -50,6 +52,7 @@ pub(crate) struct Counts {
     pub(crate) tracks: BTreeSet<u64>,
     /// Masks per whole second of video.
     pub(crate) per_second: Vec<u32>,
+    pub(crate) doubts: Doubts,
     pub(crate) plugin_time: Duration,
     pub(crate) track_time: Duration,
     pub(crate) mask_time: Duration,
@@ -58,6 +61,9 @@ pub(crate) struct Counts {
 /// The hiding of one video.
 pub(crate) struct Hiding<'a> {
     index: &'a Index,
+    camera: u32,
+    /// Masks of the zones that are always hidden; a detector's tracker adds them by itself.
+    zones: Vec<Mask>,
     way: Way<'a>,
     redactor: Redactor,
     pub(crate) counts: Counts,
@@ -78,9 +84,14 @@ impl<'a> Hiding<'a> {
     pub(crate) fn new(
         hider: &'a mut Hider,
         recipe: &Recipe,
+        job: &VideoJob,
         index: &'a Index,
         size: (u32, u32),
     ) -> Self {
+        let picture = PictureSize {
+            width: size.0,
+            height: size.1,
+        };
         let way = match hider {
             Hider::WholeFrame => Way::WholeFrame,
             Hider::Filter(instance) => Way::Filter {
@@ -89,11 +100,13 @@ impl<'a> Hiding<'a> {
                 back: None,
             },
             Hider::Detector(instance) => {
-                Way::Detector(Box::new(Detecting::new(instance, recipe, size)))
+                Way::Detector(Box::new(Detecting::new(instance, recipe, job, picture)))
             }
         };
         Self {
             index,
+            camera: job.camera,
+            zones: job.zones.zones().always_masks(picture).collect(),
             way,
             redactor: Redactor::new(effect(recipe)),
             counts: Counts::default(),
@@ -146,6 +159,14 @@ impl<'a> Hiding<'a> {
         Ok(())
     }
 
+    /// What was followed up to the last picture; call it at the end.
+    pub(crate) fn carry(&self) -> Option<Carry> {
+        match &self.way {
+            Way::Detector(detecting) => detecting.carry(),
+            Way::WholeFrame | Way::Filter { .. } => None,
+        }
+    }
+
     /// Takes final masks out of the tracker and applies them.
     fn pull(&mut self, done: &mut Vec<Hidden>) -> Result<(), Failure> {
         let Way::Detector(detecting) = &mut self.way else {
@@ -172,7 +193,7 @@ impl<'a> Hiding<'a> {
         else {
             return Err(Failure::attempt("no frame filter"));
         };
-        let info = frame_info(&picture, self.index);
+        let info = frame_info(&picture, self.index, self.camera);
         let damaged = picture.damaged;
         let (number, mut frame) = (picture.number, picture.frame);
         let own = frame.format();
@@ -213,8 +234,26 @@ impl<'a> Hiding<'a> {
         if damaged {
             self.counts.damaged += 1;
             hide_whole(&mut self.redactor, &mut self.counts, &mut hidden)?;
+        } else if !self.zones.is_empty() {
+            self.hide_zones(&mut hidden)?;
         }
         Ok(hidden)
+    }
+}
+
+impl Hiding<'_> {
+    fn hide_zones(&mut self, hidden: &mut Hidden) -> Result<(), Failure> {
+        let masks = FrameMasks {
+            frame: hidden.number as u64,
+            time: self.index.seconds_at(hidden.number),
+            whole_frame: false,
+            masks: self.zones.clone(),
+        };
+        let redactor = &mut self.redactor;
+        hidden.touched = true;
+        timed(&mut self.counts.mask_time, || {
+            planes::with_planes(&mut hidden.frame, |planes| redactor.apply(planes, &masks))
+        })
     }
 }
 
@@ -250,7 +289,9 @@ fn apply(
     counts
         .tracks
         .extend(masks.masks.iter().map(|mask| mask.track.0));
-    counts.note(masks.masks.len(), index.seconds_at(number));
+    let seconds = index.seconds_at(number);
+    counts.note(masks.masks.len(), seconds);
+    counts.doubts.note(number as u64, seconds, masks);
     let touched = whole_frame || !masks.is_clear();
     if touched {
         let began = Instant::now();
@@ -313,9 +354,10 @@ fn convert(
     scaler.scale(frame).map_err(Failure::of_output)
 }
 
-pub(super) fn frame_info(picture: &Picture, index: &Index) -> FrameInfo {
+pub(super) fn frame_info(picture: &Picture, index: &Index, camera: u32) -> FrameInfo {
     let (width, height) = (picture.frame.width(), picture.frame.height());
     FrameInfo {
+        camera,
         index: picture.number as u64,
         pts_ns: (index.seconds_at(picture.number) * 1e9) as i64,
         ..FrameInfo::new(plugin_host::abi::PixelFormat::I420, width, height)

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use settings::{BlurSettings, MaskStyle};
 
+use super::carry::{Carry, StaticZones};
 use crate::plugin::PluginFacts;
 
 /// How every video is to be treated: the part of the settings that the pipeline needs.
@@ -75,6 +76,15 @@ pub struct VideoJob {
     /// How much waits behind it.
     #[serde(default)]
     pub pace: Pace,
+    /// Number of its camera, for plugins that remember something about each.
+    #[serde(default)]
+    pub camera: u32,
+    /// The camera's static zones.
+    #[serde(default)]
+    pub zones: StaticZones,
+    /// What was followed at the end of the video that this one continues, where that is known.
+    #[serde(default)]
+    pub carry: Option<Carry>,
 }
 
 /// A sign of life.
@@ -180,6 +190,12 @@ pub struct VideoReport {
     pub frames_encoded: u64,
     /// Why nothing was copied; none where copying was possible.
     pub not_copied_because: Option<String>,
+    /// What was followed up to the last frame, for the video that continues this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carry: Option<Carry>,
+    /// Frames whose masks are least certain, in order; for a person to look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub least_certain: Vec<u64>,
     /// Where the time went.
     pub time: StageTimes,
 }

@@ -8,13 +8,15 @@
 //! May touch: the two files it is given and the plugin. It opens nothing.
 
 mod caption;
+mod carry;
 mod check;
 mod detect;
+mod doubts;
 mod failure;
 mod hide;
 mod index;
 mod job;
-mod planes;
+pub(crate) mod planes;
 mod sink;
 mod source;
 mod splice;
@@ -32,6 +34,8 @@ use sink::{Sink, Written};
 use source::{Reading, Source};
 use splice::Plan;
 
+pub use carry::{CarriedHead, Carry, StaticZones};
+pub(crate) use detect::fitted;
 pub use job::{Failure, Look, Pace, Phase, Progress, Recipe, StageTimes, VideoJob, VideoReport};
 
 /// Most entries in a report's list of masks; longer videos get coarser stretches.
@@ -49,6 +53,7 @@ pub struct Engine {
 struct Pass {
     written: Written,
     counts: Counts,
+    carry: Option<Carry>,
     size: (u32, u32),
     decode_ms: u64,
     not_copied_because: Option<String>,
@@ -88,6 +93,7 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<VideoReport, Failure> {
         let began = Instant::now();
+        self.hider.make_room(job.camera)?;
         let index = Index::read(&mut index::open(&input)?)?;
         let files = (&input, &output);
         let mut pass = self.pass_and_check(job, files, &index, true, progress);
@@ -152,8 +158,8 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Pass, Failure> {
         let Self { recipe, hider, .. } = self;
-        hider.reset()?;
-        let touches_all = matches!(hider, Hider::WholeFrame);
+        hider.reset(job.camera)?;
+        let touches_all = matches!(hider, Hider::WholeFrame) || !job.zones.always.is_empty();
         let audio = index
             .audio
             .as_ref()
@@ -191,7 +197,7 @@ impl Engine {
             .overlay_text
             .as_deref()
             .map(|text| Caption::new(text, job, index, size));
-        let mut hiding = Hiding::new(hider, recipe, index, size);
+        let mut hiding = Hiding::new(hider, recipe, job, index, size);
         let mut done: Vec<Hidden> = Vec::new();
         let (mut shown, total) = (0, index.times.len() as u64);
         loop {
@@ -227,10 +233,12 @@ impl Engine {
             )));
         }
         let decode_ms = StageTimes::millis(decode);
+        let carry = hiding.carry();
         let counts = hiding.counts;
         Ok(Pass {
             written: sink.finish()?,
             counts,
+            carry,
             size,
             decode_ms,
             not_copied_because,
@@ -241,6 +249,7 @@ impl Engine {
         let Pass {
             written,
             counts,
+            carry,
             size,
             decode_ms,
             not_copied_because,
@@ -265,6 +274,8 @@ impl Engine {
             gops_encoded: written.gops_encoded,
             frames_encoded: written.frames_encoded,
             not_copied_because,
+            carry,
+            least_certain: counts.doubts.frames(),
             time: StageTimes {
                 decode_ms,
                 plugin_ms: StageTimes::millis(counts.plugin_time),

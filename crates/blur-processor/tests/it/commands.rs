@@ -5,7 +5,7 @@ use std::fs;
 use media::synth::TestVideo;
 use serde_json::json;
 
-use crate::support::{Site, look, plugin};
+use crate::support::{Site, look, look_at_sheet, plugin};
 
 #[test]
 fn blur_treats_one_file_and_never_replaces() {
@@ -43,6 +43,93 @@ fn blur_leaves_nothing_behind_when_it_fails() {
 }
 
 #[test]
+fn blur_treats_a_folder_and_goes_on_where_it_was() {
+    let site = Site::new(json!({}));
+    fs::create_dir_all(site.path("in/b")).unwrap();
+    for name in ["in/a.mp4", "in/b/c.mp4"] {
+        TestVideo::default().write(site.path(name)).unwrap();
+    }
+    fs::write(site.path("in/broken.mp4"), "no video").unwrap();
+    let arguments = ["blur", "in", "out", "--report", "report.json", "--preview"];
+    let run = |more: &[&str]| {
+        let output = site.command(&[&arguments, more].concat()).output().unwrap();
+        let report = fs::read(site.path("report.json"))
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        (output, report)
+    };
+    let (output, report) = run(&[]);
+    assert_eq!(output.status.code(), Some(1), "one of them is broken");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("in/broken.mp4"), "{errors}");
+    for name in ["out/a.mp4", "out/b/c.mp4"] {
+        let hidden = look(&site.path(name)).numbers;
+        assert!(hidden.iter().all(Option::is_none), "{name}: {hidden:?}");
+    }
+    assert_eq!(site.names("out"), ["a.jpg", "a.mp4", "b"]);
+    assert_eq!(report[0]["report"]["frames"], 30);
+    assert_eq!(report[1]["output"], "out/b/c.mp4");
+    assert!(report[2]["error"].is_string(), "{report}");
+
+    fs::remove_file(site.path("in/broken.mp4")).unwrap();
+    let before = fs::metadata(site.path("out/a.mp4"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let (output, report) = run(&[]);
+    assert!(output.status.success());
+    assert_eq!(report[0]["skipped"], true);
+    let changed = || {
+        fs::metadata(site.path("out/a.mp4"))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    assert_eq!(changed(), before);
+    let (output, report) = run(&["--force"]);
+    assert!(output.status.success());
+    assert_eq!(report[0]["report"]["frames"], 30);
+    assert!(changed() > before);
+}
+
+#[test]
+fn a_preview_shows_the_blurred_video_only() {
+    let site = Site::new(json!({}));
+    TestVideo::default().write(site.path("in.mp4")).unwrap();
+    for name in ["sheet.png", "sheet.jpg"] {
+        let output = site
+            .command(&["blur", "in.mp4", "out.mp4", "--force", "--preview", name])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let (size, number) = look_at_sheet(&site.path(name));
+        // Two seconds give two pictures at most, 640 pixels wide each, with a gap between.
+        assert!(size == (1284, 480) || size == (640, 480), "{size:?}");
+        assert_eq!(number, None, "{name}");
+    }
+    let output = site
+        .command(&["blur", "in.mp4", "other.mp4", "--preview", "sheet.gif"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+
+    // Where nothing is hidden there are frames at even distances, and they can be read.
+    let site = Site::new(json!({ "plugin": { "from": 1000 } }));
+    TestVideo::default().write(site.path("in.mp4")).unwrap();
+    let output = site
+        .command(&["blur", "in.mp4", "out.mp4", "--preview", "sheet.jpg"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let shown = look_at_sheet(&site.path("sheet.jpg"));
+    assert_eq!(shown, ((3 * 640 + 8, 4 * 480 + 12), Some(0)));
+}
+
+#[test]
 fn check_plugin_says_what_it_is() {
     let site = Site::new(json!({}));
     let output = site
@@ -60,6 +147,70 @@ fn check_plugin_says_what_it_is() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn check_plugin_finds_what_is_wrong() {
+    let site = Site::new(json!({}));
+    for (settings, words) in [
+        (json!({ "fail_at": 7 }), "the test asked for a failure"),
+        (json!({ "crash_at": 7 }), "crashed its process"),
+        (json!({ "hang_at": 7 }), "hangs"),
+        (json!({ "garbage_at": 7 }), "region"),
+        (json!({ "leak_at": 0, "leak_mb": 2 }), "it leaks about "),
+        (
+            json!({ "filter": 1, "lie": 1 }),
+            "it changed 40 pictures and said that it did not",
+        ),
+    ] {
+        let output = site
+            .command(&["check-plugin", plugin().to_str().unwrap(), "--frames", "40"])
+            .args(["--timeout", "5", "--settings", &settings.to_string()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{settings}: {text}");
+        assert!(
+            text.contains("wrong: ") && text.contains(words),
+            "{settings}: {text}"
+        );
+    }
+}
+
+#[test]
+fn check_plugin_tells_times_and_changes_on_a_video() {
+    let site = Site::new(json!({}));
+    TestVideo::default().write(site.path("in.mp4")).unwrap();
+    let check = |settings: &str, video: &str| {
+        let output = site
+            .command(&["check-plugin", plugin().to_str().unwrap(), "--frames", "20"])
+            .args(["--video", video, "--settings", settings])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (
+            output.status.code(),
+            text + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (code, text) = check(r#"{"filter": 1, "to": 5}"#, "in.mp4");
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "ms median",
+        "at 95 %",
+        "changes  10 of 20 pictures",
+        "memory ",
+        "threads  ",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in {text}");
+    }
+    let (code, text) = check("{}", "in.mp4");
+    assert!(
+        code == Some(0) && text.contains("finds    20 regions, best score 0.90"),
+        "{text}"
+    );
+    let (code, text) = check("{}", "config.json");
+    assert!(code == Some(1) && text.contains("config.json"), "{text}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use blur_processor::report::FileReport;
 use media::synth::{TestVideo, read_number};
 use media::verify::{VerifyOptions, verify_frames};
+use media::{Decoder, DecoderOptions, Frame, PixelFormat, Quality, Reader, ReaderOptions, Scaler};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -113,9 +114,14 @@ impl Site {
 
     /// The ticket of a segment that is there.
     pub(crate) fn add_ticket(&mut self, name: &str) -> String {
+        self.add_ticket_with(name, &json!({}))
+    }
+
+    /// As [`Site::add_ticket`], with `change` laid over the ticket.
+    pub(crate) fn add_ticket_with(&mut self, name: &str, change: &Value) -> String {
         let raw = self.path(&format!("raw_videos/cam/{name}.mp4"));
         let bytes = fs::read(&raw).unwrap_or_default();
-        self.add_raw_ticket(&json!({
+        let mut ticket = json!({
             "filepath": format!("raw_videos/cam/{name}.mp4"),
             "source": "rtsp://127.0.0.1/cam",
             "source_name": "cam",
@@ -129,7 +135,11 @@ impl Site {
             "id": format!("cam/{name}"),
             "blake3": blake3::hash(&bytes).to_hex().to_string(),
             "start_time": "2026-01-31T12:00:00+01:00",
-        }))
+        });
+        for (key, value) in change.as_object().unwrap() {
+            ticket[key] = value.clone();
+        }
+        self.add_raw_ticket(&ticket)
     }
 
     /// Any ticket.
@@ -298,4 +308,27 @@ impl Drop for Daemon {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Decodes a picture file; its size, and the number in the first of the pictures of 640x480 on it.
+pub(crate) fn look_at_sheet(path: &Path) -> ((u32, u32), Option<u32>) {
+    let mut reader = Reader::open_path(path, &ReaderOptions::default()).unwrap();
+    let track = reader.video().expect("a picture").1.clone();
+    let mut decoder = Decoder::new(&track, &DecoderOptions::default()).unwrap();
+    decoder
+        .send(&reader.next_packet().unwrap().unwrap())
+        .unwrap();
+    decoder.finish().unwrap();
+    let sheet = decoder.receive().unwrap().unwrap();
+    let (width, height) = (sheet.width(), sheet.height());
+    let sheet = Scaler::new(width, height, PixelFormat::GRAY8, Quality::Bilinear)
+        .scale(&sheet)
+        .unwrap();
+    let mut first = Frame::new(PixelFormat::I420, 640, 480).unwrap();
+    let from = sheet.plane(0);
+    let luma = first.planes_mut().unwrap().remove(0);
+    for (y, row) in luma.data.chunks_mut(luma.stride).take(480).enumerate() {
+        row[..640].copy_from_slice(&from.data[y * from.stride..][..640]);
+    }
+    ((width, height), read_number(&first))
 }

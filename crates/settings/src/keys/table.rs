@@ -373,6 +373,18 @@ pub const BLUR: &[Key] = &[
         "Heads are looked for on every n-th frame, and masked on all of them.",
     ),
     key(
+        "num_cameras",
+        whole(0, 1024, ""),
+        "0",
+        "How many cameras the plugin is told to expect (`num_camera` of a Python module). 0: it is loaded for one, and again for more when a ticket names a camera beyond.",
+    ),
+    key(
+        "zones",
+        Kind::Other(crate::zones::ALLOWED),
+        "{}",
+        "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked. Points are shares of the recorded picture's width and height.",
+    ),
+    key(
         "resize_before_blur",
         Kind::Flag,
         "false",

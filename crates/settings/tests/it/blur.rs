@@ -58,6 +58,8 @@ fn defaults() {
             blur_strength: 15,
             blur_kernel_size: 15,
             detect_every: 3,
+            num_cameras: 0,
+            zones: {},
             resize: None,
             overlay: Some(
                 Overlay {

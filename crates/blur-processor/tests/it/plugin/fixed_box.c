@@ -4,9 +4,13 @@
  *               otherwise a detector that reports the top fifth of the picture
  *   from, to    frames on which it sees or paints something (default: all)
  *   crash_at, hang_at, fail_at, garbage_at, leak_at   misbehave from that frame on
+ *   leak_mb     MiB that leak_at loses on each frame (default 64)
  *   sleep_ms    time per frame
  *   top         percent of the height above the box it reports (default 0)
  *   face        1: the box is a face, not a head
+ *   left        percent of the width beside the box, on both sides (default 0)
+ *   camera      it sees or paints something on this camera only (default: on all)
+ *   lie         1: a filter says that it changed nothing
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +20,8 @@
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, face, top;
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie;
+  uint32_t cameras;
   BlurRegion region;
   const char *error;
 };
@@ -58,14 +63,24 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->garbage_at = number(settings, "\"garbage_at\":", -1);
   self->leak_at = number(settings, "\"leak_at\":", -1);
   self->sleep_ms = number(settings, "\"sleep_ms\":", 0);
+  self->leak_mb = number(settings, "\"leak_mb\":", 64);
   self->face = number(settings, "\"face\":", 0);
   self->top = number(settings, "\"top\":", 0);
+  self->left = number(settings, "\"left\":", 0);
+  self->camera = number(settings, "\"camera\":", -1);
+  self->lie = number(settings, "\"lie\":", 0);
+  self->cameras = create->cameras;
   self->error = "";
   *out = self;
   return BLUR_OK;
 }
 
-static int32_t misbehave(BlurInstance *self, long frame) {
+static int32_t misbehave(BlurInstance *self, const BlurFrame *shown) {
+  long frame = (long)shown->index;
+  if (shown->camera >= self->cameras) {
+    self->error = "a camera beyond the number told";
+    return BLUR_FAILED;
+  }
   if (self->sleep_ms) {
     struct timespec pause = {self->sleep_ms / 1000, self->sleep_ms % 1000 * 1000000};
     nanosleep(&pause, NULL);
@@ -75,7 +90,7 @@ static int32_t misbehave(BlurInstance *self, long frame) {
     struct timespec pause = {1, 0};
     nanosleep(&pause, NULL);
   }
-  if (self->leak_at >= 0 && frame >= self->leak_at) memset(malloc(64 << 20), 1, 64 << 20);
+  if (self->leak_at >= 0 && frame >= self->leak_at) memset(malloc((size_t)self->leak_mb << 20), 1, (size_t)self->leak_mb << 20);
   if (self->fail_at >= 0 && frame >= self->fail_at) {
     self->error = "the test asked for a failure";
     return BLUR_FAILED;
@@ -83,16 +98,21 @@ static int32_t misbehave(BlurInstance *self, long frame) {
   return BLUR_OK;
 }
 
+static int sees(BlurInstance *self, const BlurFrame *frame) {
+  long at = (long)frame->index;
+  return at >= self->from && at < self->to && (self->camera < 0 || self->camera == (long)frame->camera);
+}
+
 static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegion **regions,
                       uint64_t *count) {
   long at = (long)frame->index;
-  int32_t status = misbehave(self, at);
+  int32_t status = misbehave(self, frame);
   if (status != BLUR_OK) return status;
   *regions = &self->region;
-  *count = at >= self->from && at < self->to;
-  self->region.x = 0;
+  *count = sees(self, frame);
+  self->region.x = (float)frame->width * (float)self->left / 100;
   self->region.y = (float)frame->height * (float)self->top / 100;
-  self->region.width = (float)frame->width;
+  self->region.width = (float)frame->width * (float)(100 - 2 * self->left) / 100;
   self->region.height = (float)frame->height / 5;
   self->region.score = 0.9f;
   self->region.kind = self->face ? BLUR_REGION_FACE : BLUR_REGION_HEAD;
@@ -102,13 +122,14 @@ static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegi
 
 static int32_t process(BlurInstance *self, BlurFrame *frame, uint32_t *changed) {
   long at = (long)frame->index;
-  int32_t status = misbehave(self, at);
+  int32_t status = misbehave(self, frame);
   if (status != BLUR_OK) return status;
-  *changed = at >= self->from && at < self->to;
+  *changed = sees(self, frame);
   if (self->garbage_at >= 0 && at >= self->garbage_at) *changed = 77;
   for (uint32_t y = 0; *changed && y < frame->height / 5; y++) {
     memset(frame->planes[0] + y * frame->strides[0], 128, frame->width);
   }
+  if (self->lie) *changed = 0;
   return BLUR_OK;
 }
 

@@ -1,0 +1,173 @@
+//! `check-plugin` and `--validate`: is this plugin usable, and what is it?
+//!
+//! The plugin runs in a process of its own, so that a crash or a hang is an answer, too.
+
+mod findings;
+mod pictures;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use daemon::child::{Child, Orphan};
+use daemon::exit;
+use serde_json::{Value, json};
+use settings::{BLUR_FILE, BlurModule, BlurSettings, locate};
+
+use crate::pipeline::{Engine, Recipe};
+use crate::plugin::{Hider, PluginChoice, PluginFacts, Trial};
+
+/// Arguments of `check-plugin`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The plugin: a shared library or a Python module.
+    path: PathBuf,
+    /// The plugin's settings, a JSON object; without it those of the settings file, if there is one.
+    #[arg(long, value_name = "JSON")]
+    settings: Option<String>,
+    /// Take the pictures from this video instead of drawing some.
+    #[arg(long, value_name = "FILE")]
+    video: Option<PathBuf>,
+    /// Frames to try it on.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    frames: u32,
+    /// Seconds after which it counts as hanging.
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    timeout: f64,
+    /// This is the process that loads the plugin.
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+/// Loads a plugin and reports on it.
+///
+/// # Errors
+/// The settings given are no JSON, or the process for the plugin does not start.
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if !arguments.inside {
+        return outside(arguments, config);
+    }
+    let settings: Value = match &arguments.settings {
+        Some(text) => serde_json::from_str(text).context("--settings is no JSON")?,
+        None => settings_of_file(config),
+    };
+    media::init();
+    let module = module(&arguments.path);
+    let loaded = PluginChoice::of_module(&module, &settings)
+        .and_then(|choice| Hider::load(&choice.expecting(trial::CAMERAS), 1));
+    let (hider, facts, first) = match loaded {
+        Ok(loaded) => loaded,
+        Err(unfit) => {
+            eprintln!("{unfit}");
+            return Ok(ExitCode::from(exit::SETTINGS));
+        }
+    };
+    print(&facts, &first);
+    let findings = trial::run(hider, arguments.video.as_deref(), arguments.frames)?;
+    print!("{}", findings.text());
+    let mistakes = findings.mistakes();
+    for mistake in &mistakes {
+        eprintln!("wrong: {mistake}");
+    }
+    Ok(ExitCode::from(match mistakes.is_empty() {
+        true => exit::STOPPED,
+        false => exit::FAILED,
+    }))
+}
+
+fn module(path: &Path) -> BlurModule {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("py") => BlurModule::Python(path.to_owned()),
+        _ => BlurModule::Native(path.to_owned()),
+    }
+}
+
+/// Starts this command again as a process for the plugin and waits for its end.
+fn outside(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["check-plugin", "--inside", "--frames"])
+        .arg(arguments.frames.to_string())
+        .arg(&arguments.path)
+        .stdin(Stdio::null());
+    for (name, value) in [
+        ("--config", config),
+        ("--video", arguments.video.as_deref()),
+        ("--settings", arguments.settings.as_deref().map(Path::new)),
+    ] {
+        if let Some(value) = value {
+            command.arg(name).arg(value);
+        }
+    }
+    let limit = Duration::try_from_secs_f64(arguments.timeout).context("--timeout")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (child, _) = Child::spawn(command, Orphan::IsKilled).context("start the process")?;
+        let ended = tokio::time::timeout(limit, child.exited()).await;
+        // Whatever the plugin started goes with it.
+        child.kill_group();
+        let exit = match ended {
+            Ok(exit) => exit,
+            Err(_) => {
+                eprintln!(
+                    "wrong: no end after {} s (--timeout); the plugin hangs or is very slow",
+                    limit.as_secs_f64()
+                );
+                return Ok(ExitCode::from(exit::FAILED));
+            }
+        };
+        Ok(match exit.code().and_then(|code| u8::try_from(code).ok()) {
+            Some(code) => ExitCode::from(code),
+            None => {
+                eprintln!("wrong: the plugin crashed its process: {exit}");
+                ExitCode::from(exit::FAILED)
+            }
+        })
+    })
+}
+
+/// Checks what the settings need: the plugin, its models, the encoder.
+pub fn validate(settings: &BlurSettings) -> ExitCode {
+    media::init();
+    let loaded = PluginChoice::from_settings(settings)
+        .and_then(|choice| Hider::load(&choice, 2))
+        .and_then(|(hider, facts, trial)| {
+            Engine::new(Recipe::from_settings(settings), hider, facts.clone())?;
+            Ok((facts, trial))
+        });
+    match loaded {
+        Ok((facts, trial)) => {
+            print(&facts, &trial);
+            println!("settings are valid");
+            ExitCode::SUCCESS
+        }
+        Err(unfit) => {
+            eprintln!("{unfit}");
+            ExitCode::from(exit::SETTINGS)
+        }
+    }
+}
+
+fn print(facts: &PluginFacts, trial: &Trial) {
+    println!("plugin   {} {}", facts.name, facts.version);
+    println!("kind     {}", facts.kind);
+    if let Some(blake3) = &facts.blake3 {
+        println!("blake3   {blake3}");
+        println!("load     {:.0} ms", trial.load.as_secs_f64() * 1e3);
+        println!("first    {:.1} ms", trial.first_frame.as_secs_f64() * 1e3);
+    }
+    if facts.info != json!({}) {
+        println!("says     {}", facts.info);
+    }
+}
+
+fn settings_of_file(config: Option<&Path>) -> Value {
+    locate(config, BLUR_FILE)
+        .ok()
+        .and_then(|path| BlurSettings::load(&path).ok())
+        .map_or_else(|| json!({}), |settings| settings.plugin)
+}

@@ -1,0 +1,165 @@
+//! Static zones of the cameras.
+
+use crate::json::{Member, Node, Value};
+use crate::read::Reader;
+use std::collections::BTreeMap;
+
+/// What the key takes, in words.
+pub(crate) const ALLOWED: &str = "{\"camera\": {\"always\": [[[x, y], [x, y], [x, y]]], \"never\": [...]}} with polygons of 3 to 64 points, x and y from 0 to 1";
+
+const POINTS: std::ops::RangeInclusive<usize> = 3..=64;
+const MOST_POLYGONS: usize = 32;
+
+/// A closed polygon: points (x, y) as shares of the picture's width and height.
+pub type ZonePolygon = Vec<(f32, f32)>;
+
+/// The static zones of one camera.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CameraZones {
+    /// Masked in every frame.
+    pub always: Vec<ZonePolygon>,
+    /// What is only ever seen inside one of these is not masked.
+    pub never: Vec<ZonePolygon>,
+}
+
+/// The zones of all cameras that have some; every mistake is reported.
+pub(crate) fn read(reader: &mut Reader<'_>) -> BTreeMap<String, CameraZones> {
+    let mut zones = BTreeMap::new();
+    let Some(node) = reader.given("zones") else {
+        return zones;
+    };
+    let Value::Object(cameras) = &node.value else {
+        let message = format!("{} is not allowed; give {ALLOWED}", node.shown());
+        reader.problem("zones", Some(node.line), message);
+        return zones;
+    };
+    for camera in cameras {
+        match of_camera(camera) {
+            Ok(found) => {
+                zones.insert(camera.key.clone(), found);
+            }
+            Err((line, message)) => {
+                reader.problem(&format!("zones.{}", camera.key), Some(line), message);
+            }
+        }
+    }
+    zones
+}
+
+type Mistake = (u32, String);
+
+fn of_camera(camera: &Member) -> Result<CameraZones, Mistake> {
+    let Value::Object(kinds) = &camera.node.value else {
+        return Err(mistake(
+            &camera.node,
+            "\"always\" and \"never\" in an object",
+        ));
+    };
+    let mut zones = CameraZones::default();
+    for kind in kinds {
+        let list = match kind.key.as_str() {
+            "always" => &mut zones.always,
+            "never" => &mut zones.never,
+            _ => {
+                let message = format!(
+                    "`{}` is no kind of zone; give `always` or `never`",
+                    kind.key
+                );
+                return Err((kind.line, message));
+            }
+        };
+        let Value::List(polygons) = &kind.node.value else {
+            return Err(mistake(&kind.node, "a list of polygons"));
+        };
+        if polygons.len() > MOST_POLYGONS {
+            let message = format!("{} polygons; {MOST_POLYGONS} are the most", polygons.len());
+            return Err((kind.line, message));
+        }
+        *list = polygons.iter().map(polygon).collect::<Result<_, _>>()?;
+    }
+    Ok(zones)
+}
+
+fn polygon(node: &Node) -> Result<ZonePolygon, Mistake> {
+    match &node.value {
+        Value::List(points) if POINTS.contains(&points.len()) => points.iter().map(point).collect(),
+        _ => Err(mistake(node, "a polygon of 3 to 64 points [x, y]")),
+    }
+}
+
+fn point(node: &Node) -> Result<(f32, f32), Mistake> {
+    let wanted = || mistake(node, "a point [x, y] with x and y from 0 to 1");
+    let Value::List(numbers) = &node.value else {
+        return Err(wanted());
+    };
+    let share = |node: &Node| match &node.value {
+        Value::Number(number) => number.as_f64().filter(|share| (0.0..=1.0).contains(share)),
+        _ => None,
+    };
+    match numbers.as_slice() {
+        [x, y] => Ok((
+            share(x).ok_or_else(wanted)? as f32,
+            share(y).ok_or_else(wanted)? as f32,
+        )),
+        _ => Err(wanted()),
+    }
+}
+
+fn mistake(node: &Node, wanted: &str) -> Mistake {
+    (
+        node.line,
+        format!("{} is not allowed; give {wanted}", node.shown()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::BlurSettings;
+    use crate::environment::Environment;
+
+    fn read(zones: &str) -> Result<BlurSettings, String> {
+        let text = format!("{{ \"blur_module_path\": null, \"zones\": {zones} }}");
+        BlurSettings::from_text(&text, &Environment::of_process())
+            .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn polygons_are_read_by_camera_and_kind() {
+        let settings = read(
+            r#"{ "yard": { "always": [[[0, 0], [0.5, 0], [0, 1]]] }, "door": { "never": [] } }"#,
+        )
+        .expect("valid");
+        assert_eq!(
+            settings.zones["yard"].always,
+            [[(0.0, 0.0), (0.5, 0.0), (0.0, 1.0)]]
+        );
+        assert!(settings.zones["door"].never.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_camera() {
+        for (zones, words) in [
+            ("3", "zones"),
+            (r#"{ "yard": [] }"#, "zones.yard"),
+            (
+                r#"{ "yard": { "sometimes": [] } }"#,
+                "`sometimes` is no kind of zone",
+            ),
+            (
+                r#"{ "yard": { "always": [[[0, 0], [1, 1]]] } }"#,
+                "3 to 64 points",
+            ),
+            (
+                r#"{ "yard": { "always": [[[0, 0], [1, 1], [0, 1.1]]] } }"#,
+                "from 0 to 1",
+            ),
+            (
+                r#"{ "yard": { "never": [[[0, 0], [1, 1], [0]]] } }"#,
+                "from 0 to 1",
+            ),
+        ] {
+            let error = read(zones).expect_err(zones);
+            assert!(error.contains(words), "{zones}: {error}");
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub use error::MediaError;
 pub use finalise::finalise;
 pub use frame::Frame;
 pub use packet::Packet;
-pub use probe::probe;
+pub use probe::{probe, probe_index};
 pub use reader::{Reader, ReaderOptions, StopHandle};
 pub use salvage::salvage;
 pub use scale::{Quality, Scaler};

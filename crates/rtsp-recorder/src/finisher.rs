@@ -380,10 +380,13 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
         path: shown.clone(),
         source,
     };
-    let mut file = File::open(&path).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut file, &mut hasher).map_err(failed)?;
-    let probed = media::probe(&path).map_err(media_error("probe", &shown))?;
+    // In pieces of 64 KiB, for which BLAKE3 has its fastest code; `io::copy` moves 8 KiB.
+    hasher
+        .update_reader(File::open(&path).map_err(failed)?)
+        .map_err(failed)?;
+    let bytes = hasher.count();
+    let probed = media::probe_index(&path).map_err(media_error("probe", &shown))?;
     let video = probed
         .video()
         .ok_or_else(|| FinishError::Empty(shown.clone()))?;

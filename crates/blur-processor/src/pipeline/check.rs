@@ -1,9 +1,15 @@
-//! The last look before publishing: the output is decoded whole and held against the original.
+//! The last look before publishing: the output is decoded and held against the original.
+//!
+//! Whatever was encoded is decoded again. Of a copied group the first picture is, which shows that it
+//! finds its parameter sets; the others decoded when the original was read, so it is enough that the
+//! file holds them byte for byte.
 
 use std::fs::File;
 
-use media::verify::{Verified, VerifyOptions, verify_frames};
+use media::Packet;
+use media::verify::{Verified, VerifyOptions, verify_unknown};
 
+use super::copied::{Copied, Verdict};
 use super::index::Index;
 use super::job::{Failure, Phase, Progress};
 
@@ -15,10 +21,12 @@ pub(crate) struct Expected<'a> {
     pub(crate) size: (u32, u32),
     /// Packets of sound written.
     pub(crate) sound_packets: u64,
+    /// What was copied from the original.
+    pub(crate) copied: &'a Copied,
     pub(crate) threads: u32,
 }
 
-/// Decodes the output strictly.
+/// Decodes the output strictly, except for what is a faithful copy.
 ///
 /// # Errors
 /// [`Failure::Attempt`] that says how it differs from what it must be.
@@ -32,12 +40,21 @@ pub(crate) fn check(
     let mut wrong_size = None;
     let options = VerifyOptions {
         threads: expected.threads,
+        exact: false,
         ..VerifyOptions::default()
     };
     let file = output
         .try_clone()
         .map_err(|error| Failure::attempt(error.to_string()))?;
-    let verified = verify_frames(file, &options, &mut |frame| {
+    let mut altered = None;
+    let mut known = |number, packet: &Packet| {
+        let verdict = expected.copied.judge(number, packet.data());
+        if verdict == Verdict::Altered {
+            altered.get_or_insert(number);
+        }
+        verdict == Verdict::Faithful
+    };
+    let verified = verify_unknown(file, &options, &mut known, &mut |frame| {
         let size = (frame.width(), frame.height());
         if size != expected.size {
             wrong_size = Some(size);
@@ -53,6 +70,11 @@ pub(crate) fn check(
     .map_err(|error| refused(format!("it cannot be read: {error}")))?;
     if let Some((width, height)) = wrong_size {
         return Err(refused(format!("its pictures are {width}x{height}")));
+    }
+    if let Some(number) = altered {
+        return Err(refused(format!(
+            "packet {number} is not the one that was copied"
+        )));
     }
     compare(&verified, expected)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Index {
     pub(crate) audio: Option<(usize, AudioTrack)>,
     /// Packets whose frames are shown, in decoding order.
     pub(crate) entries: Vec<Entry>,
+    /// Bytes of all video packets.
+    pub(crate) bytes: u64,
     /// Presentation times of all frames, rising.
     pub(crate) times: Vec<i64>,
     /// Why H.264 packets cannot be mixed with an encoder's; none where they can.
@@ -72,6 +74,7 @@ impl Index {
             track_number,
             audio,
             entries: scan.entries,
+            bytes: scan.bytes,
             times,
             unfit_for_splicing: scan.unfit,
         })
@@ -143,6 +146,7 @@ struct Scan {
     entries: Vec<Entry>,
     /// Packets met, those outside the edit list included.
     met: u64,
+    bytes: u64,
     cut_short: bool,
     sets: Option<ParameterSets>,
     length_size: Option<usize>,
@@ -164,6 +168,7 @@ impl Scan {
         Self {
             entries: Vec::new(),
             met: 0,
+            bytes: 0,
             cut_short: false,
             sets,
             length_size,
@@ -173,6 +178,7 @@ impl Scan {
 
     fn take(&mut self, packet: &Packet) -> Result<(), Failure> {
         self.met += 1;
+        self.bytes += packet.data().len() as u64;
         self.cut_short |= packet.is_corrupt();
         if packet.is_discarded() {
             self.unfit

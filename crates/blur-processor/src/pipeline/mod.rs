@@ -10,6 +10,7 @@
 mod caption;
 mod carry;
 mod check;
+mod copied;
 mod detect;
 mod doubts;
 mod failure;
@@ -140,6 +141,7 @@ impl Engine {
                 index,
                 size: pass.size,
                 sound_packets: pass.written.sound_packets,
+                copied: &pass.written.copied,
                 threads: self.recipe.threads,
             };
             check::check(output, &expected, progress)?;

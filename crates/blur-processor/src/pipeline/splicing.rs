@@ -166,5 +166,6 @@ fn copy(mut packet: Packet, index: &Index, at: usize, out: &mut Out) -> Result<(
     }
     packet.set_times(Some(entry.pts), Some(entry.dts), entry.duration);
     packet.set_key(entry.idr);
+    out.written.copied.note(at as u64, packet.data(), entry.idr);
     out.write(VIDEO, &packet)
 }

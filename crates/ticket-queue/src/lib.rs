@@ -42,7 +42,7 @@
 //! | `.tmp` | [`Queue::enqueue`] | ready |
 //! | ready, deferred aN | [`Queue::claim`] | active a1, active aN+1 |
 //! | ready, deferred | [`Queue::claim`] of an unreadable ticket | corrupt |
-//! | active aN | [`Failure::Retry`], or the owner died and [`Queue::reap`] | deferred aN; failed aN when N is the last |
+//! | active aN | [`Failure::Retry`], or the owner died and [`Queue::reap`] | deferred aN (due at once after the first death); failed aN when N is the last |
 //! | active aN | [`Failure::NotNow`] | deferred aN-1 |
 //! | active aN | [`Queue::release`] | ready (N = 1), deferred aN-1 |
 //! | active aN | [`Failure::Dead`], [`Failure::Corrupt`] | failed aN, corrupt |

@@ -30,6 +30,11 @@ impl DirectoryQueue {
             .min(self.options.backoff_cap)
     }
 
+    fn spread_delay(&self, used: u32) -> Duration {
+        let percent = rand::random_range(100 - SPREAD_PERCENT..=100 + SPREAD_PERCENT);
+        self.delay(used) * percent / 100
+    }
+
     /// The longest time a deferred ticket can be told to wait.
     pub(super) fn longest_delay(&self) -> Duration {
         self.options.backoff_cap * (100 + SPREAD_PERCENT) / 100
@@ -97,9 +102,14 @@ impl DirectoryQueue {
         } = lease;
         match failure {
             Failure::Retry { .. } if attempt < self.options.max_attempts => {
-                self.defer(&mut hold, &stem, attempt)
+                self.defer(&mut hold, &stem, attempt, self.spread_delay(attempt))
             }
-            Failure::NotNow { .. } => self.defer(&mut hold, &stem, attempt - 1),
+            Failure::NotNow { .. } => self.defer(
+                &mut hold,
+                &stem,
+                attempt - 1,
+                self.spread_delay(attempt - 1),
+            ),
             Failure::Retry { reason } | Failure::Dead { reason } => {
                 self.give_up(&mut hold, &stem, attempt, &reason, &ticket)?;
                 Ok(Failed::GivenUp)
@@ -132,9 +142,13 @@ impl DirectoryQueue {
     }
 
     /// The time is set before the rename, so that nobody sees the ticket deferred but due.
-    fn defer(&self, hold: &mut Hold, stem: &Stem, used: u32) -> Result<Failed, Error> {
-        let percent = rand::random_range(100 - SPREAD_PERCENT..=100 + SPREAD_PERCENT);
-        let delay = self.delay(used) * percent / 100;
+    fn defer(
+        &self,
+        hold: &mut Hold,
+        stem: &Stem,
+        used: u32,
+        delay: Duration,
+    ) -> Result<Failed, Error> {
         hold.set_modified(self.now() + delay)?;
         let name = AttemptName {
             stem: stem.clone(),
@@ -210,13 +224,24 @@ impl DirectoryQueue {
         if finishable(&lease) {
             return Ok(Reaped::Finish(Box::new(lease)));
         }
-        let now = self.settle_failure(
-            lease,
-            Failure::Retry {
-                reason: OWNER_DIED.to_owned(),
-            },
-        )?;
+        let now = self.settle_death(lease)?;
         Ok(Reaped::Failed { stem, attempt, now })
+    }
+
+    /// The first death is taken for an accident of the owner (a restart, a power cut): there is nothing to wait for. From
+    /// the second on the ticket itself is suspected, and waits as after any failure. Each death counts as an attempt.
+    fn settle_death(&self, lease: Lease) -> Result<Failed, Error> {
+        if lease.attempt > 1 || self.options.max_attempts == 1 {
+            let reason = OWNER_DIED.to_owned();
+            return self.settle_failure(lease, Failure::Retry { reason });
+        }
+        let Lease {
+            stem,
+            attempt,
+            mut hold,
+            ..
+        } = lease;
+        self.defer(&mut hold, &stem, attempt, Duration::ZERO)
     }
 
     fn require_held(&self, lease: &Lease) -> Result<(), Error> {

@@ -152,6 +152,11 @@ pub struct SourceStatus {
     pub packets_lost: u64,
     /// What is wrong now, without credentials.
     pub error: Option<String>,
+    /// Since when the source has sent nothing although it should be recorded; set once that is longer than
+    /// `camera_down_after`, and taken away by the next frame or the end of the source's schedule.
+    pub down_since: Option<Timestamp>,
+    /// Why, as far as it is known; set together with `down_since`.
+    pub down_reason: Option<String>,
 }
 
 /// Status of `blur-processor`.

@@ -1,5 +1,6 @@
 //! What each source is doing, for the status file and the log. Written by sessions and writers, read now and then.
 
+use crate::outage::{Event, Look, Outage};
 use daemon::status::SourceStatus;
 use jiff::Timestamp;
 use settings::Source;
@@ -57,13 +58,17 @@ struct Inner {
     frames: u64,
     bytes: u64,
     measured_from: Duration,
+    outage: Outage,
+    /// Frames since the outage was last looked at.
+    fresh_frames: u64,
 }
 
 impl Board {
-    /// An entry for `source`.
-    pub fn new(source: &Source) -> Self {
+    /// An entry for `source`, of which an earlier process had the last frame at `last_frame`.
+    pub fn new(source: &Source, last_frame: Option<Timestamp>) -> Self {
         let status = SourceStatus {
             name: source.name.to_string(),
+            last_frame,
             ..SourceStatus::default()
         };
         Board {
@@ -72,12 +77,19 @@ impl Board {
                 frames: 0,
                 bytes: 0,
                 measured_from: Duration::ZERO,
+                outage: Outage::default(),
+                fresh_frames: 0,
             }),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The source's name.
+    pub fn name(&self) -> String {
+        self.lock().status.name.clone()
     }
 
     /// Notes a change of state.
@@ -98,9 +110,37 @@ impl Board {
     pub fn frame(&self, bytes: usize, packets_lost: u32, wall: Timestamp) {
         let mut inner = self.lock();
         inner.frames += 1;
+        inner.fresh_frames += 1;
         inner.bytes += bytes as u64;
         inner.status.packets_lost += u64::from(packets_lost);
         inner.status.last_frame = Some(wall);
+    }
+
+    /// Whether the source went down (silent for longer than `after`) or came back since the last look; to be called
+    /// about once a second, with the monotonic time and the wall clock.
+    pub fn look_for_outage(
+        &self,
+        now: Duration,
+        wall: Timestamp,
+        after: Duration,
+    ) -> Option<Event> {
+        let mut inner = self.lock();
+        let look = inner.look();
+        let event = inner.outage.look(&look, now, after);
+        inner.fresh_frames = 0;
+        let status = &mut inner.status;
+        match &event {
+            Some(Event::Down { silent, why }) => {
+                status.down_since = Some(wall.checked_sub(*silent).unwrap_or(wall));
+                status.down_reason = Some(why.clone());
+            }
+            Some(Event::Up { .. }) => (status.down_since, status.down_reason) = (None, None),
+            None if look == Look::NotWanted => {
+                (status.down_since, status.down_reason) = (None, None);
+            }
+            None => {}
+        }
+        event
     }
 
     /// Notes what the stream is.
@@ -145,6 +185,26 @@ impl Board {
         }
         (inner.frames, inner.bytes, inner.measured_from) = (0, 0, now);
         inner.status.clone()
+    }
+}
+
+impl Inner {
+    fn look(&self) -> Look {
+        let state = self.status.state.as_str();
+        let is = |states: &[State]| states.iter().any(|one| one.name() == state);
+        if self.fresh_frames > 0 {
+            return Look::Alive;
+        }
+        if is(&[State::OffSchedule, State::Finished, State::Stopped]) {
+            return Look::NotWanted;
+        }
+        let why = self.status.error.clone();
+        match is(&[State::Waiting]) {
+            // Its turn has not come, which is no fault of the camera, unless it failed when it had its turn.
+            true if why.is_none() => Look::NotWanted,
+            true => Look::NotAsked,
+            false => Look::Silent(why),
+        }
     }
 }
 

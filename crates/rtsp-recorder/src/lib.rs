@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod nal;
 pub mod names;
 pub mod opener;
+pub mod outage;
 pub mod pipeline;
 pub mod recover;
 pub mod reorder;

@@ -8,9 +8,11 @@
 use crate::disk::files_below;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage};
 use crate::names::SegmentPaths;
+use daemon::status::{self, RecorderStatus};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use std::collections::HashMap;
 use std::path::Path;
 use ticket_queue::{CutReason, DirectoryQueue, Queue};
 use tracing::{info, warn};
@@ -91,6 +93,27 @@ pub fn look(raw_dir: &Path) -> Found {
         }
     }
     found
+}
+
+/// When an earlier process had the last frame of each source, by the source's name: what its last status says, or the
+/// age of the open segments it left, which is nearer to the truth after a kill. Call it before those are finished.
+pub fn last_frames(found: &Found, status_dir: &Path) -> HashMap<String, Timestamp> {
+    let told: RecorderStatus =
+        status::read(&status::file(status_dir, status::RECORDER)).unwrap_or_default();
+    let mut last: HashMap<String, Timestamp> = told
+        .sources
+        .into_iter()
+        .filter_map(|source| Some((source.name, source.last_frame?)))
+        .collect();
+    for paths in &found.parts {
+        let written = paths.part().metadata().and_then(|meta| meta.modified());
+        let written = written.ok().and_then(|time| Timestamp::try_from(time).ok());
+        if let (Some(name), Some(written)) = (SegmentName::parse(&paths.finished()), written) {
+            let latest = last.entry(name.source).or_insert(written);
+            *latest = written.max(*latest);
+        }
+    }
+    last
 }
 
 /// Hands what was found over to be finished: every `.part`, and every segment that the queue knows nothing of.

@@ -8,6 +8,7 @@ use crate::input::Stamps;
 use crate::leave::Shared;
 use crate::ledger::Ledger;
 use crate::opener::Opener;
+use crate::outage::Event;
 use crate::recover;
 use crate::slots::Slots;
 use crate::source::{SourceEnd, SourceTask};
@@ -17,6 +18,7 @@ use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
 use settings::RecorderSettings;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +30,9 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 /// How often the disk is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a source is down.
+const OUTAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the recorder ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,8 @@ struct Recorder {
     disk_full: Arc<AtomicBool>,
     disk: Arc<Mutex<DiskReport>>,
     fatal: Arc<AtomicBool>,
+    /// Until when an earlier process recorded each source.
+    recorded_before: HashMap<String, jiff::Timestamp>,
 }
 
 impl Recorder {
@@ -76,10 +83,15 @@ impl Recorder {
             stop.request();
         })
         .context("start the finishing threads")?;
+        let found = recover::look(&settings.output_dir);
+        let recorded_before = recover::last_frames(&found, &settings.places.status_dir);
         let boards = settings
             .sources
             .iter()
-            .map(|source| Arc::new(Board::new(source)))
+            .map(|source| {
+                let before = recorded_before.get(source.name.as_str()).copied();
+                Arc::new(Board::new(source, before))
+            })
             .collect();
         let recorder = Recorder {
             settings: Arc::new(settings),
@@ -91,15 +103,15 @@ impl Recorder {
             disk_full: Arc::default(),
             disk: Arc::default(),
             fatal,
+            recorded_before,
         };
-        recorder.recover()?;
+        recorder.recover(found)?;
         Ok(recorder)
     }
 
     /// Hands segments of an earlier run over to be finished. Asking the queue about each of them takes time when
     /// there are many; that is done beside recording.
-    fn recover(&self) -> anyhow::Result<()> {
-        let found = recover::look(&self.settings.output_dir);
+    fn recover(&self, found: recover::Found) -> anyhow::Result<()> {
         let names = self
             .settings
             .sources
@@ -150,7 +162,13 @@ impl Recorder {
             self.disk_full.clone(),
             self.disk.clone(),
         ));
+        let watcher = tokio::spawn(watch_outages(
+            self.boards.clone(),
+            self.clock.clone(),
+            self.settings.camera_down_after,
+        ));
         let end = self.wait_for(&mut tasks).await;
+        watcher.abort();
         reporter.abort();
         keeper.abort();
         info!(
@@ -225,7 +243,10 @@ impl Recorder {
             .with_context(|| format!("start the writer of {}", source.name))?;
             let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));
             let span = info_span!("source", name = %source.name);
-            let task = SourceTask::new(source, shared.clone(), board.clone(), opener, feeder);
+            let before = self.recorded_before.get(source.name.as_str()).copied();
+            let before = before.filter(|_| opener.is_live());
+            let (shared, board) = (shared.clone(), board.clone());
+            let task = SourceTask::new(source, shared, board, opener, feeder, before);
             tasks.spawn(task.run().instrument(span));
         }
         Ok(tasks)
@@ -333,6 +354,35 @@ fn write_status(
     };
     if let Err(error) = file.write(&status) {
         warn!(%error, "the status file could not be written");
+    }
+}
+
+/// Says once when a source goes down, and once when it is back.
+async fn watch_outages(boards: Vec<Arc<Board>>, clock: Arc<dyn Clock>, after: Duration) {
+    let mut ticks = tokio::time::interval(OUTAGE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for board in &boards {
+            match board.look_for_outage(clock.monotonic(), clock.now(), after) {
+                Some(Event::Down { silent, why }) => {
+                    error!(
+                        source = board.name(),
+                        silent_seconds = silent.as_secs(),
+                        why,
+                        "camera is down"
+                    );
+                }
+                Some(Event::Up { silent }) => {
+                    warn!(
+                        source = board.name(),
+                        silent_seconds = silent.as_secs(),
+                        "camera is up again"
+                    );
+                }
+                None => {}
+            }
+        }
     }
 }
 

@@ -73,6 +73,8 @@ pub struct SourceTask {
     sessions: u64,
     last_failure: Option<String>,
     recovery_limit: OncePerMinute,
+    /// Until when an earlier process recorded this source; taken by the first segment.
+    recorded_before: Option<Timestamp>,
 }
 
 /// Frames are being dropped because the disk does not take them.
@@ -91,13 +93,14 @@ struct Pace {
 }
 
 impl SourceTask {
-    /// A task that has not begun.
+    /// A task that has not begun; an earlier process recorded the source until `recorded_before`.
     pub fn new(
         source: Arc<Source>,
         shared: Shared,
         board: Arc<Board>,
         opener: Opener,
         feeder: Feeder,
+        recorded_before: Option<Timestamp>,
     ) -> Self {
         let pipeline = Pipeline::new(Plan {
             segment_duration: source.segment_duration,
@@ -121,6 +124,7 @@ impl SourceTask {
             sessions: 0,
             last_failure: None,
             recovery_limit: OncePerMinute::default(),
+            recorded_before,
         }
     }
 
@@ -362,18 +366,25 @@ impl SourceTask {
 
     /// Passes on what the pipeline ordered, and puts gaps on record.
     fn hand_over(&mut self) {
-        let opened = self.actions.iter().find_map(|action| match action {
-            Action::Open(opening) => Some((opening.start, opening.gap_before.unwrap_or_default())),
+        let opening = self.actions.iter_mut().find_map(|action| match action {
+            Action::Open(opening) => Some(opening),
             _ => None,
         });
-        if let Some((until, gap)) = opened {
-            let why = self.last_failure.take();
+        if let Some(opening) = opening {
+            let failure = self.last_failure.take();
+            let mut why = failure
+                .clone()
+                .unwrap_or_else(|| "not recording".to_owned());
+            if let Some(end) = self.recorded_before.take()
+                && opening.start > end
+            {
+                opening.gap_before = Duration::try_from(opening.start.duration_since(end)).ok();
+                let then = failure.map_or(String::new(), |failure| format!("; then: {failure}"));
+                why = format!("the recorder was not running{then}");
+            }
+            let (until, gap) = (opening.start, opening.gap_before.unwrap_or_default());
             if gap >= SMALLEST_GAP {
-                self.note_gap(
-                    until,
-                    gap,
-                    why.unwrap_or_else(|| "not recording".to_owned()),
-                );
+                self.note_gap(until, gap, why);
             }
         }
         let now = self.now();

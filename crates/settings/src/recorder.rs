@@ -54,6 +54,8 @@ pub struct RecorderSettings {
     pub max_recording_duration: Option<Duration>,
     /// First wait before connecting again.
     pub reconnect_interval: Duration,
+    /// A source that should be recorded and sends nothing for this long counts as down.
+    pub camera_down_after: Duration,
     /// Sources recorded at the same time.
     pub max_concurrent_recordings: usize,
     /// Reports in the log.
@@ -122,6 +124,7 @@ impl RecorderSettings {
             container: Container::Mp4,
             max_recording_duration,
             reconnect_interval: reader.seconds("reconnect_interval"),
+            camera_down_after: reader.seconds("camera_down_after"),
             max_concurrent_recordings: usize::try_from(reader.whole("max_concurrent_recordings"))
                 .unwrap_or(usize::MAX),
             monitoring: monitoring(reader),

@@ -79,6 +79,73 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
 }
 
 #[tokio::test]
+async fn a_camera_that_stays_away_is_down_until_it_is_back() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let config = Config {
+        separate_ports: true,
+        ..Config::new([CameraConfig::new("cam", &file)])
+    };
+    let simulator = Simulator::start(config).unwrap();
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]))
+        .set("camera_down_after", json!(1))
+        .set("monitoring_interval", json!(0.5));
+    let before = jiff::Timestamp::now();
+    rig.record(async {
+        sleep(1.5).await;
+        assert_eq!(rig.status("cam").down_since, None);
+        simulator
+            .fault("cam", &Fault::Reboot(Duration::from_secs(4)))
+            .unwrap();
+        sleep(3.5).await;
+        let status = rig.status("cam");
+        let since = status.down_since.expect("the camera is down");
+        let seconds = since.duration_since(before).as_secs_f64();
+        assert!((1.0..2.9).contains(&seconds), "down after {seconds} s");
+        assert!(
+            !status.down_reason.unwrap().is_empty() && status.state != "recording",
+            "{}",
+            status.state
+        );
+        sleep(4.0).await;
+        let status = rig.status("cam");
+        assert_eq!((status.down_since, status.down_reason), (None, None));
+        assert_eq!(status.state, "recording");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_time_between_two_recorders_is_a_gap_on_record() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    rig.record(sleep(1.5)).await;
+    let first = rig.segments("cam").len();
+    let last_frame = rig.status("cam").last_frame.unwrap();
+    sleep(1.5).await;
+    rig.record(sleep(2.0)).await;
+    let segments = rig.segments("cam");
+    let next = &segments[first].ticket;
+    let missing = next
+        .start()
+        .unwrap()
+        .timestamp()
+        .duration_since(last_frame)
+        .as_secs_f64();
+    let gap = next.gap_before.expect("a gap");
+    assert!(
+        missing > 1.4 && (gap - missing).abs() < 0.3,
+        "{gap} s, not {missing} s"
+    );
+    let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
+    assert_eq!(gaps.lines().count(), 1, "{gaps}");
+    assert!(gaps.contains("the recorder was not running"), "{gaps}");
+    assert_eq!(rig.status("cam").gaps, 1);
+}
+
+#[tokio::test]
 async fn wrong_timestamps_lose_no_frame_and_lost_packets_are_counted() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

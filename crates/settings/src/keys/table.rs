@@ -202,6 +202,13 @@ pub const RECORDER: &[Key] = &[
         "First wait before connecting again; it grows up to 30 s, or up to this when this is longer.",
     ),
     key(
+        "camera_down_after",
+        number(1.0, 86_400.0, "s"),
+        "60",
+        "A camera that should be recorded and sends nothing for this long counts as down: one line in the log, and \
+         `down_since` in the status.",
+    ),
+    key(
         "max_concurrent_recordings",
         whole(1, 10_000, ""),
         "4",

@@ -67,6 +67,7 @@ fn defaults() {
             container: Mp4,
             max_recording_duration: None,
             reconnect_interval: 5s,
+            camera_down_after: 60s,
             max_concurrent_recordings: 4,
             monitoring: Monitoring {
                 enabled: true,

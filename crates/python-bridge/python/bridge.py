@@ -8,12 +8,15 @@ to standard error, so to the worker's log.
 Requests
   {"op": "load", "module": PATH, "cameras": N}
       -> {"ok": true, "kind": "filter"|"detector", "interface": TEXT, "size": [w, h]|null}
-  {"op": "frame", "width": W, "height": H, "camera": I, "index": K}
-      -> filter:   {"ok": true, "changed": BOOL}
-         detector: {"ok": true, "regions": [[x, y, w, h, score], ...]}
+  {"op": "frame", "slot": N, "offset": BYTES, "copy": BOOL, "width": W, "height": H, "camera": I, "index": K}
+      -> filter:   {"ok": true, "next": N}
+         detector: {"ok": true, "next": N, "regions": [[x, y, w, h, score], ...]}
+"next" is the first slot whose frame the module holds no longer: modules that compare a frame with the one before keep
+it, so the next one must lie elsewhere. A module that keeps many is given copies.
 Any answer may be {"ok": false, "error": TEXT, "traceback": TEXT} instead; nothing is skipped or passed through here.
 """
 
+import atexit
 import importlib.util
 import inspect
 import json
@@ -22,6 +25,7 @@ import os
 import socket
 import sys
 import traceback
+import weakref
 
 
 class Refused(Exception):
@@ -115,7 +119,7 @@ class Module:
             )
 
     def filter(self, frame, camera):
-        """Whether the module's result was written into `frame`. The result must look like the frame it was given."""
+        """Has the module change `frame`. What it returns must look like the frame it was given."""
         import numpy
 
         result = self.call(frame, camera)
@@ -132,7 +136,6 @@ class Module:
             frame[...] = result
         elif result.ctypes.data != frame.ctypes.data or result.strides != frame.strides:
             frame[...] = result.copy()
-        return True
 
     def detect(self, frame, camera):
         """The module's boxes as plain numbers: x, y, width, height in pixels of `frame`, and a score of 0 to 1."""
@@ -152,31 +155,47 @@ class Frames:
     """The shared memory, mapped again when the host has made it larger."""
 
     def __init__(self, descriptor):
-        self.descriptor, self.memory = descriptor, None
+        self.descriptor, self.memory, self.lent = descriptor, None, {}
 
-    def view(self, width, height):
-        """A writable, contiguous BGR array over the frame that lies in the shared memory now."""
+    def view(self, slot, offset, width, height):
+        """A writable, contiguous BGR array over the frame that lies in the shared memory at `offset`."""
         try:
             import numpy
         except ImportError as error:
             raise Refused(f"numpy is missing in {sys.executable}: install it there, or name another python_executable") from error
         needed = width * height * 3
-        if self.memory is None or len(self.memory) < needed:
+        if self.memory is None or len(self.memory) < offset + needed:
             self.memory = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
-        return numpy.frombuffer(self.memory, numpy.uint8, needed).reshape(height, width, 3)
+        pixels = numpy.frombuffer(self.memory, numpy.uint8, needed, offset)
+        # The frame and whatever the module makes as a view into it keep this array alive.
+        self.lent[slot] = weakref.ref(pixels)
+        return pixels.reshape(height, width, 3)
+
+    def free(self):
+        """The first slot that the module does not hold: neither the frame it was lent there nor a view into it."""
+        self.lent = {slot: pixels for slot, pixels in self.lent.items() if pixels() is not None}
+        return next(slot for slot in range(len(self.lent) + 1) if slot not in self.lent)
 
 
 def answer(request, state, frames):
     """What to send back for one request."""
     if request["op"] == "load":
-        frames.view(1, 1)  # a missing numpy is told before the module's own import of it
+        frames.view(0, 0, 1, 1)  # a missing numpy is told before the module's own import of it
         module = state["module"] = Module(request["module"], request["cameras"])
         return {"ok": True, "kind": module.kind, "interface": module.interface, "size": module.size}
-    module = state["module"]
-    frame = frames.view(request["width"], request["height"])
-    if module.kind == "filter":
-        return {"ok": True, "changed": module.filter(frame, request["camera"])}
-    return {"ok": True, "regions": module.detect(frame, request["camera"])}
+    return dict(work(request, state["module"], frames), ok=True, next=frames.free())
+
+
+def work(request, module, frames):
+    """The module's part of an answer. Nothing of the frame is held here afterwards."""
+    frame = frames.view(request["slot"], request["offset"], request["width"], request["height"])
+    given = frame.copy() if request["copy"] else frame
+    if module.kind == "detector":
+        return {"regions": module.detect(given, request["camera"])}
+    module.filter(given, request["camera"])
+    if given is not frame:
+        frame[...] = given
+    return {}
 
 
 def main():
@@ -198,9 +217,15 @@ def main():
                 "error": f"{type(error).__name__}: {error}",
                 "traceback": traceback.format_exc(),
             }
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # the module replaced or closed it
         lines.write(json.dumps(reply).encode() + b"\n")
         lines.flush()
+    # The host is gone or done with the module: what it registered runs, its threads are not waited for.
+    atexit._run_exitfuncs()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,22 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use plugin_abi::{Failure, FrameInfo, FrameView, FrameViewMut, PluginKind};
+use plugin_abi::{Change, Failure, FrameInfo, FrameView, FrameViewMut, PluginKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
 use crate::Launch;
-use crate::shared::SharedMemory;
+use crate::shared::{PAGE, SharedMemory};
 
 /// The interpreter's side, sent to it when it starts.
 const BRIDGE: &str = include_str!("../python/bridge.py");
@@ -24,6 +29,9 @@ n = int.from_bytes(s.recv(4, socket.MSG_WAITALL), 'big')
 t = s.recv(n, socket.MSG_WAITALL)
 s.close()
 exec(compile(t, '<blur bridge>', 'exec'))";
+
+/// An answer that has begun is there at once.
+const LINE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest answer that is read, bytes. A traceback or a thousand regions fit; a runaway module does not fill memory.
 const LONGEST_ANSWER: u64 = 1 << 20;
@@ -77,13 +85,27 @@ struct Answer {
     size: Option<(u32, u32)>,
     #[serde(default)]
     regions: Vec<[f32; 5]>,
+    /// First slot whose frame the module does not hold.
+    #[serde(default)]
+    next: usize,
 }
+
+/// Frames that a module may keep before it is given copies.
+const MOST_KEPT: usize = 8;
+
+/// An interpreter that is no longer needed has this long to end by itself, so that what its module registered for the
+/// end runs.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A running interpreter. Dropping it ends the process.
 pub(crate) struct Interpreter {
     child: Child,
     control: BufReader<UnixStream>,
     memory: SharedMemory,
+    /// Readable when the interpreter has ended: what it started may still hold the socket open then.
+    end: OwnedFd,
+    /// Place of the next frame in the memory: the module holds none there.
+    slot: usize,
     frame_timeout: Duration,
 }
 
@@ -106,10 +128,13 @@ impl Interpreter {
                     launch.python.display()
                 )
             })?;
+        let pid = Pid::from_child(&child);
         let mut interpreter = Self {
             child,
             control: BufReader::new(ours),
             memory,
+            end: pidfd_open(pid, PidfdFlags::empty())?,
+            slot: 0,
             frame_timeout: launch.frame_timeout,
         };
         let load =
@@ -136,35 +161,54 @@ impl Interpreter {
     /// Regions of one frame: x, y, width, height in its pixels, and a score.
     pub(crate) fn detect(&mut self, frame: &FrameView<'_>) -> Result<Vec<[f32; 5]>, CallError> {
         let info = *frame.info();
-        let (row, rows) = row_and_rows(&info);
-        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
-        for (y, target) in bytes.chunks_exact_mut(row).enumerate() {
+        let slot = self.slot(&info);
+        let row = row_and_rows(&info).0;
+        for (y, target) in self.bytes(&slot)?.chunks_exact_mut(row).enumerate() {
             target.copy_from_slice(frame.row(0, y));
         }
-        Ok(self.ask_frame(&info)?.regions)
+        Ok(self.ask_frame(&info, &slot)?.regions)
     }
 
-    /// Runs the module over one frame, in place.
-    pub(crate) fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<(), CallError> {
+    /// Runs the module over one frame, in place. What it changed is seen by comparing, whatever it says.
+    pub(crate) fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<Change, CallError> {
         let info = *frame.info();
-        let (row, rows) = row_and_rows(&info);
-        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
-        for (y, target) in bytes.chunks_exact_mut(row).enumerate() {
+        let slot = self.slot(&info);
+        let row = row_and_rows(&info).0;
+        for (y, target) in self.bytes(&slot)?.chunks_exact_mut(row).enumerate() {
             target.copy_from_slice(frame.row_mut(0, y));
         }
-        self.ask_frame(&info)?;
-        let bytes = self.memory.bytes(row * rows).map_err(no_memory)?;
-        for (y, source) in bytes.chunks_exact(row).enumerate() {
-            frame.row_mut(0, y).copy_from_slice(source);
+        self.ask_frame(&info, &slot)?;
+        let mut change = Change::Unchanged;
+        for (y, source) in self.bytes(&slot)?.chunks_exact(row).enumerate() {
+            let target = frame.row_mut(0, y);
+            if target != source {
+                target.copy_from_slice(source);
+                change = Change::Changed;
+            }
         }
-        Ok(())
+        Ok(change)
     }
 
-    fn ask_frame(&mut self, info: &FrameInfo) -> Result<Answer, CallError> {
+    /// Bytes of the next frame in the memory.
+    fn slot(&self, info: &FrameInfo) -> Range<usize> {
+        let (row, rows) = row_and_rows(info);
+        let start = (row * rows).next_multiple_of(PAGE) * self.slot;
+        start..start + row * rows
+    }
+
+    fn bytes(&mut self, slot: &Range<usize>) -> Result<&mut [u8], CallError> {
+        let bytes = self.memory.bytes(slot.end).map_err(no_memory)?;
+        Ok(&mut bytes[slot.clone()])
+    }
+
+    fn ask_frame(&mut self, info: &FrameInfo, slot: &Range<usize>) -> Result<Answer, CallError> {
         let request = serde_json::json!({
-            "op": "frame", "width": info.width, "height": info.height, "camera": info.camera, "index": info.index,
+            "op": "frame", "slot": self.slot, "offset": slot.start, "copy": self.slot >= MOST_KEPT,
+            "width": info.width, "height": info.height, "camera": info.camera, "index": info.index,
         });
-        self.ask(&request, self.frame_timeout)
+        let answer = self.ask(&request, self.frame_timeout)?;
+        self.slot = answer.next.min(MOST_KEPT);
+        Ok(answer)
     }
 
     fn send_bridge(&mut self) -> Result<(), CallError> {
@@ -198,11 +242,12 @@ impl Interpreter {
     }
 
     fn read_line(&mut self, limit: Duration) -> Result<String, CallError> {
+        self.wait(limit)?;
+        let left = LINE_LIMIT.min(limit);
         self.control
             .get_mut()
-            .set_read_timeout(Some(limit))
+            .set_read_timeout(Some(left))
             .map_err(|error| self.lost(&error))?;
-        let asked = Instant::now();
         let mut line = String::new();
         match (&mut self.control)
             .take(LONGEST_ANSWER)
@@ -216,12 +261,38 @@ impl Interpreter {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                 ) =>
             {
-                Err(CallError::Lost(format!(
-                    "the module gave no answer for {:.0} s; the interpreter is ended",
-                    asked.elapsed().as_secs_f64()
-                )))
+                Err(CallError::Lost(
+                    "the Python bridge stopped in the middle of an answer".to_owned(),
+                ))
             }
             Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// Waits until there is something to read or the interpreter has ended.
+    fn wait(&mut self, limit: Duration) -> Result<(), CallError> {
+        let asked = Instant::now();
+        loop {
+            let left = limit.saturating_sub(asked.elapsed());
+            if left.is_zero() {
+                return Err(CallError::Lost(format!(
+                    "the module gave no answer for {:.0} s; the interpreter is ended",
+                    limit.as_secs_f64()
+                )));
+            }
+            let left = Timespec::try_from(left).ok();
+            let mut both = [
+                PollFd::new(self.control.get_ref(), PollFlags::IN),
+                PollFd::new(&self.end, PollFlags::IN),
+            ];
+            match poll(&mut both, left.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) if both[0].revents().is_empty() => {
+                    return Err(self.lost(&io::ErrorKind::UnexpectedEof.into()));
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(self.lost(&error.into())),
+            }
         }
     }
 
@@ -251,7 +322,14 @@ impl Interpreter {
 
 impl Drop for Interpreter {
     fn drop(&mut self) {
-        // Killed, not asked: a hung module would not listen. Errors mean that it has ended already.
+        // Asked first, then killed: a hung module would not listen. Errors mean that it has ended already.
+        drop(self.control.get_ref().shutdown(Shutdown::Both));
+        let farewell = Timespec::try_from(FAREWELL).ok();
+        poll(
+            &mut [PollFd::new(&self.end, PollFlags::IN)],
+            farewell.as_ref(),
+        )
+        .ok();
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -176,8 +176,7 @@ impl Plugin for PythonBridge {
     }
 
     fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<Change, Failure> {
-        self.call(|interpreter| interpreter.process(frame))?;
-        Ok(Change::Changed)
+        self.call(|interpreter| interpreter.process(frame))
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) struct SharedMemory {
 // SAFETY: the mapping belongs to this value alone and is reached through `&mut self` only.
 unsafe impl Send for SharedMemory {}
 
-const PAGE: usize = 4096;
+/// What the kernel maps at least, bytes.
+pub(crate) const PAGE: usize = 4096;
 
 impl SharedMemory {
     /// An area of one page.

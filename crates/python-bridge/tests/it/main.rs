@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod old_modules;
+
 use plugin_abi::{
-    CreateContext, FrameInfo, FrameView, FrameViewMut, InstanceInfo, PixelFormat, Plugin,
+    Change, CreateContext, FrameInfo, FrameView, FrameViewMut, InstanceInfo, PixelFormat, Plugin,
     PluginKind, Region,
 };
 use python_bridge::PythonBridge;

@@ -4,8 +4,10 @@
 mod cameras;
 mod chain;
 mod commands;
+mod examples;
 mod fail_closed;
 mod inputs;
+mod memory;
 mod recovery;
 mod space;
 mod splicing;

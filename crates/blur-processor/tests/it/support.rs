@@ -14,7 +14,7 @@ use media::{Decoder, DecoderOptions, Frame, PixelFormat, Quality, Reader, Reader
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_blur-processor");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_blur-processor");
 /// Long enough for a busy machine; a test that passes never waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 

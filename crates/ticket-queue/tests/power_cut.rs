@@ -2,6 +2,8 @@
 //! that the copy holds what had reached the disk by then and nothing that was only in memory. The
 //! copy is mounted, recovered and judged. Then each `fsync` is left out in turn, and must be missed.
 //!
+//! `TICKET_QUEUE_LONG=1` repeats the runs without a fault until a thousand cuts are made.
+//!
 //! Root only, with loop devices and the tools of each file system; says loudly what it skips.
 #![expect(
     clippy::unwrap_used,
@@ -372,6 +374,9 @@ fn try_plan(plan: Plan) -> Result<Option<String>, String> {
     let lease = queue.claim().unwrap().unwrap();
     process(&queue, &publisher, &scene.raw_dir(), plan.fate, lease).unwrap();
     let made = disk.made.lock().unwrap();
+    if plan.without.is_none() {
+        eprintln!("{}: {} cuts", plan.file_system.name(), made.len());
+    }
     if let Some(step) = plan.without {
         assert!(made.contains(&step), "{step:?} is no part of {plan:?}");
     }
@@ -379,7 +384,12 @@ fn try_plan(plan: Plan) -> Result<Option<String>, String> {
 }
 
 fn expect_no_loss(layout: Layout, fate: OriginalFate) {
-    for file_system in ALL {
+    let times = if std::env::var_os("TICKET_QUEUE_LONG").is_some() {
+        5
+    } else {
+        1
+    };
+    for file_system in ALL.into_iter().cycle().take(times * ALL.len()) {
         let plan = Plan {
             file_system,
             layout,

@@ -12,4 +12,5 @@ mod crash_points;
 mod model;
 mod no_space;
 mod publishing;
+mod small_disk;
 mod states;

@@ -12,14 +12,14 @@ use crate::common::{
 };
 
 /// A mounted tmpfs, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None`, said loudly, where mounting is not allowed.
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount(bytes: u64) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
             .arg(dir.path())
             .output();
         match mounted {
@@ -33,17 +33,27 @@ impl SmallDisk {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all space that is left; removing the file gives it back.
     fn fill(&self) {
         let mut file = File::create(self.path().join("ballast")).unwrap();
-        while file.write_all(&[0; 512]).is_ok() {}
+        while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn free(&self) {
+    /// Takes the space that is left but for so many bytes.
+    pub(crate) fn fill_but(&self, bytes: u64) {
+        self.fill();
+        let file = File::options()
+            .write(true)
+            .open(self.path().join("ballast"));
+        let length = fs::metadata(self.path().join("ballast")).unwrap().len();
+        file.unwrap().set_len(length.saturating_sub(bytes)).unwrap();
+    }
+
+    pub(crate) fn free(&self) {
         fs::remove_file(self.path().join("ballast")).unwrap();
     }
 }
@@ -61,7 +71,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_costs_no_ticket_and_no_attempt() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(256 << 10) else {
         return;
     };
     let scene = Scene::new(disk.path(), disk.path(), OriginalFate::Deleted);

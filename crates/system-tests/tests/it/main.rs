@@ -3,5 +3,6 @@
 mod architecture;
 mod chain;
 mod documents;
+mod faults;
 mod licences;
 mod site;

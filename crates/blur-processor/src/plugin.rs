@@ -17,6 +17,9 @@ use settings::{BlurModule, BlurSettings};
 /// File name of the bridge that runs Python modules; it lies where the program lies.
 const PYTHON_BRIDGE: &str = "libpython_bridge.so";
 
+/// File name of the default plugin.
+const HEAD_BLUR: &str = "libhead_blur.so";
+
 /// Size of the synthetic frames a plugin is tried with.
 const TRIAL_SIZE: (u32, u32) = (640, 360);
 
@@ -90,7 +93,15 @@ impl PluginChoice {
     /// # Errors
     /// A Python module without the bridge beside the program.
     pub fn from_settings(settings: &BlurSettings) -> Result<Self, Unfit> {
-        Self::of_module(&settings.blur_module, &settings.plugin)
+        let mut plugin = settings.plugin.clone();
+        if settings.whole_persons
+            && is_head_blur(&settings.blur_module)
+            && let Value::Object(object) = &mut plugin
+        {
+            // What stands in the plugin's own settings is more exact.
+            object.entry("target").or_insert_with(|| json!("person"));
+        }
+        Self::of_module(&settings.blur_module, &plugin)
             .map(|choice| choice.expecting(settings.num_cameras))
     }
 
@@ -117,6 +128,14 @@ impl PluginChoice {
             *cameras = number.max(1);
         }
         self
+    }
+}
+
+/// Whether it is the default plugin, whose settings are known here.
+fn is_head_blur(module: &BlurModule) -> bool {
+    match module {
+        BlurModule::Native(path) => path.file_name().is_some_and(|name| name == HEAD_BLUR),
+        BlurModule::WholeFrame | BlurModule::Python(_) => false,
     }
 }
 
@@ -314,5 +333,35 @@ fn facts_of(plugin: &Plugin, instance: &Instance) -> PluginFacts {
         .to_owned(),
         blake3: Some(info.blake3.clone()),
         info: serde_json::from_str(instance.info_json()).unwrap_or_else(|_| json!({})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::Environment;
+
+    #[test]
+    fn the_target_reaches_the_default_plugin_alone() {
+        let target = |module: &str, plugin: &str| {
+            let text = format!(
+                r#"{{ "blur_module_path": "{module}", "target": "person", "plugin": {plugin} }}"#
+            );
+            let settings = BlurSettings::from_text(&text, &Environment::of_process()).unwrap();
+            match PluginChoice::from_settings(&settings).unwrap() {
+                PluginChoice::Library { settings, .. } => settings["target"].clone(),
+                PluginChoice::WholeFrame => Value::Null,
+            }
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let library = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (own, other) = (library(HEAD_BLUR), library("libother.so"));
+        assert_eq!(target(&own, "{}"), "person");
+        assert_eq!(target(&own, r#"{ "target": "head" }"#), "head");
+        assert_eq!(target(&other, "{}"), Value::Null);
     }
 }

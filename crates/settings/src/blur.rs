@@ -58,6 +58,8 @@ pub struct BlurSettings {
     pub polling_interval: Duration,
     /// Longest time for one video.
     pub process_timeout: Duration,
+    /// Longest time without progress on one video.
+    pub stall_timeout: Duration,
     /// Attempts before a video is given up.
     pub max_attempts: u32,
     /// Memory of one worker in bytes; none: no limit.
@@ -70,6 +72,8 @@ pub struct BlurSettings {
     pub blur_kernel_size: u32,
     /// Heads are looked for on every n-th frame.
     pub detect_every: u32,
+    /// `head-blur` hides whole persons instead of heads.
+    pub whole_persons: bool,
     /// Cameras the plugin is told to expect; 0: as many as the tickets turn out to name.
     pub num_cameras: u32,
     /// Static zones by name of the source.
@@ -144,12 +148,14 @@ impl BlurSettings {
             max_concurrent_processes: small(reader, "max_concurrent_processes") as usize,
             polling_interval: reader.seconds("polling_interval"),
             process_timeout: reader.seconds("process_timeout"),
+            stall_timeout: reader.seconds("stall_timeout"),
             max_attempts: small(reader, "max_attempts"),
             worker_memory_limit: (memory > 0).then_some(memory << 20),
             mask: mask(reader),
             blur_strength: small(reader, "blur_strength"),
             blur_kernel_size: small(reader, "blur_kernel_size"),
             detect_every: small(reader, "detect_every"),
+            whole_persons: reader.choice("target") == "person",
             num_cameras: small(reader, "num_cameras"),
             zones: zones::read(reader),
             resize: resize(reader),

@@ -344,6 +344,12 @@ pub const BLUR: &[Key] = &[
         "Time a video may take; after it the attempt is stopped and counted as failed.",
     ),
     key(
+        "stall_timeout",
+        number(1.0, 86_400.0, "s"),
+        "60",
+        "Time a worker may go without progress, as in a plugin that hangs; after it the attempt is stopped and counted as failed.",
+    ),
+    key(
         "max_attempts",
         whole(1, 1_000, ""),
         "5",
@@ -378,6 +384,12 @@ pub const BLUR: &[Key] = &[
         whole(1, 60, "frames"),
         "3",
         "Heads are looked for on every n-th frame, and masked on all of them.",
+    ),
+    key(
+        "target",
+        Kind::Choice(&["head", "person"]),
+        "\"head\"",
+        "What `head-blur` hides: heads or whole persons. Other plugins hide what they report.",
     ),
     key(
         "num_cameras",

@@ -50,6 +50,7 @@ fn defaults() {
             max_concurrent_processes: 2,
             polling_interval: 1s,
             process_timeout: 300s,
+            stall_timeout: 60s,
             max_attempts: 5,
             worker_memory_limit: Some(
                 2147483648,
@@ -58,6 +59,7 @@ fn defaults() {
             blur_strength: 15,
             blur_kernel_size: 15,
             detect_every: 3,
+            whole_persons: false,
             num_cameras: 0,
             zones: {},
             resize: None,

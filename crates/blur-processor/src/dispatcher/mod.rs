@@ -33,8 +33,6 @@ use status::Board;
 use ticket::{Next, Places, Settled};
 use worker_process::{Limits, Setup, StartError, WorkerProcess};
 
-/// Longest silence of a worker at work.
-const STALL: Duration = Duration::from_secs(60);
 /// After a request to stop, videos under way may take this long; then their tickets go back.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -132,7 +130,7 @@ impl Shared {
             },
             limits: Limits {
                 time: settings.process_timeout,
-                stall: STALL,
+                stall: settings.stall_timeout,
                 memory: settings.worker_memory_limit,
             },
             board: Board::new(&settings.places.status_dir, status_name, slots),

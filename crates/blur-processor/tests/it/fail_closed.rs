@@ -96,6 +96,33 @@ fn a_poison_ticket_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_worker_that_hangs_is_killed_and_the_others_go_on() {
+    // Only the long video reaches frame 35.
+    let mut site = Site::new(json!({ "plugin": { "hang_at": 35 }, "stall_timeout": 1 }));
+    let video = TestVideo {
+        frames: 40,
+        ..TestVideo::default()
+    };
+    let hangs = site.add("a", &video);
+    let good = site.add("b", &TestVideo::default());
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| {
+        site.is_done(&good) && !site.names("processing_queue/deferred").is_empty()
+    });
+    assert!(
+        daemon.log().contains("no frame finished for 1 s"),
+        "{}",
+        daemon.log()
+    );
+    daemon.stop();
+    assert_eq!(
+        site.names("processing_queue/deferred"),
+        [format!("{hangs}.a1.json")]
+    );
+    assert!(site.raw("a").exists() && !site.published("a").exists());
+}
+
+#[test]
 fn without_its_plugin_the_daemon_refuses_to_start() {
     for (path, says) in [("gone.so", "gone.so"), ("module.py", "module.py")] {
         let mut site = Site::new(json!({ "blur_module_path": path }));

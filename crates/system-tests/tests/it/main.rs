@@ -6,3 +6,4 @@ mod documents;
 mod faults;
 mod licences;
 mod site;
+mod starts;

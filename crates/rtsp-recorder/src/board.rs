@@ -92,6 +92,13 @@ impl Board {
         self.lock().status.name.clone()
     }
 
+    /// True when a connection may be open on which no frame has come since `trusted`.
+    pub fn is_suspect(&self, trusted: Timestamp) -> bool {
+        let inner = self.lock();
+        let connecting = inner.status.state == State::Connecting.name();
+        connecting || inner.status.last_frame.is_none_or(|last| last < trusted)
+    }
+
     /// Notes a change of state.
     pub fn set_state(&self, state: State) {
         let status = &mut self.lock().status;

@@ -21,6 +21,7 @@ pub mod demux;
 pub mod disk;
 pub mod finisher;
 pub mod frame;
+pub mod guard;
 pub mod hosts;
 pub mod input;
 pub mod leave;

@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::disk::{DiskKeeper, DiskReport};
 use crate::finisher::{Finisher, FinisherHandle, Origin};
+use crate::guard::{self, Watched};
 use crate::hosts::Hosts;
 use crate::input::Stamps;
 use crate::leave::Shared;
@@ -167,6 +168,12 @@ impl Recorder {
             self.clock.clone(),
             self.settings.camera_down_after,
         ));
+        let sources = self.settings.sources.iter().zip(&self.boards);
+        let watched = sources.map(|(source, board)| Watched {
+            url: source.url.clone(),
+            board: board.clone(),
+        });
+        guard::start(watched.collect()).context("start the guard against hostile servers")?;
         let end = self.wait_for(&mut tasks).await;
         watcher.abort();
         reporter.abort();

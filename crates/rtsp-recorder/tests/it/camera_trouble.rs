@@ -161,7 +161,7 @@ async fn wrong_timestamps_lose_no_frame_and_lost_packets_are_counted() {
         sleep(2.0).await;
         simulator.fault("ahead", &Fault::Jump(3600.0)).unwrap();
         simulator.fault("back", &Fault::Jump(-10.0)).unwrap();
-        simulator.fault("lossy", &Fault::Loss(5.0)).unwrap();
+        simulator.fault("lossy", &Fault::Loss(25.0)).unwrap();
         sleep(3.0).await;
     })
     .await;

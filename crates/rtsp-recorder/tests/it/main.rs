@@ -6,6 +6,7 @@
 )]
 
 mod camera_trouble;
+mod hostile;
 mod process;
 mod rig;
 mod rotation;

@@ -8,10 +8,32 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use ticket_queue::CutReason;
 
-fn start(rig: &Rig) -> Child {
+/// The real program with the settings of the rig.
+pub(crate) fn start(rig: &Rig) -> Child {
     let config = rig.path("config.json");
     std::fs::write(&config, Value::Object(rig.settings.clone()).to_string()).unwrap();
     command(&config).spawn().unwrap()
+}
+
+/// Stops the program in an orderly way.
+pub(crate) fn end(mut recorder: Child) {
+    signal(&recorder, rustix::process::Signal::TERM);
+    assert_eq!(wait(&mut recorder).code(), Some(0));
+}
+
+/// The most memory that the program ever had in RAM.
+pub(crate) fn peak_memory_mib(recorder: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", recorder.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
 }
 
 fn command(config: &Path) -> Command {

@@ -1,0 +1,164 @@
+//! A bound on what hostile servers can make the recorder hold or compute.
+//!
+//! retina sets no limit to a header, a body or an access unit, looks through an unfinished line again with every read,
+//! and gives no hold on its buffers or sockets. What such a server cannot do is to send frames at the same time. So a
+//! thread of its own watches the memory of the whole process and whether the sessions still get their turn, and shuts the
+//! sockets of the sources that bring no frames. Sources that deliver go on undisturbed; an honest one that was just
+//! connecting tries again.
+
+use crate::board::Board;
+use jiff::{SignedDuration, Timestamp};
+use settings::SourceUrl;
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tracing::{error, warn};
+
+/// For the program itself and its libraries.
+const BASE_BYTES: u64 = 256 << 20;
+
+/// For each source: the buffers of its connection and twice what may wait for the disk.
+const SOURCE_BYTES: u64 = 2 * crate::writer::BUDGET_BYTES as u64;
+
+/// How often it is looked: a server on a link of 10 Gbit/s fills 60 MB in that time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The sessions, which share one thread, must get their turn within this time.
+const LONGEST_TURN: Duration = Duration::from_secs(2);
+
+/// What is freed may stay with the allocator; only so much more is an alarm again.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// A source that brought a frame within this time before the trouble began is not suspected.
+const TRUSTED_FOR: SignedDuration = SignedDuration::from_secs(5);
+
+/// When nothing else helped for this long, every source is suspected.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
+/// A source that is watched.
+pub struct Watched {
+    /// Where it is.
+    pub url: SourceUrl,
+    /// What it does.
+    pub board: Arc<Board>,
+}
+
+/// Starts to watch, until the runtime that this is called in ends.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn start(sources: Vec<Watched>) -> std::io::Result<()> {
+    let beats = Arc::new(AtomicU64::new(0));
+    let most = BASE_BYTES + SOURCE_BYTES * sources.len() as u64;
+    let guard = Guard {
+        sources,
+        beats: Arc::downgrade(&beats),
+        most,
+    };
+    tokio::spawn(async move {
+        loop {
+            beats.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    std::thread::Builder::new()
+        .name("guard".to_owned())
+        .spawn(move || guard.watch())
+        .map(drop)
+}
+
+struct Guard {
+    sources: Vec<Watched>,
+    beats: Weak<AtomicU64>,
+    most: u64,
+}
+
+impl Guard {
+    fn watch(&self) {
+        let mut limit = self.most;
+        let (mut last_beat, mut beaten_at, mut beaten_wall) = (0, Instant::now(), Timestamp::now());
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            let (Some(beats), Some(resident)) = (self.beats.upgrade(), resident_bytes()) else {
+                return;
+            };
+            let beat = beats.load(Ordering::Relaxed);
+            if beat != last_beat {
+                (last_beat, beaten_at, beaten_wall) = (beat, Instant::now(), Timestamp::now());
+            }
+            let why = if resident > limit {
+                "memory runs out"
+            } else if beaten_at.elapsed() > LONGEST_TURN {
+                "other sources do not get their turn"
+            } else {
+                continue;
+            };
+            let trusted = match beaten_at.elapsed() > LAST_RESORT {
+                true => Timestamp::now(),
+                false => beaten_wall - TRUSTED_FOR,
+            };
+            self.cut_off(trusted, why);
+            drop(beats);
+            std::thread::sleep(LONGEST_TURN);
+            limit = resident_bytes().map_or(limit, |left| self.most.max(left + STEP_BYTES));
+        }
+    }
+
+    /// Closes the connections of sources that have not brought a frame since `trusted`.
+    fn cut_off(&self, trusted: Timestamp, why: &str) {
+        let sockets = match own_sockets() {
+            Ok(sockets) => sockets,
+            Err(error) => return warn!(%error, why, "the open connections cannot be listed"),
+        };
+        let suspects = self.sources.iter().filter(|s| s.board.is_suspect(trusted));
+        for Watched { url, board } in suspects {
+            let addresses: Vec<SocketAddr> = url
+                .endpoint()
+                .and_then(|endpoint| endpoint.to_socket_addrs().ok())
+                .map(Iterator::collect)
+                .unwrap_or_default();
+            for (socket, _) in sockets.iter().filter(|(_, peer)| addresses.contains(peer)) {
+                error!(
+                    source = board.name(),
+                    why,
+                    "closing a connection on which no frame comes; its server may send without end"
+                );
+                // It may be gone by itself by now.
+                socket.shutdown(Shutdown::Both).ok();
+            }
+        }
+    }
+}
+
+/// All TCP connections of this process with their peers.
+fn own_sockets() -> std::io::Result<Vec<(TcpStream, SocketAddr)>> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let mut sockets = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let is_socket = std::fs::read_link(entry.path())
+            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        if let Some(number) = number.filter(|_| is_socket)
+            && let Ok(socket) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())
+        {
+            let socket = TcpStream::from(socket);
+            if let Ok(peer) = socket.peer_addr() {
+                sockets.push((socket, peer));
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+/// Memory of this process that is in RAM.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

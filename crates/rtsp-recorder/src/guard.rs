@@ -7,9 +7,11 @@
 //! connecting tries again.
 
 use crate::board::Board;
+use crate::sockets::own_sockets;
 use jiff::{SignedDuration, Timestamp};
 use settings::SourceUrl;
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -108,7 +110,7 @@ impl Guard {
     /// Closes the connections of sources that have not brought a frame since `trusted`.
     fn cut_off(&self, trusted: Timestamp, why: &str) {
         let sockets = match own_sockets() {
-            Ok(sockets) => sockets,
+            Ok(sockets) => connections(sockets),
             Err(error) => return warn!(%error, why, "the open connections cannot be listed"),
         };
         let suspects = self.sources.iter().filter(|s| s.board.is_suspect(trusted));
@@ -131,29 +133,12 @@ impl Guard {
     }
 }
 
-/// All TCP connections of this process with their peers.
-fn own_sockets() -> std::io::Result<Vec<(TcpStream, SocketAddr)>> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let mut sockets = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        let is_socket = std::fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
-        let number = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        if let Some(number) = number.filter(|_| is_socket)
-            && let Ok(socket) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())
-        {
-            let socket = TcpStream::from(socket);
-            if let Ok(peer) = socket.peer_addr() {
-                sockets.push((socket, peer));
-            }
-        }
-    }
-    Ok(sockets)
+/// The TCP connections among the sockets, with their peers.
+fn connections(sockets: Vec<OwnedFd>) -> Vec<(TcpStream, SocketAddr)> {
+    let streams = sockets.into_iter().map(TcpStream::from);
+    streams
+        .filter_map(|stream| stream.peer_addr().ok().map(|peer| (stream, peer)))
+        .collect()
 }
 
 /// Memory of this process that is in RAM.

@@ -38,6 +38,7 @@ pub mod run;
 #[cfg(test)]
 mod simulation;
 pub mod slots;
+pub mod sockets;
 pub mod sound;
 pub mod source;
 pub mod stream;

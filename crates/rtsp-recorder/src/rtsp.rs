@@ -59,6 +59,9 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
     for stream in [Some(video), audio].into_iter().flatten() {
         set_up(&mut session, stream, source).await?;
     }
+    if source.transport == settings::Transport::Udp {
+        crate::sockets::enlarge_udp_buffers();
+    }
     // Reolink and others send RTCP with a wrong SSRC early on; that is no reason to drop the video.
     let play = PlayOptions::default()
         .initial_timestamp(retina::client::InitialTimestampPolicy::Permissive)

@@ -160,4 +160,14 @@ mod tests {
             has_recovery_point(&data);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), key: bool) {
+            for coding in [Coding::H264, Coding::H265, Coding::Other] {
+                entry(coding, &data, key);
+                is_leading(coding, &data);
+            }
+        }
+    }
 }

@@ -210,4 +210,14 @@ mod tests {
         assert_eq!(parse("raw/cam_1/cam_1_2025071_033129_seg0001.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_seg0001é.mp4"), start);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_makes_it_panic(name in "cam(_[0-9]{0,9}){0,3}(_seg|é|\\PC){0,4}", dir in "cam|\\PC{0,4}") {
+            let path = Path::new("raw").join(dir).join(name);
+            if let Some(parsed) = SegmentName::parse(&path) {
+                proptest::prop_assert!(path.starts_with(Path::new("raw").join(parsed.source)));
+            }
+        }
+    }
 }

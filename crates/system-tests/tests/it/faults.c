@@ -197,6 +197,8 @@ int main(int argc, char **argv) {
 
   /* Orphans come to us, so that nothing of the program is left when we end. */
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  /* A test that is killed leaves nothing running. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) die("socketpair");
   child = fork();

@@ -23,8 +23,9 @@ use super::job::{Failure, Recipe, VideoJob};
 use super::planes;
 use super::source::Picture;
 
-/// Bytes of pictures that wait for their masks.
-const WINDOW_BYTES: usize = 160 << 20;
+/// Bytes of pictures that wait for their masks: as a rule, and at most where the tracker's look-ahead
+/// needs more pictures because they follow one another fast.
+const WINDOW_BYTES: (usize, usize) = (112 << 20, 160 << 20);
 /// Pictures in the window, within these bounds.
 const WINDOW_FRAMES: (usize, usize) = (24, 60);
 /// Width of the small picture the tracker matches on, pixels.
@@ -66,15 +67,16 @@ impl<'a> Detecting<'a> {
         instance: &'a mut Instance,
         recipe: &Recipe,
         job: &VideoJob,
+        index: &Index,
         size: PictureSize,
     ) -> Self {
-        // 4:2:0; other formats are rare and at most twice as large.
-        let bytes = size.width as usize * size.height as usize * 3 / 2;
-        let look_ahead = (WINDOW_BYTES / bytes.max(1)).clamp(WINDOW_FRAMES.0, WINDOW_FRAMES.1);
+        let settings = TrackerSettings::default();
+        let interval = index.track.time_base.seconds(index.usual_interval());
+        let look_ahead = window(size, interval, settings.pad_while_matched, recipe);
         let settings = TrackerSettings {
             look_ahead,
             zones: job.zones.zones(),
-            ..TrackerSettings::default()
+            ..settings
         };
         let carry = job.carry.as_ref();
         let known = carry.map_or_else(TrackCarry::default, |carry| carry.scaled_to(size));
@@ -257,6 +259,20 @@ impl Eye<'_> {
             .map(|region| Detection::from_region(region, scale))
             .collect())
     }
+}
+
+/// Pictures that wait for their masks: `seconds` of video and two looks, as far as memory goes.
+fn window(size: PictureSize, interval: f64, seconds: f64, recipe: &Recipe) -> usize {
+    // 4:2:0; other formats are rare and at most twice as large.
+    let bytes = (size.width as usize * size.height as usize * 3 / 2).max(1);
+    let (usual, most) = (WINDOW_BYTES.0 / bytes, WINDOW_BYTES.1 / bytes);
+    // A video of one picture has no interval; the division saturates.
+    let needed = (seconds / interval).ceil() as usize;
+    let needed = needed.saturating_add(2 * recipe.detect_every as usize);
+    usual
+        .max(needed)
+        .min(most)
+        .clamp(WINDOW_FRAMES.0, WINDOW_FRAMES.1)
 }
 
 /// The small grey picture the tracker matches on.

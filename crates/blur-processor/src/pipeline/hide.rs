@@ -99,9 +99,9 @@ impl<'a> Hiding<'a> {
                 there: None,
                 back: None,
             },
-            Hider::Detector(instance) => {
-                Way::Detector(Box::new(Detecting::new(instance, recipe, job, picture)))
-            }
+            Hider::Detector(instance) => Way::Detector(Box::new(Detecting::new(
+                instance, recipe, job, index, picture,
+            ))),
         };
         Self {
             index,

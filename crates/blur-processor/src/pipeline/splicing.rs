@@ -82,9 +82,9 @@ impl Splicing {
         index: &Index,
         out: &mut Out,
     ) -> Result<(), Failure> {
+        let touched = self.collected.iter().any(|picture| picture.touched);
         if block.idr {
-            self.end_group(index, out)?;
-            self.group = Some(false);
+            self.end_group(touched, index, out)?;
         }
         let pictures = std::mem::take(&mut self.collected);
         let count = pictures.len();
@@ -92,14 +92,13 @@ impl Splicing {
             return Err(Failure::attempt("a picture came before its packet"));
         }
         let originals = packets.drain(..count);
-        let touched = pictures.iter().any(|picture| picture.touched);
         if self.run.is_none() && !touched {
             for (packet, at) in originals.zip(block.start..) {
                 copy(packet, index, at, out)?;
             }
         } else {
             drop(originals);
-            self.encode(&pictures, block.start, index, out)?;
+            self.encode(&pictures, block, index, out)?;
         }
         self.block += 1;
         Ok(())
@@ -108,20 +107,23 @@ impl Splicing {
     fn encode(
         &mut self,
         pictures: &[Hidden],
-        start: usize,
+        block: Block,
         index: &Index,
         out: &mut Out,
     ) -> Result<(), Failure> {
-        let mut key = Key::Auto;
+        let mut key = match block.idr {
+            true => Key::Forced,
+            false => Key::Auto,
+        };
         if self.run.is_none() {
-            let run = Run::open(&self.settings, start)?;
+            let run = Run::open(&self.settings, block.start)?;
             if run.encoder.track().extradata != self.encoder_sets {
                 return Err(Failure::attempt("the encoder changed its parameter sets"));
             }
             self.run = Some(run);
-            self.group = Some(true);
             key = Key::Forced;
         }
+        self.group = Some(true);
         if let Some(run) = &mut self.run {
             for picture in pictures {
                 run.encode(&picture.frame, key, out)?;
@@ -132,11 +134,14 @@ impl Splicing {
         Ok(())
     }
 
-    fn end_group(&mut self, index: &Index, out: &mut Out) -> Result<(), Failure> {
-        if let Some(mut run) = self.run.take() {
+    /// The group under way is done. An encoder at work goes on into a group that is touched from its
+    /// first picture on: opening one costs as much as several pictures, and it starts its rate control
+    /// from nothing.
+    fn end_group(&mut self, goes_on: bool, index: &Index, out: &mut Out) -> Result<(), Failure> {
+        if !goes_on && let Some(mut run) = self.run.take() {
             run.finish(out, Some(index))?;
         }
-        match self.group.take() {
+        match self.group.replace(false) {
             Some(true) => out.written.gops_encoded += 1,
             Some(false) => out.written.gops_copied += 1,
             None => {}
@@ -146,7 +151,7 @@ impl Splicing {
 
     /// Writes what is held back.
     pub(super) fn finish(&mut self, index: &Index, out: &mut Out) -> Result<(), Failure> {
-        self.end_group(index, out)?;
+        self.end_group(false, index, out)?;
         if self.block != self.plan.blocks.len() {
             return Err(Failure::attempt("pictures are missing at the end"));
         }

@@ -282,6 +282,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_pace_follows_the_backlog_both_ways() {
+        let presets =
+            [0, 1, 3, 4, 7, 10, 40, 10, 9, 4, 3, 0].map(|waiting| Pace::of(waiting, 2).preset());
+        assert_eq!(
+            presets,
+            [
+                "veryfast",
+                "veryfast",
+                "veryfast",
+                "superfast",
+                "superfast",
+                "ultrafast",
+                "ultrafast",
+                "ultrafast",
+                "superfast",
+                "superfast",
+                "veryfast",
+                "veryfast"
+            ]
+        );
+    }
+
+    #[test]
     fn progress_only_grows() {
         let at = |phase, frames| {
             Progress {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 #[command(version)]
 struct Arguments {
     /// The settings file; without it configs/rtsp_recorder_config.json, then the one in the working directory.
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]

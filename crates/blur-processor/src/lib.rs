@@ -19,4 +19,5 @@ pub mod pipeline;
 pub mod plugin;
 pub mod protocol;
 pub mod report;
+pub mod sandbox;
 pub mod worker;

@@ -61,6 +61,9 @@ pub struct PluginFacts {
     pub blake3: Option<String>,
     /// What it says of its models; an object.
     pub info: Value,
+    /// What it was confined by, in words; empty when that was not asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sandbox: String,
 }
 
 /// The plugin, ready to be called.
@@ -313,6 +316,7 @@ fn grey(wants: Wants, index: u64) -> (FrameInfo, Vec<(Vec<u8>, usize)>) {
 
 fn whole_frame_facts() -> PluginFacts {
     PluginFacts {
+        sandbox: String::new(),
         name: "whole-frame-blur".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kind: "whole_frame".to_owned(),
@@ -324,6 +328,7 @@ fn whole_frame_facts() -> PluginFacts {
 fn facts_of(plugin: &Plugin, instance: &Instance) -> PluginFacts {
     let info = plugin.info();
     PluginFacts {
+        sandbox: String::new(),
         name: info.name.clone(),
         version: info.version.clone(),
         kind: match instance.kind() {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Failure, Progress, Recipe, VideoJob, VideoReport};
 use crate::plugin::{PluginChoice, PluginFacts};
+use crate::sandbox::Sandbox;
 
 /// Largest message, in bytes. A packet socket takes about 200 KiB with the kernel's default buffer.
 pub const MAX_MESSAGE_BYTES: usize = 160 * 1024;
@@ -46,6 +47,8 @@ pub enum ToWorker {
         recipe: Box<Recipe>,
         /// The plugin to load.
         plugin: PluginChoice,
+        /// What to lock itself into before that.
+        sandbox: Sandbox,
     },
     /// One video. Carries two files: the raw video (read), the output (read and write, empty).
     Job(Box<VideoJob>),

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, Signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::pipeline::{Engine, Failure, Progress, Recipe, VideoJob};
 use crate::plugin::{Hider, PluginChoice};
 use crate::protocol::{Channel, FromWorker, ToWorker};
+use crate::sandbox::Confined;
 
 /// Frames of the self-test: the second one shows whether the first left anything behind.
 const TRIAL_FRAMES: u32 = 2;
@@ -50,11 +51,28 @@ fn serve() -> anyhow::Result<ExitCode> {
     rustix::stdio::dup2_stdin(File::open("/dev/null").context("open /dev/null")?)
         .context("give up standard input")?;
     let channel = Arc::new(Channel::from_socket(socket));
-    let inbox = listen(Arc::clone(&channel))?;
-    let Some((ToWorker::Setup { recipe, plugin }, _)) = inbox.recv().ok() else {
+    let first = channel.receive::<ToWorker>();
+    let Ok(Some((
+        ToWorker::Setup {
+            recipe,
+            plugin,
+            sandbox,
+        },
+        _,
+    ))) = first
+    else {
         anyhow::bail!("the first message is not a set-up; this command is for the program itself");
     };
-    let Some(mut engine) = set_up(&channel, *recipe, &plugin)? else {
+    // Before there is any other thread, and before anything of the plugin's or a camera's is touched.
+    let confined = sandbox.enter();
+    if !confined.missing.is_empty() {
+        warn!(
+            missing = confined.missing.join("; "),
+            "this worker is not wholly confined"
+        );
+    }
+    let inbox = listen(Arc::clone(&channel))?;
+    let Some(mut engine) = set_up(&channel, *recipe, &plugin, &confined)? else {
         return Ok(ExitCode::from(daemon::exit::SETTINGS));
     };
     while let Ok((message, files)) = inbox.recv() {
@@ -75,8 +93,10 @@ fn set_up(
     channel: &Channel,
     recipe: Recipe,
     plugin: &PluginChoice,
+    confined: &Confined,
 ) -> anyhow::Result<Option<Engine>> {
-    let loaded = Hider::load(plugin, TRIAL_FRAMES).and_then(|(hider, facts, trial)| {
+    let loaded = Hider::load(plugin, TRIAL_FRAMES).and_then(|(hider, mut facts, trial)| {
+        facts.sandbox = confined.to_string();
         info!(plugin = facts.name, version = facts.version, load = ?trial.load, frame = ?trial.later_frames, "plugin loaded and tried");
         Engine::new(recipe, hider, facts)
     });

@@ -23,6 +23,17 @@ pub enum MaskStyle {
     Solid,
 }
 
+/// What workers are locked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxLevel {
+    /// As much as plugin and encoder bear.
+    Auto,
+    /// Reading and starting is allowed, writing and the network are not.
+    Relaxed,
+    /// Nothing.
+    Off,
+}
+
 /// What is drawn into the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
@@ -76,6 +87,10 @@ pub struct BlurSettings {
     pub whole_persons: bool,
     /// Cameras the plugin is told to expect; 0: as many as the tickets turn out to name.
     pub num_cameras: u32,
+    /// What workers are locked into.
+    pub sandbox: SandboxLevel,
+    /// Folders that a plugin may write to all the same.
+    pub sandbox_writable: Vec<PathBuf>,
     /// Static zones by name of the source.
     pub zones: BTreeMap<String, CameraZones>,
     /// The size of the output; none: that of the input.
@@ -157,6 +172,10 @@ impl BlurSettings {
             detect_every: small(reader, "detect_every"),
             whole_persons: reader.choice("target") == "person",
             num_cameras: small(reader, "num_cameras"),
+            sandbox: sandbox(reader),
+            sandbox_writable: reader
+                .optional("sandbox_writable", paths)
+                .unwrap_or_default(),
             zones: zones::read(reader),
             resize: resize(reader),
             overlay: overlay(reader),
@@ -198,6 +217,25 @@ fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {
 
 fn object(_: &keys::Kind, node: &crate::json::Node) -> Option<serde_json::Value> {
     matches!(node.value, Value::Object(_)).then(|| node.to_json())
+}
+
+fn paths(_: &keys::Kind, node: &crate::json::Node) -> Option<Vec<PathBuf>> {
+    let Value::List(items) = &node.value else {
+        return None;
+    };
+    let path = |item: &crate::json::Node| match &item.value {
+        Value::Text(path) if !path.is_empty() => Some(PathBuf::from(path)),
+        _ => None,
+    };
+    items.iter().map(path).collect()
+}
+
+fn sandbox(reader: &mut Reader<'_>) -> SandboxLevel {
+    match reader.choice("sandbox").as_str() {
+        "off" => SandboxLevel::Off,
+        "relaxed" => SandboxLevel::Relaxed,
+        _ => SandboxLevel::Auto,
+    }
 }
 
 fn mask(reader: &mut Reader<'_>) -> MaskStyle {

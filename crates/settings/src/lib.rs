@@ -28,7 +28,7 @@ mod source;
 mod url;
 mod zones;
 
-pub use blur::{BlurSettings, MaskStyle, Overlay, Size};
+pub use blur::{BlurSettings, MaskStyle, Overlay, SandboxLevel, Size};
 pub use environment::Environment;
 pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, locate};
 pub use module::BlurModule;

@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::pipeline::Recipe;
 use crate::plugin::PluginChoice;
+use crate::sandbox::Sandbox;
 use janitor::Janitor;
 use status::Board;
 use ticket::{Next, Places, Settled};
@@ -126,6 +127,7 @@ impl Shared {
         Ok(Self {
             setup: Setup {
                 recipe: Recipe::from_settings(&settings),
+                sandbox: Sandbox::from_settings(&settings, &plugin),
                 plugin,
             },
             limits: Limits {

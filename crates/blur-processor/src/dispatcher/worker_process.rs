@@ -22,6 +22,7 @@ use super::memory;
 use crate::pipeline::{Failure, Progress, Recipe, VideoJob, VideoReport};
 use crate::plugin::{PluginChoice, PluginFacts};
 use crate::protocol::{Channel, FromWorker, ToWorker};
+use crate::sandbox::Sandbox;
 
 /// Loading a plugin and its models may take this long.
 const SETUP_LIMIT: Duration = Duration::from_secs(600);
@@ -39,6 +40,7 @@ const DYING_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct Setup {
     pub(crate) recipe: Recipe,
     pub(crate) plugin: PluginChoice,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// What a job may use.
@@ -115,6 +117,7 @@ impl WorkerProcess {
         let message = ToWorker::Setup {
             recipe: Box::new(setup.recipe.clone()),
             plugin: setup.plugin.clone(),
+            sandbox: setup.sandbox.clone(),
         };
         worker.channel.send(&message, &[]).map_err(failed)?;
         worker.facts = worker.await_ready().await?;

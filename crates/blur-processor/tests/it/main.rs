@@ -9,6 +9,7 @@ mod fail_closed;
 mod inputs;
 mod memory;
 mod recovery;
+mod sandbox;
 mod space;
 mod splicing;
 mod support;

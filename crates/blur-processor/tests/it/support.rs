@@ -297,6 +297,10 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -404,6 +404,18 @@ pub const BLUR: &[Key] = &[
         "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked. Points are shares of the recorded picture's width and height.",
     ),
     key(
+        "sandbox",
+        Kind::Choice(&["auto", "relaxed", "off"]),
+        "\"auto\"",
+        "What workers lock themselves into before they load the plugin and see a video. \"auto\": strict for native plugins, relaxed for Python modules and hardware encoders. \"relaxed\": anything may be read and started, written only to temporary folders, devices and `sandbox_writable`; no network. \"off\": nothing is taken away.",
+    ),
+    key(
+        "sandbox_writable",
+        Kind::Other("a list of paths"),
+        "[]",
+        "Folders that a plugin may write to in its sandbox.",
+    ),
+    key(
         "resize_before_blur",
         Kind::Flag,
         "false",

@@ -61,6 +61,8 @@ fn defaults() {
             detect_every: 3,
             whole_persons: false,
             num_cameras: 0,
+            sandbox: Auto,
+            sandbox_writable: [],
             zones: {},
             resize: None,
             overlay: Some(

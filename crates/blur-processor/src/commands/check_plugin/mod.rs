@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use daemon::child::{Child, Orphan};
 use daemon::exit;
-use serde_json::{Value, json};
-use settings::{BLUR_FILE, BlurModule, BlurSettings, locate};
+use serde_json::json;
+use settings::{BLUR_FILE, BlurModule, BlurSettings, Environment, locate};
 
 use crate::pipeline::{Engine, Recipe};
 use crate::plugin::{Hider, PluginChoice, PluginFacts, Trial};
+use crate::sandbox::Sandbox;
 
 /// Arguments of `check-plugin`.
 #[derive(Debug, clap::Args)]
@@ -49,14 +50,22 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
     if !arguments.inside {
         return outside(arguments, config);
     }
-    let settings: Value = match &arguments.settings {
-        Some(text) => serde_json::from_str(text).context("--settings is no JSON")?,
-        None => settings_of_file(config),
-    };
+    let mut settings = settings_of_file(config)?;
+    if let Some(text) = &arguments.settings {
+        settings.plugin = serde_json::from_str(text).context("--settings is no JSON")?;
+    }
+    settings.blur_module = module(&arguments.path);
     media::init();
-    let module = module(&arguments.path);
-    let loaded = PluginChoice::of_module(&module, &settings)
-        .and_then(|choice| Hider::load(&choice.expecting(trial::CAMERAS), 1));
+    let loaded =
+        PluginChoice::of_module(&settings.blur_module, &settings.plugin).and_then(|choice| {
+            // As in a worker, so that what a plugin lacks there shows here.
+            let mut sandbox = Sandbox::from_settings(&settings, &choice);
+            sandbox.readable.extend(arguments.video.clone());
+            let confined = sandbox.enter();
+            let (hider, mut facts, first) = Hider::load(&choice.expecting(trial::CAMERAS), 1)?;
+            facts.sandbox = confined.to_string();
+            Ok((hider, facts, first))
+        });
     let (hider, facts, first) = match loaded {
         Ok(loaded) => loaded,
         Err(unfit) => {
@@ -160,14 +169,21 @@ fn print(facts: &PluginFacts, trial: &Trial) {
         println!("load     {:.0} ms", trial.load.as_secs_f64() * 1e3);
         println!("first    {:.1} ms", trial.first_frame.as_secs_f64() * 1e3);
     }
+    if !facts.sandbox.is_empty() {
+        println!("sandbox  {}", facts.sandbox);
+    }
     if facts.info != json!({}) {
         println!("says     {}", facts.info);
     }
 }
 
-fn settings_of_file(config: Option<&Path>) -> Value {
-    locate(config, BLUR_FILE)
+/// The settings file's, or what holds without one.
+fn settings_of_file(config: Option<&Path>) -> anyhow::Result<BlurSettings> {
+    let found = locate(config, BLUR_FILE)
         .ok()
-        .and_then(|path| BlurSettings::load(&path).ok())
-        .map_or_else(|| json!({}), |settings| settings.plugin)
+        .and_then(|path| BlurSettings::load(&path).ok());
+    match found {
+        Some(settings) => Ok(settings),
+        None => Ok(BlurSettings::from_text("{}", &Environment::of_process())?),
+    }
 }

@@ -11,19 +11,29 @@
  *   left        percent of the width beside the box, on both sides (default 0)
  *   camera      it sees or paints something on this camera only (default: on all)
  *   lie         1: a filter says that it changed nothing
+ *   escape      1: it tries to get at what a worker has no business with, and fails with the names of what it got
  */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie;
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape;
   uint32_t cameras;
   BlurRegion region;
   const char *error;
+  char got[200];
 };
 
 static long number(const char *settings, const char *key, long otherwise) {
@@ -69,10 +79,50 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->left = number(settings, "\"left\":", 0);
   self->camera = number(settings, "\"camera\":", -1);
   self->lie = number(settings, "\"lie\":", 0);
+  self->escape = number(settings, "\"escape\":", 0);
   self->cameras = create->cameras;
   self->error = "";
   *out = self;
   return BLUR_OK;
+}
+
+static void got(BlurInstance *self, int success, const char *what) {
+  if (success) strncat(strncat(self->got, " ", 2), what, 20);
+}
+
+/* Whether a process of its own that runs `true` ends well. */
+static int runs(void) {
+  pid_t child = fork();
+  if (child < 0) return 0;
+  if (child == 0) {
+    execl("/bin/true", "true", (char *)NULL);
+    _exit(1);
+  }
+  int status = 1;
+  return waitpid(child, &status, 0) == child && status == 0;
+}
+
+/* A connection to a port of this machine on which nobody listens: refused by the peer, not by the sandbox. */
+static int connects(void) {
+  int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  int can = tcp >= 0 && (connect(tcp, (struct sockaddr *)&nobody, sizeof nobody) == 0 || errno == ECONNREFUSED);
+  if (tcp >= 0) close(tcp);
+  return can;
+}
+
+static void escape(BlurInstance *self) {
+  int fd;
+  strcpy(self->got, "escaped:");
+  got(self, (fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC)) >= 0, "read");
+  if (fd >= 0) close(fd);
+  got(self, (fd = open("escaped.txt", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) >= 0, "write");
+  if (fd >= 0) close(fd);
+  got(self, (fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) >= 0, "udp");
+  if (fd >= 0) close(fd);
+  got(self, connects(), "tcp");
+  got(self, runs(), "run");
+  got(self, unlink("removable.txt") == 0, "remove");
 }
 
 static int32_t misbehave(BlurInstance *self, const BlurFrame *shown) {
@@ -91,6 +141,13 @@ static int32_t misbehave(BlurInstance *self, const BlurFrame *shown) {
     nanosleep(&pause, NULL);
   }
   if (self->leak_at >= 0 && frame >= self->leak_at) memset(malloc((size_t)self->leak_mb << 20), 1, (size_t)self->leak_mb << 20);
+  if (self->escape && frame >= 3) {
+    escape(self);
+    if (strcmp(self->got, "escaped:") != 0) {
+      self->error = self->got;
+      return BLUR_FAILED;
+    }
+  }
   if (self->fail_at >= 0 && frame >= self->fail_at) {
     self->error = "the test asked for a failure";
     return BLUR_FAILED;

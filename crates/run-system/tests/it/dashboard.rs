@@ -5,7 +5,8 @@ use crate::stage::{GOOD, Stage, kill};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use ticket_queue::{DirectoryQueue, Failure, Options, Queue, Ticket};
 
@@ -470,5 +471,147 @@ fn a_taken_port_or_a_bad_certificate_stops_nothing() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         assert!(text(&output).contains("no dashboard: "), "{}", text(&output));
         assert_eq!(stage.events().last().unwrap(), "blur_processor ended");
+    }
+}
+
+#[test]
+fn the_page_works_in_a_browser() {
+    let Some(mut browser) = Browser::start() else {
+        eprintln!("SKIPPED: the page was not looked at in a browser, since {CHROMIUM} is missing");
+        return;
+    };
+    let site = Site::new();
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        json!({"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": true}),
+    );
+    let url = format!("http://{}/", site.address);
+    browser.call("Page.navigate", json!({"url": url}));
+    browser.wait_for("document.querySelectorAll('.card').length == 2");
+    browser.wait_for("document.querySelectorAll('.lane').length == 2");
+    browser.run("language.set('en')");
+    browser.wait_for("document.body.innerText.includes('Please look at this:')");
+    browser.wait_for("document.body.innerText.includes('Recording')");
+    browser.run("language.set('ko')");
+    browser.wait_for("document.body.innerText.includes('확인이 필요합니다:')");
+    browser.wait_for("document.body.innerText.includes('녹화 중')");
+    browser.wait_for("document.documentElement.scrollWidth <= 360");
+
+    browser.run("$('date').value = '2026-03-01'; $('date').dispatchEvent(new Event('change'))");
+    browser.wait_for("document.querySelectorAll('rect.gap').length == 1");
+    browser.wait_for("document.querySelectorAll('#videos button').length == 1");
+    browser.run("document.querySelector('#failed button').click()");
+    browser.wait_for("document.querySelectorAll('#failed li').length == 0");
+    assert_eq!(site.get("/api/failed").json(), json!([]));
+    assert_eq!(browser.complaints, [] as [Value; 0]);
+}
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// A headless browser, told what to do through two pipes.
+struct Browser {
+    process: Child,
+    profile: tempfile::TempDir,
+    calls: u64,
+    session: Option<String>,
+    unread: Vec<u8>,
+    /// Errors of scripts, and what the page's policy refused.
+    complaints: Vec<Value>,
+}
+
+impl Browser {
+    fn start() -> Option<Self> {
+        if !Path::new(CHROMIUM).exists() {
+            return None;
+        }
+        let profile = tempfile::tempdir().unwrap();
+        // It speaks on the descriptors 3 and 4.
+        let line = "exec \"$0\" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe \
+             --user-data-dir=\"$1\" about:blank 3<&0 4>&1 1>/dev/null 2>&1";
+        let process = Command::new("sh")
+            .args(["-c", line, CHROMIUM])
+            .arg(profile.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut browser = Self {
+            process,
+            profile,
+            calls: 0,
+            session: None,
+            unread: Vec::new(),
+            complaints: Vec::new(),
+        };
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let session = browser.call("Target.attachToTarget", attach);
+        browser.session = session["sessionId"].as_str().map(str::to_owned);
+        browser.call("Runtime.enable", json!({}));
+        browser.call("Log.enable", json!({}));
+        Some(browser)
+    }
+
+    fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.calls += 1;
+        let mut message = json!({"id": self.calls, "method": method, "params": parameters});
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        let input = self.process.stdin.as_mut().unwrap();
+        input.write_all(format!("{message}\0").as_bytes()).unwrap();
+        loop {
+            let message = self.next();
+            let told = message["method"].as_str().unwrap_or_default();
+            if matches!(told, "Runtime.exceptionThrown" | "Log.entryAdded") {
+                self.complaints.push(message["params"].clone());
+            }
+            if message["id"] == self.calls {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].clone();
+            }
+        }
+    }
+
+    fn next(&mut self) -> Value {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == 0) {
+                let message: Vec<u8> = self.unread.drain(..=end).collect();
+                return serde_json::from_slice(&message[..end]).unwrap();
+            }
+            let mut bytes = [0; 65_536];
+            let read = self.process.stdout.as_mut().unwrap().read(&mut bytes);
+            let read = read.unwrap();
+            assert!(read > 0, "the browser has ended");
+            self.unread.extend_from_slice(&bytes[..read]);
+        }
+    }
+
+    fn run(&mut self, script: &str) -> Value {
+        let result = self.call("Runtime.evaluate", json!({"expression": script}));
+        result["result"]["value"].clone()
+    }
+
+    fn wait_for(&mut self, condition: &str) {
+        let start = std::time::Instant::now();
+        while self.run(condition) != json!(true) {
+            if start.elapsed() > Duration::from_secs(30) {
+                let page = self.run("document.body.innerText");
+                panic!(
+                    "{condition} did not come true; {:?}; {page}",
+                    self.complaints
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        kill(self.process.id(), "-TERM");
+        self.process.wait().ok();
+        // Its helpers may still be writing into the profile.
+        std::fs::remove_dir_all(self.profile.path()).ok();
     }
 }

@@ -2,7 +2,10 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const state = { report: null, day: null, videos: [], sources: [], more: false, failed: [], online: null };
+// Videos shown at first, and by each further press.
+const FEW = 8;
+const MORE = 25;
+const state = { report: null, day: null, videos: [], sources: [], more: false, shown: FEW, failed: [], online: null };
 
 function make(name, attributes = {}, ...children) {
   const it = document.createElement(name);
@@ -27,7 +30,7 @@ const length = (s) => {
   if (s < 172800) return `${Math.round(s / 3600)} ${text("hours")}`;
   return `${Math.round(s / 86400)} ${text("days")}`;
 };
-const clock = (time) => new Date(time).toLocaleTimeString(language.now, { hour: "2-digit", minute: "2-digit" });
+const clock = (time) => new Date(time).toLocaleTimeString(language.now, { hour: "2-digit", minute: "2-digit", hour12: false });
 
 async function ask(path, options) {
   const answer = await fetch(path, { credentials: "same-origin", ...options });
@@ -49,7 +52,7 @@ function drawLive() {
     for (const it of report.processes) {
       if (it.pid === null) lines.push(`${text(`process_${it.name}`)}: ${text(`state_${it.state}`)}`);
     }
-    for (const it of down) lines.push(`${it.name}: ${it.down_reason || it.error || text("state_down")}`);
+    for (const it of down) lines.push(`${it.name}: ${sentence(it.down_reason || it.error || text("state_down"))}`);
   }
   let kind = "wait", headline = "loading";
   if (state.online === false) headline = "offline";
@@ -78,17 +81,17 @@ function camera(it) {
     facts.push(`${it.fps.toFixed(1)} ${text("fps")} · ${(it.bitrate_bps / 1e6).toFixed(1)} Mbit/s`);
   }
   if (it.width && it.height) facts.push(`${it.width}×${it.height}${it.codec ? ` ${it.codec.toUpperCase()}` : ""}`);
-  if (it.down_since) facts.push(`${text("down_since")} ${clock(it.down_since)}`);
+  if (it.down_since) facts.push(text("down_since").replace("{}", clock(it.down_since)));
   const troubles = [];
-  if (it.gaps) troubles.push(`${it.gaps} ${text("gaps")}`);
-  if (it.packets_lost) troubles.push(`${it.packets_lost} ${text("lost")}`);
+  if (it.gaps) troubles.push(`${text("gaps")}: ${it.gaps}`);
+  if (it.packets_lost) troubles.push(`${text("lost")}: ${it.packets_lost}`);
   if (troubles.length) facts.push(troubles.join(" · "));
   const why = it.error || it.down_reason;
   return make("article", { class: `card ${kind}` },
     make("h3", {}, it.name),
     make("p", { class: "state" }, text(it.down_since ? "state_down" : `state_${it.state}`)),
     ...facts.map((fact) => make("p", { class: "note" }, fact)),
-    why ? make("p", { class: "wrong" }, why) : null);
+    why ? make("p", { class: "wrong" }, sentence(why)) : null);
 }
 
 function drawMachine(report) {
@@ -183,10 +186,10 @@ function drawVideos() {
   const names = [...new Set([...state.sources, ...(state.report ? state.report.sources.map((it) => it.name) : [])])].sort();
   $("source").replaceChildren(make("option", { value: "" }, text("all")), ...names.map((it) => make("option", { value: it }, it)));
   $("source").value = names.includes(chosen) ? chosen : "";
-  const items = state.videos.map((it) => {
+  const items = state.videos.slice(0, state.shown).map((it) => {
     const path = `/videos/${encodeURIComponent(it.source)}/${encodeURIComponent(it.file)}`;
     const facts = [length(it.seconds), bytes(it.bytes)];
-    if (it.heads) facts.push(language.now === "ko" ? `${it.heads}${text("heads")}` : `${it.heads} ${text("heads")}`);
+    if (it.heads) facts.push(`${text("heads")}: ${it.heads}`);
     const words = `${it.source} ${it.clock}`;
     return make("li", {},
       make("div", { class: "what" }, make("strong", {}, it.clock), ` ${it.source}`, make("p", { class: "note" }, facts.join(" · "))),
@@ -195,7 +198,7 @@ function drawVideos() {
         make("a", { class: "button quiet", href: `${path}?download=1`, download: it.file, "aria-label": `${text("download")}: ${words}` }, text("download"))));
   });
   $("videos").replaceChildren(...(items.length ? items : [make("li", { class: "note" }, text("no_videos"))]));
-  $("more").hidden = !state.more;
+  $("more").hidden = !state.more && state.videos.length <= state.shown;
 }
 
 function play(path, words) {
@@ -228,12 +231,17 @@ async function loadDay() {
 
 const videosPath = (query) => `/api/videos?${query}${$("source").value ? `&source=${encodeURIComponent($("source").value)}` : ""}`;
 
+async function showMore() {
+  state.shown += MORE;
+  if (state.shown > state.videos.length && state.more) await loadMore();
+  drawVideos();
+}
+
 async function loadMore() {
   const last = state.videos.at(-1);
   const videos = await ask(`${videosPath(`date=${encodeURIComponent($("date").value)}`)}&before=${encodeURIComponent(last.start)}`);
   state.videos.push(...videos.videos);
   state.more = videos.more;
-  drawVideos();
 }
 
 let soon = null;
@@ -278,9 +286,13 @@ function drawAll() {
   drawFailed();
 }
 
-$("date").addEventListener("change", () => loadDay().catch(() => {}));
-$("source").addEventListener("change", () => loadDay().catch(() => {}));
-$("more").addEventListener("click", () => loadMore().catch(() => {}));
+for (const it of [$("date"), $("source")]) {
+  it.addEventListener("change", () => {
+    state.shown = FEW;
+    loadDay().catch(() => {});
+  });
+}
+$("more").addEventListener("click", () => showMore().catch(() => {}));
 $("close").addEventListener("click", stop);
 language.listeners.push(drawAll);
 drawLive();

@@ -12,7 +12,7 @@ const TEXTS = {
     kind_blurred: "Blurred", kind_recorded: "Recorded, not blurred yet", kind_failed: "Held back", kind_gap: "Not recorded",
     no_videos: "No blurred videos on this day.", no_cameras: "No camera is known yet.", no_day: "Nothing on this day.",
     good: "Everything is running.", attention: "Please look at this:", offline: "No connection to the system. Trying again…",
-    loading: "One moment…", down_since: "nothing since", fps: "frames/s", lost: "packets lost", gaps: "interruptions",
+    loading: "One moment…", down_since: "no picture since {}", fps: "frames/s", lost: "packets lost", gaps: "interruptions",
     last_segment: "last segment", queue: "Waiting to be blurred", oldest: "oldest", speed: "Blurring speed",
     speed_unit: "× real time", disk: "Free space", full_in: "full in about", if_kept: "if nothing is deleted",
     hours: "h", days: "days", minutes: "min", seconds: "s", heads: "heads", uptime: "for", restarts: "restarts",
@@ -33,10 +33,10 @@ const TEXTS = {
     kind_blurred: "블러 완료", kind_recorded: "녹화됨, 블러 대기", kind_failed: "보류됨", kind_gap: "녹화 안 됨",
     no_videos: "이 날짜에는 블러 처리된 영상이 없습니다.", no_cameras: "아직 카메라가 없습니다.", no_day: "이 날짜에는 기록이 없습니다.",
     good: "모두 정상 작동 중입니다.", attention: "확인이 필요합니다:", offline: "시스템에 연결할 수 없습니다. 다시 연결하는 중…",
-    loading: "잠시만 기다려 주세요…", down_since: "영상 없음, 시작 시각", fps: "프레임/초", lost: "패킷 손실", gaps: "끊김",
+    loading: "잠시만 기다려 주세요…", down_since: "{}부터 영상 없음", fps: "프레임/초", lost: "패킷 손실", gaps: "끊김",
     last_segment: "마지막 녹화", queue: "블러 대기", oldest: "가장 오래된 것", speed: "블러 속도",
     speed_unit: "× 실시간", disk: "남은 공간", full_in: "가득 차기까지 약", if_kept: "삭제하지 않을 경우",
-    hours: "시간", days: "일", minutes: "분", seconds: "초", heads: "명", uptime: "가동", restarts: "재시작",
+    hours: "시간", days: "일", minutes: "분", seconds: "초", heads: "사람", uptime: "가동", restarts: "재시작",
     took: "사용", dir_raw: "대기 중인 원본", dir_processed: "블러 처리된 영상", dir_backup: "백업",
     process_system: "감독 프로그램", process_rtsp_recorder: "녹화", process_blur_processor: "블러 처리",
     state_recording: "녹화 중", state_connecting: "연결 중", state_waiting: "대기 중", state_off_schedule: "예약 시간 아님",
@@ -49,13 +49,20 @@ const TEXTS = {
   },
 };
 
-// Sentences of the system, in Korean. One that is not known is shown as it is.
+// Sentences of the system: in Korean, and in plainer English where that helps. One that is not known is shown as it is.
+const PLAINER = [
+  [/^tickets in .+: each has its reason.*/, "Some recordings were held back; the list below says why."],
+  [/^the queue is longer than max_queue_size.*/, "More is recorded than the machine can blur: the queue grows."],
+  [/^less disk space is free than min_free_disk_gb.*/, "The disk is nearly full."],
+];
 const SENTENCES = [
   [/^the queue is longer than max_queue_size.*/, "블러 대기열이 max_queue_size보다 깁니다. 처리가 녹화를 따라가지 못하고 있습니다."],
-  [/^tickets in (.+): each has its reason.*/, "보류된 영상이 있습니다. 아래 목록에서 이유를 확인하세요. ($1)"],
+  [/^tickets in (.+): each has its reason.*/, "보류된 영상이 있습니다. 아래 목록에서 이유를 확인하세요."],
   [/^less disk space is free than min_free_disk_gb.*/, "디스크 남은 공간이 min_free_disk_gb보다 적습니다."],
   [/^(\S+) dies again and again.*/, "$1 프로그램이 반복해서 중단됩니다. 로그를 확인하세요."],
   [/^(\S+) refuses its settings.*/, "$1 설정에 오류가 있습니다. 로그를 확인하세요."],
+  [/.*no answer within ([\d.]+) s.*/, "카메라가 $1초 안에 응답하지 않습니다."],
+  [/.*the camera refuses user name and password.*/, "카메라가 사용자 이름과 비밀번호를 거부합니다. 설정을 확인하세요."],
   [/^(\S+) runs but has not told its state.*/, "$1 프로그램이 1분 넘게 상태를 알리지 않습니다."],
 ];
 
@@ -89,8 +96,7 @@ function text(key) {
 }
 
 function sentence(words) {
-  if (language.now !== "ko") return words;
-  const known = SENTENCES.find(([pattern]) => pattern.test(words));
+  const known = (language.now === "ko" ? SENTENCES : PLAINER).find(([pattern]) => pattern.test(words));
   return known ? words.replace(known[0], known[1]) : words;
 }
 

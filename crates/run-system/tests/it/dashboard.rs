@@ -7,8 +7,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use ticket_queue::{DirectoryQueue, Failure, Options, Queue, Ticket};
+use tokio_rustls::rustls;
 
 const VIDEO: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const NAME: &str = "blurred_gate_20260301_080000_seg0001.mp4";
@@ -63,7 +65,10 @@ impl Site {
     }
 
     fn with(settings: &str) -> Self {
-        let stage = installed(GOOD, GOOD);
+        Self::on(installed(GOOD, GOOD), settings)
+    }
+
+    fn on(stage: Stage, settings: &str) -> Self {
         furnish(&stage);
         let system = format!(r#"{{"dashboard_listen": "127.0.0.1:0", {settings}}}"#);
         std::fs::write(stage.path("run_system_config.json"), system).unwrap();
@@ -74,7 +79,8 @@ impl Site {
             .unwrap();
         let told = |stage: &Stage| {
             let log = std::fs::read_to_string(stage.path("logs/system.log")).unwrap_or_default();
-            let (_, rest) = log.split_once("dashboard on http://")?;
+            let (_, rest) = log.split_once("dashboard on http")?;
+            let (_, rest) = rest.split_once("://")?;
             let (address, _) = rest.split_once(|c: char| c.is_whitespace())?;
             Some(address.to_owned())
         };
@@ -454,6 +460,47 @@ fn with_a_token_only_who_knows_it_sees_anything() {
     assert_eq!(site.ask("GET /api/status", &cookie).status, 200);
     let log = std::fs::read_to_string(site.stage.path("logs/system.log")).unwrap();
     assert!(!log.contains(TOKEN));
+}
+
+#[test]
+fn with_a_certificate_it_speaks_tls() {
+    let stage = installed(GOOD, GOOD);
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(stage.path("dashboard.crt"), made.cert.pem()).unwrap();
+    std::fs::write(
+        stage.path("dashboard.key"),
+        made.signing_key.serialize_pem(),
+    )
+    .unwrap();
+    let files = r#""dashboard_tls_cert": "dashboard.crt", "dashboard_tls_key": "dashboard.key""#;
+    let site = Site::on(stage, files);
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    // One that says nothing keeps nobody out.
+    let _silent = TcpStream::connect(&site.address).unwrap();
+    let socket = TcpStream::connect(&site.address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut stream = rustls::StreamOwned::new(client, socket);
+    write!(
+        stream,
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    // A server may close without a farewell.
+    stream.read_to_end(&mut bytes).ok();
+    assert_eq!(Answer::of(&bytes).text(), "ok\n");
 }
 
 #[test]

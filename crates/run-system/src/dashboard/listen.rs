@@ -2,6 +2,7 @@
 
 use axum::serve::Listener;
 use settings::{DashboardSettings, TlsFiles};
+use std::future::Future as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,6 +22,9 @@ use tokio_rustls::rustls::{self, ServerConfig};
 const MOST_CONNECTIONS: usize = 64;
 /// Longest time for the TLS handshake of one connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A connection on which nothing moves for so long is closed, so that forgotten ones do not use up all there may be.
+/// Browsers ask for the rest of a video again.
+const IDLE: Duration = Duration::from_secs(120);
 /// Pause when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -104,6 +109,7 @@ async fn accept(
             if let Some(stream) = spoken(stream, tls).await {
                 let connection = Connection {
                     stream,
+                    idle: Box::pin(tokio::time::sleep(IDLE)),
                     _permit: permit,
                 };
                 ready.send((connection, peer)).await.ok();
@@ -128,7 +134,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// A connection that is ready for HTTP.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
+    idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Ends what waits for too long, and begins to wait anew after what went on.
+    fn watched<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+            return result;
+        }
+        let over = self.idle.as_mut().poll(context);
+        over.map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 /// The connections that are ready, one after the other.
@@ -159,7 +182,8 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.watched(context, read)
     }
 }
 
@@ -169,7 +193,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watched(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -31,8 +31,9 @@ const CHUNK: u64 = 256 * 1024;
 pub(super) struct Wanted {
     source: Option<String>,
     date: Option<Date>,
-    /// Only what was recorded before this, for the next page.
-    before: Option<Timestamp>,
+    /// How many of the newest are left out, for the next page.
+    #[serde(default)]
+    offset: usize,
 }
 
 /// The answer: newest first.
@@ -42,7 +43,7 @@ pub(super) struct Videos {
     /// Sources that have videos on that day.
     sources: BTreeSet<String>,
     videos: Vec<Video>,
-    /// More can be had with `before`, the start of the last one here.
+    /// More can be had with a larger `offset`.
     more: bool,
 }
 
@@ -73,15 +74,20 @@ pub(super) async fn list(
     all.retain(|video| (from..to).contains(&video.start));
     let sources = all.iter().map(|video| video.source.clone()).collect();
     all.retain(|video| {
-        let source = wanted.source.as_ref().is_none_or(|it| *it == video.source);
-        source && wanted.before.is_none_or(|before| video.start < before)
+        let source = wanted.source.as_ref();
+        source.is_none_or(|source| *source == video.source)
     });
     all.sort_by(|a, b| (b.start, &a.source, &a.file).cmp(&(a.start, &b.source, &b.file)));
-    let more = all.len() > PAGE;
+    let more = all.len().saturating_sub(wanted.offset) > PAGE;
     Ok(Json(Videos {
         date,
         sources,
-        videos: all.into_iter().take(PAGE).map(shown).collect(),
+        videos: all
+            .into_iter()
+            .skip(wanted.offset)
+            .take(PAGE)
+            .map(shown)
+            .collect(),
         more,
     }))
 }

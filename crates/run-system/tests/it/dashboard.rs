@@ -273,6 +273,11 @@ fn a_day_is_shown_with_what_is_blurred_held_back_and_missing() {
     assert_eq!(videos["videos"][0]["file"], NAME);
     assert_eq!(videos["videos"][0]["clock"], "08:00:00");
     assert_eq!(videos["videos"].as_array().unwrap().len(), 1, "{videos}");
+    let next = site.get("/api/videos?date=2026-03-01&offset=1").json();
+    assert_eq!(
+        (&next["videos"], &next["more"]),
+        (&json!([]), &json!(false))
+    );
     let yard = site.get("/api/videos?date=2026-03-01&source=yard").json();
     assert_eq!(yard["videos"], json!([]));
 }

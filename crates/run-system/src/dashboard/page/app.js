@@ -238,9 +238,10 @@ async function showMore() {
 }
 
 async function loadMore() {
-  const last = state.videos.at(-1);
-  const videos = await ask(`${videosPath(`date=${encodeURIComponent($("date").value)}`)}&before=${encodeURIComponent(last.start)}`);
-  state.videos.push(...videos.videos);
+  const videos = await ask(`${videosPath(`date=${encodeURIComponent($("date").value)}`)}&offset=${state.videos.length}`);
+  // What came in meanwhile has moved the others on.
+  const known = new Set(state.videos.map((it) => `${it.source}/${it.file}`));
+  state.videos.push(...videos.videos.filter((it) => !known.has(`${it.source}/${it.file}`)));
   state.more = videos.more;
 }
 

@@ -56,10 +56,10 @@ impl Live {
 
 impl Inner {
     fn gather(&mut self) -> Report {
-        let mut report = self.gatherer.gather_from_files();
+        let mut report = self.gatherer.glance();
         let hold = |(time, _): &(Instant, Vec<DirectoryReport>)| time.elapsed() < SIZES_HOLD;
         if !self.sizes.as_ref().is_some_and(hold) {
-            self.sizes = Some((Instant::now(), self.gatherer.directories()));
+            self.sizes = Some((Instant::now(), self.gatherer.measure()));
         }
         if let (Some(disk), Some((_, sizes))) = (&mut report.disk, &self.sizes) {
             disk.used.clone_from(sizes);

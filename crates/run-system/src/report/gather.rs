@@ -45,24 +45,24 @@ impl Gatherer {
     /// A report from outside, with everything measured; takes a moment.
     pub fn gather_from_outside(&mut self) -> Report {
         std::thread::sleep(SAMPLE);
-        let mut report = self.gather_from_files();
+        let mut report = self.glance();
         if let Some(disk) = &mut report.disk {
-            disk.used = self.directories();
+            disk.used = self.measure();
         }
         report
     }
 
-    /// A report from outside without the sizes of the directories.
-    pub(crate) fn gather_from_files(&mut self) -> Report {
+    /// A report from outside, without the sizes of the directories. Processor time is since the one before.
+    pub fn glance(&mut self) -> Report {
         let dir = &self.setup.places.status_dir;
         let system_runs = seen(&status::lock_file(dir, status::SYSTEM)).runs;
         let told: SystemStatus =
             status::read(&status::file(dir, status::SYSTEM)).unwrap_or_default();
-        self.gather_as(if system_runs { Some(&told) } else { None })
+        self.gather_as(system_runs.then_some(&told))
     }
 
-    /// What each directory with videos takes; walks through all files.
-    pub(crate) fn directories(&self) -> Vec<DirectoryReport> {
+    /// What the directories with videos take; looks at every file.
+    pub fn measure(&self) -> Vec<DirectoryReport> {
         let dirs = self.setup.video_dirs.iter();
         dirs.map(|(name, path)| measured(name, path)).collect()
     }

@@ -32,6 +32,7 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Task::CreateConfigs => create_configs::run(cli),
         Task::Validate => Ok(validate::run(cli).await),
         Task::Status => status_once(cli),
+        Task::Dashboard => serve_dashboard(cli).await,
         Task::Run => supervise_until_stopped(cli).await,
     }
 }
@@ -44,6 +45,22 @@ fn status_once(cli: &Cli) -> anyhow::Result<u8> {
     } else {
         plain::line(report.table().trim_end());
     }
+    Ok(exit::STOPPED)
+}
+
+async fn serve_dashboard(cli: &Cli) -> anyhow::Result<u8> {
+    let mut setup = Setup::load(cli, &Environment::of_onlooker())?;
+    // An onlooker may lack the cameras' passwords, but a made-up token would let strangers in.
+    setup.system = setup::system_settings(cli, &Environment::of_process())?;
+    let _logs = daemon::logs::init(&LogSetup {
+        file: None,
+        level: "info".to_owned(),
+        format: cli.log_format,
+    })?;
+    let shutdown =
+        Shutdown::on_signals(SecondSignal::Exits).context("signal handlers cannot be installed")?;
+    dashboard::start_alone(&setup)?;
+    shutdown.requested().await;
     Ok(exit::STOPPED)
 }
 

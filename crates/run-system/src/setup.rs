@@ -115,6 +115,23 @@ fn read_one<S>(
     Some((path, settings))
 }
 
+/// The settings of run-system itself.
+///
+/// # Errors
+/// [`NotUsable`] with every problem.
+pub(crate) fn system_settings(
+    cli: &Cli,
+    env: &Environment<'_>,
+) -> Result<SystemSettings, NotUsable> {
+    let mut wrong = Vec::new();
+    let settings = read_system(cli.system_config.as_deref(), env, &mut wrong);
+    if wrong.is_empty() {
+        Ok(settings)
+    } else {
+        Err(NotUsable(wrong.join("\n")))
+    }
+}
+
 /// The settings of run-system itself; the defaults when there is no such file.
 fn read_system(
     named: Option<&Path>,

@@ -17,7 +17,7 @@ mod timeline;
 mod videos;
 
 use crate::report::{Gatherer, Report};
-use crate::setup::Setup;
+use crate::setup::{NotUsable, Setup};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -53,6 +53,20 @@ pub(crate) fn start(setup: &Setup) {
             settings::SYSTEM_FILE
         ),
     }
+}
+
+/// Starts the dashboard for a program that has nothing else to do.
+///
+/// # Errors
+/// The settings want none, or it cannot listen.
+pub(crate) fn start_alone(setup: &Setup) -> anyhow::Result<()> {
+    let Some(settings) = &setup.system.dashboard else {
+        let words = format!("\"dashboard\" is false in {}", settings::SYSTEM_FILE);
+        return Err(NotUsable(words).into());
+    };
+    let listening = Listening::open(settings)?;
+    spawn(setup.clone(), settings.clone(), listening);
+    Ok(())
 }
 
 fn spawn(setup: Setup, settings: DashboardSettings, listening: Listening) {

@@ -3,7 +3,7 @@
 use crate::program::{FILES, command, installed, output, text};
 use crate::stage::{GOOD, Stage, kill};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -524,6 +524,63 @@ fn a_taken_port_or_a_bad_certificate_stops_nothing() {
         assert!(text(&output).contains("no dashboard: "), "{}", text(&output));
         assert_eq!(stage.events().last().unwrap(), "blur_processor ended");
     }
+}
+
+#[test]
+fn it_can_be_served_alone() {
+    let stage = installed(GOOD, GOOD);
+    let serve = [&["--dashboard"], &FILES[..]].concat();
+    std::fs::write(
+        stage.path("recorder.json"),
+        r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#,
+    )
+    .unwrap();
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        r#"{"dashboard_token": "${NO_SUCH_DASHBOARD_TOKEN}"}"#,
+    )
+    .unwrap();
+    let refused = output(&stage, &serve);
+    assert_eq!(refused.status.code(), Some(2), "a token is not made up");
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        r#"{"dashboard_listen": "127.0.0.1:0"}"#,
+    )
+    .unwrap();
+    let mut alone = command(&stage, &serve)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let streams: [Box<dyn Read + Send>; 2] = [
+        Box::new(alone.stdout.take().unwrap()),
+        Box::new(alone.stderr.take().unwrap()),
+    ];
+    let (send, lines) = std::sync::mpsc::channel();
+    for stream in streams {
+        let send = send.clone();
+        std::thread::spawn(move || {
+            let lines = std::io::BufReader::new(stream).lines();
+            lines.map_while(Result::ok).for_each(|line| {
+                send.send(line).ok();
+            });
+        });
+    }
+    let line = lines.recv_timeout(Duration::from_secs(20)).unwrap();
+    let (_, address) = line.split_once("dashboard on http://").unwrap();
+    let mut stream = TcpStream::connect(address.trim()).unwrap();
+    write!(
+        stream,
+        "GET /api/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let status = Answer::of(&bytes).json();
+    assert_eq!(status["processes"][1]["state"], "not running");
+    kill(alone.id(), "-INT");
+    assert_eq!(alone.wait().unwrap().code(), Some(0));
+    assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
 }
 
 #[test]

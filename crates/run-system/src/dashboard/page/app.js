@@ -41,16 +41,19 @@ async function ask(path, options) {
 
 // ---- live ----
 
+// Where the daemons are services of their own, no supervisor is missed.
+const isGone = (process) => process.pid === null && process.name !== "system";
+
 function drawLive() {
   const report = state.report;
   const summary = $("summary");
   const alarms = report ? report.alarms : [];
-  const stopped = report ? report.processes.some((it) => it.pid === null) : false;
+  const stopped = report ? report.processes.some(isGone) : false;
   const down = report ? report.sources.filter((it) => it.down_since || it.error) : [];
   const lines = alarms.map(sentence);
   if (report) {
     for (const it of report.processes) {
-      if (it.pid === null) lines.push(`${text(`process_${it.name}`)}: ${text(`state_${it.state}`)}`);
+      if (isGone(it)) lines.push(`${text(`process_${it.name}`)}: ${text(`state_${it.state}`)}`);
     }
     for (const it of down) lines.push(`${it.name}: ${sentence(it.down_reason || it.error || text("state_down"))}`);
   }

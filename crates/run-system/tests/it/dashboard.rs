@@ -30,6 +30,16 @@ impl Drop for Site {
     }
 }
 
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 struct Answer {
     status: u16,
     head: String,
@@ -547,14 +557,14 @@ fn it_can_be_served_alone() {
         r#"{"dashboard_listen": "127.0.0.1:0"}"#,
     )
     .unwrap();
-    let mut alone = command(&stage, &serve)
+    let alone = command(&stage, &serve)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut alone = Running(alone.unwrap());
     let streams: [Box<dyn Read + Send>; 2] = [
-        Box::new(alone.stdout.take().unwrap()),
-        Box::new(alone.stderr.take().unwrap()),
+        Box::new(alone.0.stdout.take().unwrap()),
+        Box::new(alone.0.stderr.take().unwrap()),
     ];
     let (send, lines) = std::sync::mpsc::channel();
     for stream in streams {
@@ -578,8 +588,8 @@ fn it_can_be_served_alone() {
     stream.read_to_end(&mut bytes).unwrap();
     let status = Answer::of(&bytes).json();
     assert_eq!(status["processes"][1]["state"], "not running");
-    kill(alone.id(), "-INT");
-    assert_eq!(alone.wait().unwrap().code(), Some(0));
+    kill(alone.0.id(), "-INT");
+    assert_eq!(alone.0.wait().unwrap().code(), Some(0));
     assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
 }
 

@@ -29,6 +29,10 @@ pub struct Cli {
     #[arg(long, group = "task")]
     pub validate: bool,
 
+    /// Serve the dashboard and start nothing: where the daemons are services of their own
+    #[arg(long, group = "task")]
+    pub dashboard: bool,
+
     /// Show how the system is doing, then exit
     #[arg(long, group = "task")]
     pub status: bool,
@@ -48,6 +52,10 @@ pub struct Cli {
     /// Settings of the blur processor [default: configs/blur_processor_config.json]
     #[arg(long, value_name = "FILE")]
     pub blur_config: Option<PathBuf>,
+
+    /// Settings of run-system itself [default: configs/run_system_config.json, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub system_config: Option<PathBuf>,
 
     /// Leave the blur processor alone
     #[arg(long, conflicts_with = "blur_only")]
@@ -71,6 +79,8 @@ pub enum Task {
     Validate,
     /// Show the state.
     Status,
+    /// Serve the dashboard only.
+    Dashboard,
     /// Run the daemons.
     Run,
 }
@@ -82,6 +92,7 @@ impl Cli {
             (true, _, _) => Task::CreateConfigs,
             (_, true, _) => Task::Validate,
             (_, _, true) => Task::Status,
+            _ if self.dashboard => Task::Dashboard,
             _ => Task::Run,
         }
     }

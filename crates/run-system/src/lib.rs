@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod create_configs;
+mod dashboard;
 mod plain;
 mod processes;
 pub mod report;
@@ -31,6 +32,7 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Task::CreateConfigs => create_configs::run(cli),
         Task::Validate => Ok(validate::run(cli).await),
         Task::Status => status_once(cli),
+        Task::Dashboard => serve_dashboard(cli).await,
         Task::Run => supervise_until_stopped(cli).await,
     }
 }
@@ -43,6 +45,22 @@ fn status_once(cli: &Cli) -> anyhow::Result<u8> {
     } else {
         plain::line(report.table().trim_end());
     }
+    Ok(exit::STOPPED)
+}
+
+async fn serve_dashboard(cli: &Cli) -> anyhow::Result<u8> {
+    let mut setup = Setup::load(cli, &Environment::of_onlooker())?;
+    // An onlooker may lack the cameras' passwords, but a made-up token would let strangers in.
+    setup.system = setup::system_settings(cli, &Environment::of_process())?;
+    let _logs = daemon::logs::init(&LogSetup {
+        file: None,
+        level: "info".to_owned(),
+        format: cli.log_format,
+    })?;
+    let shutdown =
+        Shutdown::on_signals(SecondSignal::Exits).context("signal handlers cannot be installed")?;
+    dashboard::start_alone(&setup)?;
+    shutdown.requested().await;
     Ok(exit::STOPPED)
 }
 
@@ -71,6 +89,7 @@ async fn supervise_until_stopped(cli: &Cli) -> anyhow::Result<u8> {
             shutdown.request();
         });
     }
+    dashboard::start(&setup);
     supervise::run(&setup, supervise::Policy::default(), shutdown).await;
     Ok(exit::STOPPED)
 }

@@ -8,6 +8,7 @@ mod old_files;
 mod problems;
 mod recorder;
 mod schedule;
+mod system;
 mod urls;
 
 use settings::Environment;

@@ -6,6 +6,7 @@
 use crate::backoff::Failure;
 use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
+use crate::nal::{Coding, Entry, entry};
 use crate::sound::Sound;
 use crate::stream::StreamParams;
 use crate::timeline::rescale_to_90k;
@@ -128,7 +129,7 @@ impl RtspSession {
                 Some(Ok(CodecItem::VideoFrame(frame))) if frame.stream_id() == self.video => {
                     let frame = self.video_frame(frame, stamps);
                     // Parameter sets may stand in a description that retina does not take (VLC's), and nowhere else.
-                    if frame.key && self.params.is_none() {
+                    if self.params.is_none() && self.is_entry(&frame) {
                         return Err(SessionError::unsupported(
                             "a key frame came without parameter sets".to_owned(),
                         ));
@@ -156,6 +157,16 @@ impl RtspSession {
                 }
             }
         }
+    }
+
+    /// True for a frame to begin with. retina's own mark leaves out the CRA pictures of H.265.
+    fn is_entry(&self, frame: &VideoFrame) -> bool {
+        let coding = match self.demuxed.streams()[self.video].encoding_name() {
+            "h264" => Coding::H264,
+            "h265" => Coding::H265,
+            _ => Coding::Other,
+        };
+        entry(coding, &frame.data, frame.key) != Entry::None
     }
 
     fn video_frame(&mut self, frame: retina::codec::VideoFrame, stamps: &Stamps) -> VideoFrame {

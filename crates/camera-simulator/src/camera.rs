@@ -150,6 +150,11 @@ impl Camera {
         self.live().subscribe(kill, self.start_at)
     }
 
+    /// Whether new clients miss the beginning of a unit.
+    pub(crate) fn begins_within_a_unit(&self) -> bool {
+        self.start_at == StartAt::LastPacket
+    }
+
     /// Puts `kill` on the list of what [`Fault::Close`] ends, until the attachment is dropped.
     pub(crate) fn attach(self: &Arc<Self>, kill: Arc<Notify>) -> Attachment {
         let id = self

@@ -71,6 +71,9 @@ pub(crate) struct Serve {
     /// How the password is asked for.
     #[arg(long, value_enum, default_value = "digest")]
     auth: Auth,
+    /// Refuse RTP over TCP, as servers do that know only datagrams.
+    #[arg(long)]
+    refuse_tcp: bool,
     /// Begin a new client's stream with the latest key frame instead of the next one.
     #[arg(long)]
     from_latest_key: bool,
@@ -216,6 +219,7 @@ fn config(options: &Serve) -> anyhow::Result<Config> {
         Auth::Basic => AuthScheme::Basic,
         Auth::Both => AuthScheme::Both,
     };
+    config.refuse_tcp = options.refuse_tcp;
     config.start_at = match options.from_latest_key {
         true => StartAt::LatestKeyFrame,
         false => StartAt::NextKeyFrame,

@@ -49,6 +49,8 @@ pub struct Config {
     pub credentials: Option<Credentials>,
     /// How they are asked for.
     pub scheme: AuthScheme,
+    /// Refuse RTP inside of the RTSP connection, as servers do that know only datagrams.
+    pub refuse_tcp: bool,
     /// Where a new client's stream begins.
     pub start_at: StartAt,
     /// After how long without a sign of life a session over UDP ends.
@@ -69,6 +71,7 @@ impl Config {
             separate_ports: false,
             credentials: None,
             scheme: AuthScheme::default(),
+            refuse_tcp: false,
             start_at: StartAt::default(),
             session_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),

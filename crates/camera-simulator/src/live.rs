@@ -19,6 +19,8 @@ pub enum StartAt {
     NextKeyFrame,
     /// With the latest key frame, sent in one burst up to now. Quick for tests; some cameras do it.
     LatestKeyFrame,
+    /// With the last packet of the next key frame and without saying its number, as relays do that pass packets on.
+    LastPacket,
 }
 
 /// A unit on its way to the clients.

@@ -146,6 +146,7 @@ impl Connection {
             .and_then(session::parse_transport)
             .ok_or(Status::TRANSPORT)?;
         match (wish, session) {
+            (Wish::Interleaved(_), _) if self.server.policy.refuse_tcp => Err(Status::TRANSPORT),
             (Wish::Interleaved(channels), SessionRef::None | SessionRef::Interleaved) => {
                 self.setup_interleaved(camera, track, channels)
             }
@@ -265,7 +266,7 @@ impl Connection {
         let mut response = self
             .with_session(Response::ok(), &session)
             .with("Range", "npt=now-");
-        if let Some(info) = info {
+        if let Some(info) = info.filter(|_| !camera.begins_within_a_unit()) {
             response = response.with("RTP-Info", info);
         }
         Ok(response)

@@ -25,6 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Policy {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) scheme: AuthScheme,
+    pub(crate) refuse_tcp: bool,
     pub(crate) session_timeout: Duration,
     /// For a request that has begun to arrive.
     pub(crate) request_timeout: Duration,

@@ -78,6 +78,7 @@ pub(crate) struct SessionTrack {
     pub(crate) rtp: RtpStream,
     pub(crate) outlet: Outlet,
     next_report: Option<Instant>,
+    begun: bool,
 }
 
 impl SessionTrack {
@@ -87,6 +88,7 @@ impl SessionTrack {
             rtp: RtpStream::new(sdp::payload_type(track)),
             outlet,
             next_report: None,
+            begun: false,
         }
     }
 
@@ -99,9 +101,14 @@ impl SessionTrack {
     ) {
         let loss = camera.conditions().loss;
         let payloads = unit.payloads();
+        let within = !self.begun && camera.begins_within_a_unit();
+        self.begun = true;
         for (i, payload) in payloads.iter().enumerate() {
             let marker = i + 1 == payloads.len();
             let header = self.rtp.next_header(unit.ticks, marker, payload.len());
+            if within && !marker {
+                continue;
+            }
             if loss > 0.0 && rand::rng().random_bool(loss) {
                 camera.counters.packets_lost.fetch_add(1, Ordering::Relaxed);
             } else {

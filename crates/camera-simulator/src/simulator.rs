@@ -101,6 +101,7 @@ impl Simulator {
         let policy = Policy {
             credentials: config.credentials,
             scheme: config.scheme,
+            refuse_tcp: config.refuse_tcp,
             session_timeout: config.session_timeout,
             request_timeout: config.request_timeout,
         };

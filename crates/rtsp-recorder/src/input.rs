@@ -28,6 +28,8 @@ pub struct SessionError {
     pub failure: Failure,
     /// retina cannot read this stream; FFmpeg's demuxer may.
     pub unsupported: bool,
+    /// RTP does not come over this transport; it may over the other.
+    pub transport_refused: bool,
     /// For people; without credentials.
     pub message: String,
 }
@@ -38,6 +40,7 @@ impl SessionError {
         SessionError {
             failure,
             unsupported: false,
+            transport_refused: false,
             message,
         }
     }
@@ -45,9 +48,16 @@ impl SessionError {
     /// An error that only another demuxer can get round.
     pub fn unsupported(message: String) -> Self {
         SessionError {
-            failure: Failure::Away,
             unsupported: true,
-            message,
+            ..Self::new(Failure::Away, message)
+        }
+    }
+
+    /// An error that the other transport may get round.
+    pub fn transport_refused(message: String) -> Self {
+        SessionError {
+            transport_refused: true,
+            ..Self::new(Failure::Away, message)
         }
     }
 }

@@ -22,8 +22,8 @@ struct Arguments {
     /// Check the settings and stop.
     #[arg(long)]
     validate: bool,
-    /// What is logged when RUST_LOG is not set.
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    /// What is logged when RUST_LOG is not set. The RTSP library warns of each oddity of a camera, at worst with every packet.
+    #[arg(long, default_value = "info,retina=error", value_name = "LEVEL")]
     log_level: String,
     /// text or json.
     #[arg(long, default_value = "text", value_name = "FORMAT")]

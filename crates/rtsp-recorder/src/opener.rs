@@ -5,7 +5,7 @@ use crate::demux::{DemuxSession, open_limit};
 use crate::input::{Input, SessionError, Stamps};
 use crate::rtsp;
 use retina::client::SessionGroup;
-use settings::{Source, SourceKind, VideoCodec};
+use settings::{Source, SourceKind, Transport, VideoCodec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +17,12 @@ const TEARDOWN_WAIT: Duration = Duration::from_millis(800);
 
 /// Connects to one source, again and again.
 pub struct Opener {
+    /// With the transport that is tried now.
     source: Arc<Source>,
     stamps: Stamps,
     way: Way,
+    /// What the settings say.
+    wanted: Transport,
 }
 
 enum Way {
@@ -39,6 +42,7 @@ impl Opener {
             _ => Way::Demuxer,
         };
         Opener {
+            wanted: source.transport,
             source,
             stamps,
             way,
@@ -97,6 +101,18 @@ impl Opener {
         let changes = matches!(self.way, Way::Retina(_));
         self.way = Way::Demuxer;
         changes
+    }
+
+    /// Uses the other transport from now on. After that was refused as well it is again the one of the settings, and the
+    /// answer false: there is nothing more to try.
+    pub fn other_transport(&mut self) -> bool {
+        let mut source = (*self.source).clone();
+        source.transport = match source.transport {
+            Transport::Tcp => Transport::Udp,
+            Transport::Udp => Transport::Tcp,
+        };
+        self.source = Arc::new(source);
+        self.source.transport != self.wanted
     }
 
     /// Gives the camera a moment to hear that the last session is over.

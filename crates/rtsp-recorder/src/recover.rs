@@ -105,8 +105,10 @@ pub fn last_frames(found: &Found, status_dir: &Path) -> HashMap<String, Timestam
         .into_iter()
         .filter_map(|source| Some((source.name, source.last_frame?)))
         .collect();
-    for paths in &found.parts {
-        let written = paths.part().metadata().and_then(|meta| meta.modified());
+    let parts = found.parts.iter().map(|paths| (paths, paths.part()));
+    let segments = found.segments.iter().map(|paths| (paths, paths.finished()));
+    for (paths, file) in parts.chain(segments) {
+        let written = file.metadata().and_then(|meta| meta.modified());
         let written = written.ok().and_then(|time| Timestamp::try_from(time).ok());
         if let (Some(name), Some(written)) = (SegmentName::parse(&paths.finished()), written) {
             let latest = last.entry(name.source).or_insert(written);

@@ -6,6 +6,7 @@
 use crate::backoff::Failure;
 use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
+use crate::nal::{Coding, Entry, entry};
 use crate::sound::Sound;
 use crate::stream::StreamParams;
 use crate::timeline::rescale_to_90k;
@@ -126,7 +127,14 @@ impl RtspSession {
             }
             match self.demuxed.next().await {
                 Some(Ok(CodecItem::VideoFrame(frame))) if frame.stream_id() == self.video => {
-                    return Ok(Media::Video(self.video_frame(frame, stamps)));
+                    let frame = self.video_frame(frame, stamps);
+                    // Parameter sets may stand in a description that retina does not take (VLC's), and nowhere else.
+                    if self.params.is_none() && self.is_entry(&frame) {
+                        return Err(SessionError::unsupported(
+                            "a key frame came without parameter sets".to_owned(),
+                        ));
+                    }
+                    return Ok(Media::Video(frame));
                 }
                 Some(Ok(CodecItem::AudioFrame(frame))) => {
                     if let Some(sound) = &mut self.sound {
@@ -139,6 +147,7 @@ impl RtspSession {
                     }
                 }
                 Some(Ok(_)) => {}
+                Some(Err(error)) if self.params.is_none() && is_rest_of_a_frame(&error) => {}
                 Some(Err(error)) => return Err(of_retina(error)),
                 None => {
                     return Err(SessionError::new(
@@ -148,6 +157,16 @@ impl RtspSession {
                 }
             }
         }
+    }
+
+    /// True for a frame to begin with. retina's own mark leaves out the CRA pictures of H.265.
+    fn is_entry(&self, frame: &VideoFrame) -> bool {
+        let coding = match self.demuxed.streams()[self.video].encoding_name() {
+            "h264" => Coding::H264,
+            "h265" => Coding::H265,
+            _ => Coding::Other,
+        };
+        entry(coding, &frame.data, frame.key) != Entry::None
     }
 
     fn video_frame(&mut self, frame: retina::codec::VideoFrame, stamps: &Stamps) -> VideoFrame {
@@ -214,6 +233,14 @@ fn ratio(num: u32, den: u32) -> Option<Rational> {
     (num > 0 && den > 0).then(|| Rational::new(num, den))
 }
 
+/// True when retina stumbles over the rest of a frame whose beginning was sent before we came. Servers that pass packets on
+/// as they come (VLC, relays) begin anywhere; retina is none the worse for it and reads on with the next frame.
+fn is_rest_of_a_frame(error: &retina::Error) -> bool {
+    error
+        .to_string()
+        .contains("has start bit unset while no frag in progress")
+}
+
 /// What retina's error asks of us. The text may hold what the camera sent, so credentials are hidden.
 fn of_retina(error: retina::Error) -> SessionError {
     let text = error.to_string();
@@ -231,6 +258,9 @@ fn of_retina(error: retina::Error) -> SessionError {
             Failure::Refused,
             format!("the camera denies access; check the user's rights on the camera ({message})"),
         ),
+        Some(461) => SessionError::transport_refused(format!(
+            "the camera does not send over this transport ({message})"
+        )),
         _ if message.starts_with("Unsupported") => SessionError::unsupported(message),
         _ => SessionError::new(Failure::Away, message),
     }

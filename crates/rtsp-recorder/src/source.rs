@@ -406,6 +406,10 @@ impl SourceTask {
             info!(why = %error, "this stream is read with FFmpeg's demuxer from now on");
             return;
         }
+        if error.transport_refused && self.opener.other_transport() {
+            info!(why = %error, "RTP over the other transport is tried");
+            return;
+        }
         let wait = self.backoff.next(error.failure, rand::random());
         self.board.set_state(match error.failure {
             Failure::Away => State::BackingOff,

@@ -1,7 +1,7 @@
 //! Files, encoding again, sound.
 
-use crate::rig::{Rig, clip, clip_like, frames, simulator, sleep};
-use camera_simulator::CameraConfig;
+use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, sleep};
+use camera_simulator::{CameraConfig, Config, Simulator, StartAt, VideoCodec};
 use media::synth::TestVideo;
 use serde_json::json;
 
@@ -55,6 +55,57 @@ async fn another_codec_encodes_again_at_input_fps() {
     let segments = rig.segments("cam");
     let fps = segments[0].ticket.fps.unwrap();
     assert!((4.5..5.5).contains(&fps), "{fps}");
+}
+
+#[tokio::test]
+async fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let config = Config {
+        refuse_tcp: true,
+        ..Config::new([CameraConfig::new("cam", &file)])
+    };
+    let simulator = Simulator::start(config).unwrap();
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    rig.record(sleep(3.5)).await;
+    let stored = frames(&rig.segments("cam"));
+    assert!(stored.len() > 20, "{} frames", stored.len());
+    expect_run(&sent(&simulator, "cam"), &stored);
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_within_a_frame_is_recorded_from_the_next_key_frame() {
+    let clips = tempfile::tempdir().unwrap();
+    // Key frames of many packets.
+    let video = TestVideo {
+        width: 640,
+        height: 480,
+        frames: 60,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let mut cameras = ["h264", "h265"].map(|name| CameraConfig::new(name, &file));
+    cameras[1].load.codec = Some(VideoCodec::H265);
+    cameras[1].load.gop = Some(8);
+    let config = Config {
+        start_at: StartAt::LastPacket,
+        ..Config::new(cameras)
+    };
+    let simulator = Simulator::start(config).unwrap();
+    let url = |name: &str| simulator.url(name).unwrap();
+    let rig = Rig::new(json!([
+        {"name": "h264", "url": url("h264")},
+        {"name": "h265", "url": url("h265")},
+    ]));
+    rig.record(sleep(3.5)).await;
+    for name in ["h264", "h265"] {
+        assert!(rig.status(name).segments > 0, "{:?}", rig.status(name));
+        let stored = frames(&rig.segments(name));
+        assert!(stored.len() > 15, "{name}: {} frames", stored.len());
+        expect_run(&sent(&simulator, name), &stored);
+        assert_eq!(rig.status(name).reconnects, 0, "{name}");
+    }
 }
 
 #[tokio::test]

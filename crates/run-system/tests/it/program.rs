@@ -227,6 +227,58 @@ fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
     );
 }
 
+#[test]
+fn a_preflight_shows_what_the_recorder_saw_and_what_to_do() {
+    let stage = installed(GOOD, GOOD);
+    let config = r#"{"sources": [
+        {"name": "good", "url": "rtsp://127.0.0.1:1/a"},
+        {"name": "smart", "url": "rtsp://127.0.0.1:1/b"},
+        {"name": "locked", "url": "rtsp://admin:geheim@127.0.0.1:1/c"},
+        {"name": "gone", "url": "rtsp://127.0.0.1:1/d"}
+    ]}"#;
+    std::fs::write(stage.path("recorder.json"), config).unwrap();
+    let video = |fps: f64, key: &str| {
+        format!(
+            r#"{{"codec": "hevc", "width": 1920, "height": 1080, "declared_fps": 15.0, "fps": {fps}, "bitrate": 2000000,
+            "key_frame_seconds": {key}, "looked_seconds": 9.5, "packets_lost": 0}}"#
+        )
+    };
+    let probe = |name: &str, trouble: &str, message: &str, video: &str| {
+        format!(
+            r#"{{"name": "{name}", "address": "x", "trouble": {trouble}, "message": {message}, "missing_encoder": null,
+            "video": {video}}}"#
+        )
+    };
+    let refusal = r#""the camera refuses user name and password""#;
+    let probes = [
+        probe("good", "null", "null", &video(15.0, "2.0")),
+        probe("smart", "null", "null", &video(6.0, "null")),
+        probe("locked", r#""refused""#, refusal, "null"),
+        probe("gone", r#""away""#, r#""no answer""#, "null"),
+    ];
+    std::fs::write(stage.path("probes"), format!("[{}]", probes.join(","))).unwrap();
+    let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "ok     camera good",
+        "note   camera smart",
+        "no second key frame",
+        "6.0 frames per second arrive of 15.0 declared",
+        "WRONG  camera locked",
+        "refuses user name and password",
+        "WRONG  camera gone",
+        "nothing listens on that port",
+        "1920x1080",
+        "2.0 Mbit/s",
+        "disk forecast",
+        "ok     clock",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("geheim"), "{text}");
+}
+
 /// A server on this machine that answers the first connection with that text.
 fn camera(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

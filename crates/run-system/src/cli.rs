@@ -49,6 +49,10 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub blur_config: Option<PathBuf>,
 
+    /// Settings of run-system itself [default: configs/run_system_config.json, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub system_config: Option<PathBuf>,
+
     /// Leave the blur processor alone
     #[arg(long, conflicts_with = "blur_only")]
     pub recorder_only: bool,

@@ -30,6 +30,16 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
         settings::samples::recorder(),
     )?;
     create(cli, &blur, settings::BLUR_FILE, settings::samples::blur())?;
+    let system = cli
+        .system_config
+        .clone()
+        .unwrap_or_else(|| default(settings::SYSTEM_FILE));
+    create(
+        cli,
+        &system,
+        settings::SYSTEM_FILE,
+        settings::samples::system(),
+    )?;
     plain::line(&format!(
         "\nNext:\n  1. put your cameras under \"sources\" in {}\n  2. run-system --validate   checks everything, cameras included\n  3. run-system              runs until Ctrl-C",
         recorder.display()

@@ -4,7 +4,7 @@ use crate::cli::Cli;
 use daemon::status;
 use settings::{
     BLUR_FILE, BlurSettings, DiskBudget, Environment, Monitoring, Places, RECORDER_FILE,
-    RecorderSettings,
+    RecorderSettings, SYSTEM_FILE, SystemSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -55,12 +55,15 @@ pub struct Setup {
     pub monitoring: Monitoring,
     /// Logs and status files of run-system itself.
     pub places: Places,
+    /// What else run-system is to do.
+    pub system: SystemSettings,
 }
 
 /// The settings of the daemons that the command line does not leave out.
 pub(crate) struct Loaded {
     pub(crate) recorder: Option<(PathBuf, RecorderSettings)>,
     pub(crate) blur: Option<(PathBuf, BlurSettings)>,
+    pub(crate) system: SystemSettings,
 }
 
 impl Loaded {
@@ -87,7 +90,13 @@ impl Loaded {
                 )
             })
             .flatten();
-        (Self { recorder, blur }, wrong)
+        let system = read_system(cli.system_config.as_deref(), env, &mut wrong);
+        let loaded = Self {
+            recorder,
+            blur,
+            system,
+        };
+        (loaded, wrong)
     }
 }
 
@@ -104,6 +113,25 @@ fn read_one<S>(
         .map_err(|problems| wrong.push(problems.to_string()))
         .ok()?;
     Some((path, settings))
+}
+
+/// The settings of run-system itself; the defaults when there is no such file.
+fn read_system(
+    named: Option<&Path>,
+    env: &Environment<'_>,
+    wrong: &mut Vec<String>,
+) -> SystemSettings {
+    let read = || -> Result<Option<SystemSettings>, String> {
+        let path =
+            settings::locate_if_there(named, SYSTEM_FILE).map_err(|error| error.to_string())?;
+        path.map(|path| SystemSettings::load_in(&path, env).map_err(|error| error.to_string()))
+            .transpose()
+    };
+    read()
+        .map_err(|problem| wrong.push(problem))
+        .ok()
+        .flatten()
+        .unwrap_or_else(SystemSettings::default_settings)
 }
 
 impl Setup {
@@ -150,6 +178,7 @@ impl Setup {
             disk,
             monitoring,
             places: places.clone(),
+            system: loaded.system.clone(),
         })
     }
 }

@@ -26,7 +26,10 @@ impl Environment<'static> {
     /// things are, and are started without the daemons' passwords.
     pub fn of_onlooker() -> Self {
         Self {
-            variable: &|name| Some(std::env::var(name).unwrap_or_else(|_| "unset".to_owned())),
+            // Long enough for a token.
+            variable: &|name| {
+                Some(std::env::var(name).unwrap_or_else(|_| "not-set-for-onlookers".to_owned()))
+            },
             ..Self::of_process()
         }
     }

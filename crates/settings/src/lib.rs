@@ -2,7 +2,7 @@
 //!
 //! Two layers: the file as the user wrote it ([`json`] nodes that remember their line, described by
 //! the tables of [`keys`]) and the settings a daemon works with ([`RecorderSettings`],
-//! [`BlurSettings`]), in which nothing is optional that has a default. All problems of a file are
+//! [`BlurSettings`], [`SystemSettings`]), in which nothing is optional that has a default. All problems of a file are
 //! reported at once, each with its line, its key, the value found and what would be allowed.
 //!
 //! What a file may contain beyond JSON: `//` and `/* */` comments, commas after the last element,
@@ -25,18 +25,20 @@ pub mod samples;
 mod schedule;
 mod size;
 mod source;
+mod system;
 mod url;
 mod zones;
 
 pub use blur::{BlurSettings, MaskStyle, Overlay, Size};
 pub use environment::Environment;
-pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, locate};
+pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, SYSTEM_FILE, locate, locate_if_there};
 pub use module::BlurModule;
 pub use naming::SourceName;
 pub use problem::{Problem, Problems};
 pub use recorder::{Container, RecorderSettings, WhenFull};
 pub use schedule::Schedule;
 pub use source::{Source, Transport, VideoCodec};
+pub use system::{DashboardSettings, SystemSettings, TlsFiles};
 pub use url::{Credentials, SourceKind, SourceUrl};
 pub use zones::{CameraZones, ZonePolygon};
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 pub const RECORDER_FILE: &str = "rtsp_recorder_config.json";
 /// The blur processor's file.
 pub const BLUR_FILE: &str = "blur_processor_config.json";
+/// The file of run-system itself, which may be missing.
+pub const SYSTEM_FILE: &str = "run_system_config.json";
 
 /// No settings file where they are looked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,5 +33,17 @@ pub fn locate(named: Option<&Path>, file_name: &str) -> Result<PathBuf, NotFound
     match tried.iter().find(|path| path.exists()) {
         Some(found) => Ok(found.clone()),
         None => Err(NotFound { tried }),
+    }
+}
+
+/// As [`locate`], for a file that may be missing: none when it is in neither place.
+///
+/// # Errors
+/// When the file named on the command line does not exist.
+pub fn locate_if_there(named: Option<&Path>, file_name: &str) -> Result<Option<PathBuf>, NotFound> {
+    match locate(named, file_name) {
+        Ok(path) => Ok(Some(path)),
+        Err(_) if named.is_none() => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         let value = convert(&kind, node);
         if value.is_none() {
             let shown = match name {
-                "password" => "the value".to_owned(),
+                "password" | "dashboard_token" => "the value".to_owned(),
                 _ => node.shown(),
             };
             let message = format!("{shown} is not allowed; give {}", kind.allowed());

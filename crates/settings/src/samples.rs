@@ -9,3 +9,8 @@ pub fn recorder() -> &'static str {
 pub fn blur() -> &'static str {
     include_str!("samples/blur_processor_config.json")
 }
+
+/// Text of a new `run_system_config.json`.
+pub fn system() -> &'static str {
+    include_str!("samples/run_system_config.json")
+}

@@ -64,6 +64,8 @@ fn configs_are_created_once_and_can_be_loaded() {
     let path = stage.path("configs/rtsp_recorder_config.json");
     settings::RecorderSettings::load(&path).unwrap();
     settings::BlurSettings::load(&stage.path("configs/blur_processor_config.json")).unwrap();
+    let system = stage.path("configs/run_system_config.json");
+    settings::SystemSettings::load_in(&system, &settings::Environment::empty()).unwrap();
 
     std::fs::write(&path, "mine").unwrap();
     let second = output(&stage, &["--create-configs"]);
@@ -131,6 +133,24 @@ fn wrong_settings_are_all_told() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
+}
+
+#[test]
+fn a_dashboard_for_strangers_without_token_and_tls_is_refused() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        r#"{"dashboard_listen": "0.0.0.0:0"}"#,
+    )
+    .unwrap();
+    let output = output(&stage, &FILES);
+    assert_eq!(output.status.code(), Some(2));
+    let text = text(&output);
+    assert!(
+        text.contains("dashboard_token, dashboard_tls_cert and dashboard_tls_key"),
+        "{text}"
+    );
     assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
 }
 
@@ -395,6 +415,11 @@ fn the_status_can_be_asked_for_without_the_daemons_passwords() {
     std::fs::write(
         stage.path("recorder.json"),
         r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#,
+    )
+    .unwrap();
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        r#"{"dashboard_token": "${NO_SUCH_DASHBOARD_TOKEN}"}"#,
     )
     .unwrap();
     let asked = output(&stage, &[&["--status"], &FILES[..]].concat());

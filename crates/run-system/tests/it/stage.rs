@@ -1,7 +1,7 @@
 //! A directory in which scripts play the daemons, and what they did there.
 
 use run_system::setup::{Program, Setup};
-use settings::{DiskBudget, Monitoring, Places};
+use settings::{DiskBudget, Monitoring, Places, SystemSettings};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -117,6 +117,7 @@ impl Stage {
                 log_dir: self.path("logs"),
                 status_dir: self.path("logs"),
             },
+            system: SystemSettings { dashboard: None },
         }
     }
 }

@@ -485,3 +485,39 @@ pub const BLUR: &[Key] = &[
     LOG_DIR,
     STATUS_DIR,
 ];
+
+const FILE_OR_NULL: Kind = Kind::Other("null, or a path in double quotes");
+
+/// Keys of `run_system_config.json`.
+pub const SYSTEM: &[Key] = &[
+    key(
+        "dashboard",
+        Kind::Flag,
+        "true",
+        "Whether a web page shows how everything is.",
+    ),
+    key(
+        "dashboard_listen",
+        Kind::Text,
+        "\"127.0.0.1:8780\"",
+        "Address and port of the page. An address that other machines reach is refused without token and TLS.",
+    ),
+    key(
+        "dashboard_token",
+        Kind::Other("null, or text in double quotes, at least 16 letters and digits"),
+        "null",
+        "What a visitor must know, best as \"${NAME}\" from the environment. null: anyone on this machine may look.",
+    ),
+    key(
+        "dashboard_tls_cert",
+        FILE_OR_NULL,
+        "null",
+        "PEM file of the certificate, with those that it is signed by. With it and its key the page is served by HTTPS.",
+    ),
+    key(
+        "dashboard_tls_key",
+        FILE_OR_NULL,
+        "null",
+        "PEM file of the certificate's private key.",
+    ),
+];

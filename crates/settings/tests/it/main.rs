@@ -7,6 +7,7 @@ mod files;
 mod problems;
 mod recorder;
 mod schedule;
+mod system;
 mod urls;
 
 use settings::Environment;

@@ -2,16 +2,16 @@
 //! them.
 
 use expect_test::expect_file;
-use settings::keys::{BLUR, RECORDER, SOURCE, reference};
+use settings::keys::{BLUR, RECORDER, SOURCE, SYSTEM, reference};
 
 #[test]
 fn the_reference_of_all_keys_is_up_to_date() {
     let text = format!(
         "# Configuration
-Two JSON files, `configs/rtsp_recorder_config.json` and `configs/blur_processor_config.json` (also found in the working
-directory; `--config` names any other). `//` comments are allowed. Relative paths count from the working directory.
+Two JSON files, `configs/rtsp_recorder_config.json` and `configs/blur_processor_config.json`, and a third that may be
+missing, `configs/run_system_config.json` (all also found in the working directory; `--config` names any other). `//` comments are allowed. Relative paths count from the working directory.
 `${{NAME}}` in a text is replaced from the environment, so that passwords need not stand in the file. A key that is not
-listed here is an error; all problems of a file are reported at once. `run-system --create-configs` writes both files,
+listed here is an error; all problems of a file are reported at once. `run-system --create-configs` writes all three,
 `run-system --validate` checks them.
 
 ## Recorder: rtsp_recorder_config.json
@@ -21,10 +21,13 @@ An entry of `sources` is a URL or path, or an object with these keys:
 
 {}
 ## Blur processor: blur_processor_config.json
+{}
+## run-system: run_system_config.json
 {}",
         reference(RECORDER),
         reference(SOURCE),
-        reference(BLUR)
+        reference(BLUR),
+        reference(SYSTEM)
     );
     expect_file!["../../../../docs/configuration.md"].assert_eq(&text);
 }

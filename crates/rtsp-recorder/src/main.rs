@@ -157,6 +157,8 @@ fn create_config(path: PathBuf) -> anyhow::Result<u8> {
     let mut file = created
         .map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
     file.write_all(settings::samples::recorder().as_bytes())?;
+    let schema = path.with_file_name(settings::schema::file_name(RECORDER_FILE));
+    daemon::atomic::write(&schema, settings::schema::recorder().as_bytes())?;
     println!(
         "wrote {}; enter your cameras under `sources`",
         path.display()

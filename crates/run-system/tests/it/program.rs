@@ -64,6 +64,12 @@ fn configs_are_created_once_and_can_be_loaded() {
     let path = stage.path("configs/rtsp_recorder_config.json");
     settings::RecorderSettings::load(&path).unwrap();
     settings::BlurSettings::load(&stage.path("configs/blur_processor_config.json")).unwrap();
+    for name in ["rtsp_recorder", "blur_processor", "run_system"] {
+        let schema = stage.path(&format!("configs/{name}_config.schema.json"));
+        let schema = std::fs::read(schema).unwrap();
+        let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();
+        assert!(schema["properties"].is_object(), "{schema}");
+    }
     let system = stage.path("configs/run_system_config.json");
     settings::SystemSettings::load_in(&system, &settings::Environment::empty()).unwrap();
 

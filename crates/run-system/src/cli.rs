@@ -37,6 +37,10 @@ pub struct Cli {
     #[arg(long, requires = "status")]
     pub json: bool,
 
+    /// With --status: go on showing it every second; q or Ctrl-C leaves
+    #[arg(long, requires = "status")]
+    pub watch: bool,
+
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "task")]
     pub duration: Option<Duration>,

@@ -12,6 +12,7 @@ pub mod report;
 pub mod setup;
 pub mod supervise;
 mod validate;
+mod watch;
 
 use anyhow::Context;
 use cli::{Cli, Task};
@@ -30,6 +31,11 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
     match cli.task() {
         Task::CreateConfigs => create_configs::run(cli),
         Task::Validate => Ok(validate::run(cli).await),
+        Task::Status if cli.watch => {
+            let setup = Setup::load(cli, &Environment::of_onlooker())?;
+            watch::run(&setup, cli.json).await?;
+            Ok(exit::STOPPED)
+        }
         Task::Status => status_once(cli),
         Task::Run => supervise_until_stopped(cli).await,
     }

@@ -45,20 +45,26 @@ impl Gatherer {
     /// A report from outside, with everything measured; takes a moment.
     pub fn gather_from_outside(&mut self) -> Report {
         std::thread::sleep(SAMPLE);
+        let mut report = self.glance();
+        if let Some(disk) = &mut report.disk {
+            disk.used = self.measure();
+        }
+        report
+    }
+
+    /// A report from outside, without the sizes of the directories. Processor time is since the one before.
+    pub fn glance(&mut self) -> Report {
         let dir = &self.setup.places.status_dir;
         let system_runs = seen(&status::lock_file(dir, status::SYSTEM)).runs;
         let told: SystemStatus =
             status::read(&status::file(dir, status::SYSTEM)).unwrap_or_default();
-        let mut report = self.gather_as(if system_runs { Some(&told) } else { None });
-        if let Some(disk) = &mut report.disk {
-            disk.used = self
-                .setup
-                .video_dirs
-                .iter()
-                .map(|(name, path)| measured(name, path))
-                .collect();
-        }
-        report
+        self.gather_as(system_runs.then_some(&told))
+    }
+
+    /// What the directories with videos take; looks at every file.
+    pub fn measure(&self) -> Vec<DirectoryReport> {
+        let dirs = self.setup.video_dirs.iter();
+        dirs.map(|(name, path)| measured(name, path)).collect()
     }
 
     /// A report by the run-system that looks after the daemons itself.

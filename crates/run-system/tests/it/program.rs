@@ -1,7 +1,7 @@
 //! The program as users run it.
 
 use crate::stage::{GOOD, Stage, kill};
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -395,6 +395,33 @@ fn killed_and_started_again_it_finds_its_daemons() {
     );
     let seen = output(&stage, &[&["--status"], &FILES[..]].concat());
     assert!(text(&seen).contains("not running"), "{}", text(&seen));
+}
+
+#[test]
+fn a_watched_status_goes_on_in_lines_until_it_is_interrupted() {
+    let stage = installed(GOOD, GOOD);
+    for (arguments, sign) in [
+        (&["--status", "--watch"][..], " queue: 0 waiting"),
+        (&["--status", "--watch", "--json"][..], "\"alarms\":["),
+    ] {
+        let mut watching = command(&stage, &[arguments, &FILES[..]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = std::io::BufReader::new(watching.stdout.take().unwrap());
+        let mut seen = 0;
+        while seen < 2 {
+            let mut line = String::new();
+            assert!(
+                reader.read_line(&mut line).unwrap() > 0,
+                "it ended by itself"
+            );
+            assert!(!line.contains('\x1b'), "{line:?}");
+            seen += usize::from(line.contains(sign));
+        }
+        kill(watching.id(), "-INT");
+        assert_eq!(watching.wait().unwrap().code(), Some(0));
+    }
 }
 
 #[test]

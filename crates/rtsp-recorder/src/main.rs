@@ -1,6 +1,6 @@
 //! `rtsp-recorder`: records cameras into segments and queues them for processing.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use daemon::logs::{Format, LogSetup};
 use daemon::shutdown::SecondSignal;
 use daemon::{Shutdown, SystemClock, exit};
@@ -47,6 +47,8 @@ enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
         seconds: u64,
     },
+    #[command(flatten)]
+    Manual(manuals::Command),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<u8> {
+    if let Some(Command::Manual(manual)) = arguments.command {
+        manual.print(Arguments::command())?;
+        return Ok(exit::STOPPED);
+    }
     if arguments.create_config {
         return create_config(
             arguments

@@ -68,6 +68,10 @@ pub struct Cli {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,
+
+    /// Completions and manual page.
+    #[command(subcommand)]
+    pub manual: Option<manuals::Command>,
 }
 
 /// What the command line asks for.

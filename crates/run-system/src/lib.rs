@@ -15,6 +15,7 @@ mod validate;
 mod watch;
 
 use anyhow::Context;
+use clap::CommandFactory;
 use cli::{Cli, Task};
 use daemon::logs::{Guard, LogSetup};
 use daemon::shutdown::SecondSignal;
@@ -28,6 +29,10 @@ use std::path::Path;
 /// # Errors
 /// What keeps it from being done, in words for the user.
 pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
+    if let Some(manual) = cli.manual {
+        manual.print(Cli::command())?;
+        return Ok(exit::STOPPED);
+    }
     match cli.task() {
         Task::CreateConfigs => create_configs::run(cli),
         Task::Validate => Ok(validate::run(cli).await),

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod create_configs;
+mod dashboard;
 mod plain;
 mod processes;
 pub mod report;
@@ -82,6 +83,7 @@ async fn supervise_until_stopped(cli: &Cli) -> anyhow::Result<u8> {
             shutdown.request();
         });
     }
+    dashboard::start(&setup);
     supervise::run(&setup, supervise::Policy::default(), shutdown).await;
     Ok(exit::STOPPED)
 }

@@ -99,7 +99,7 @@ pub struct DiskReport {
     pub free_bytes: u64,
     /// Bytes that stay free by the settings.
     pub min_free_bytes: u64,
-    /// Bytes that each directory with videos takes; measured for `--status` only.
+    /// Bytes that each directory with videos takes; not measured for the log.
     pub used: Vec<DirectoryReport>,
     /// Hours until the disk is full at the present bitrates if nothing is deleted.
     pub hours_left: Option<f64>,

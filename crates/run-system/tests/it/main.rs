@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod dashboard;
 mod program;
 mod stage;
 mod supervise;

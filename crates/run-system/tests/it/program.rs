@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A stage with the real program in it, beside the scripts.
-fn installed(recorder: &str, processor: &str) -> Stage {
+pub(crate) fn installed(recorder: &str, processor: &str) -> Stage {
     let stage = Stage::new(recorder, processor);
     let own = Path::new(env!("CARGO_BIN_EXE_run-system"));
     let there = stage.path("run-system");
@@ -23,7 +23,7 @@ fn installed(recorder: &str, processor: &str) -> Stage {
     stage
 }
 
-fn command(stage: &Stage, arguments: &[&str]) -> Command {
+pub(crate) fn command(stage: &Stage, arguments: &[&str]) -> Command {
     let mut command = Command::new(stage.path("run-system"));
     command
         .current_dir(stage.root())
@@ -33,18 +33,18 @@ fn command(stage: &Stage, arguments: &[&str]) -> Command {
     command
 }
 
-const FILES: [&str; 4] = [
+pub(crate) const FILES: [&str; 4] = [
     "--recorder-config",
     "recorder.json",
     "--blur-config",
     "blur.json",
 ];
 
-fn output(stage: &Stage, arguments: &[&str]) -> Output {
+pub(crate) fn output(stage: &Stage, arguments: &[&str]) -> Output {
     command(stage, arguments).output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

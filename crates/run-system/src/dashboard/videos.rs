@@ -1,0 +1,266 @@
+//! The published videos of a camera's day, and sending one, or a part of one.
+
+use super::published::{self, Published};
+use super::timeline::bounds;
+use super::{Refusal, State, on_disk};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    RANGE,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::SeekFrom;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+/// Videos in one answer.
+const PAGE: usize = 100;
+/// Bytes read from the disk at a time.
+const CHUNK: u64 = 256 * 1024;
+
+/// Which videos are asked for.
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    source: Option<String>,
+    date: Option<Date>,
+    /// How many of the newest are left out, for the next page.
+    #[serde(default)]
+    offset: usize,
+}
+
+/// The answer: newest first.
+#[derive(Serialize)]
+pub(super) struct Videos {
+    date: Date,
+    /// Sources that have videos on that day.
+    sources: BTreeSet<String>,
+    videos: Vec<Video>,
+    /// More can be had with a larger `offset`.
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct Video {
+    source: String,
+    file: String,
+    start: Timestamp,
+    /// Wall clock of the start.
+    clock: String,
+    seconds: f64,
+    bytes: u64,
+    heads: u64,
+}
+
+pub(super) async fn list(
+    state: State,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Videos>, Refusal> {
+    let date = wanted.date.unwrap_or_else(|| Zoned::now().date());
+    let (from, to) = bounds(date)?;
+    let mut all = on_disk(state.0, move |shared| {
+        let dir = shared.processed_dir();
+        dir.map(|dir| shared.index().of_day(dir, date))
+    })
+    .await?
+    .unwrap_or_default();
+    all.retain(|video| (from..to).contains(&video.start));
+    let sources = all.iter().map(|video| video.source.clone()).collect();
+    all.retain(|video| {
+        let source = wanted.source.as_ref();
+        source.is_none_or(|source| *source == video.source)
+    });
+    all.sort_by(|a, b| (b.start, &a.source, &a.file).cmp(&(a.start, &b.source, &b.file)));
+    let more = all.len().saturating_sub(wanted.offset) > PAGE;
+    Ok(Json(Videos {
+        date,
+        sources,
+        videos: all
+            .into_iter()
+            .skip(wanted.offset)
+            .take(PAGE)
+            .map(shown)
+            .collect(),
+        more,
+    }))
+}
+
+fn shown(video: Published) -> Video {
+    let start = video.start.to_zoned(TimeZone::system());
+    Video {
+        clock: start.strftime("%H:%M:%S").to_string(),
+        source: video.source,
+        file: video.file,
+        start: video.start,
+        seconds: video.seconds,
+        bytes: video.bytes,
+        heads: video.heads,
+    }
+}
+
+/// Whether it is to be kept rather than played.
+#[derive(Deserialize)]
+pub(super) struct How {
+    download: Option<String>,
+}
+
+pub(super) async fn send(
+    state: State,
+    Path((source, file)): Path<(String, String)>,
+    Query(how): Query<How>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let name = file.clone();
+    let opened = on_disk(state.0, move |shared| {
+        published::open(shared.processed_dir()?, &source, &file)
+    })
+    .await?;
+    let (file, size) = opened.ok_or_else(Refusal::not_found)?;
+    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let part = match range.map_or(Part::Whole, |range| part(range, size)) {
+        Part::Outside => {
+            let range = [(CONTENT_RANGE, format!("bytes */{size}"))];
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range).into_response());
+        }
+        part => part,
+    };
+    let disposition = how.download.map(|_| {
+        // Only what needs no quoting; browsers take the name of the address else.
+        let plain = name.replace(
+            |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)),
+            "_",
+        );
+        [(
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{plain}\""),
+        )]
+    });
+    let (status, from, length, content_range) = match part {
+        Part::Bytes { from, to } => (
+            StatusCode::PARTIAL_CONTENT,
+            from,
+            to - from + 1,
+            Some([(CONTENT_RANGE, format!("bytes {from}-{to}/{size}"))]),
+        ),
+        _ => (StatusCode::OK, 0, size, None),
+    };
+    let headers = [
+        (CONTENT_TYPE, "video/mp4".to_owned()),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (CACHE_CONTROL, "private, max-age=3600".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+    ];
+    let body = Body::from_stream(bytes(file, from, length));
+    Ok(match (content_range, disposition) {
+        (Some(range), Some(as_file)) => (status, headers, range, as_file, body).into_response(),
+        (Some(range), None) => (status, headers, range, body).into_response(),
+        (None, Some(as_file)) => (status, headers, as_file, body).into_response(),
+        (None, None) => (status, headers, body).into_response(),
+    })
+}
+
+/// The bytes of a file from there on. A file that became shorter ends the connection.
+fn bytes(
+    file: File,
+    from: u64,
+    length: u64,
+) -> impl futures::Stream<Item = std::io::Result<Vec<u8>>> {
+    let file = tokio::fs::File::from_std(file);
+    futures::stream::try_unfold(
+        (file, Some(from), length),
+        async |(mut file, seek, left)| {
+            if let Some(from) = seek {
+                file.seek(SeekFrom::Start(from)).await?;
+            }
+            if left == 0 {
+                return Ok(None);
+            }
+            let mut chunk = Vec::new();
+            let read = (&mut file)
+                .take(left.min(CHUNK))
+                .read_to_end(&mut chunk)
+                .await? as u64;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(Some((chunk, (file, None, left - read))))
+        },
+    )
+}
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// Everything, also for what is not understood (RFC 9110, section 14.2).
+    Whole,
+    /// Both inclusive.
+    Bytes { from: u64, to: u64 },
+    /// Nothing that is there.
+    Outside,
+}
+
+/// One range of bytes; several at once are answered with everything.
+fn part(range: &str, size: u64) -> Part {
+    let Some((first, last)) = range
+        .strip_prefix("bytes=")
+        .filter(|ranges| !ranges.contains(','))
+        .and_then(|range| range.trim().split_once('-'))
+    else {
+        return Part::Whole;
+    };
+    let number = |text: &str| match text {
+        "" => Some(None),
+        text if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().map(Some),
+        _ => None,
+    };
+    let (from, to) = match (number(first), number(last)) {
+        (Some(Some(from)), Some(Some(to))) if to < from => return Part::Whole,
+        (Some(Some(from)), Some(to)) => (from, to.unwrap_or(u64::MAX)),
+        (Some(None), Some(Some(0))) => return Part::Outside,
+        (Some(None), Some(Some(last))) => (size.saturating_sub(last), u64::MAX),
+        _ => return Part::Whole,
+    };
+    if from >= size {
+        return Part::Outside;
+    }
+    Part::Bytes {
+        from,
+        to: to.min(size - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_understood() {
+        let bytes = |from, to| Part::Bytes { from, to };
+        for (range, expected) in [
+            ("bytes=0-0", bytes(0, 0)),
+            ("bytes=10-", bytes(10, 99)),
+            ("bytes=10-19", bytes(10, 19)),
+            ("bytes=10-1000", bytes(10, 99)),
+            ("bytes=-10", bytes(90, 99)),
+            ("bytes=-1000", bytes(0, 99)),
+            ("bytes=100-", Part::Outside),
+            ("bytes=-0", Part::Outside),
+            ("bytes=20-10", Part::Whole),
+            ("bytes=0-1,5-6", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=+1-5", Part::Whole),
+            ("lines=1-5", Part::Whole),
+        ] {
+            assert_eq!(part(range, 100), expected, "{range}");
+        }
+        assert_eq!(part("bytes=0-", 0), Part::Outside);
+        assert_eq!(part("bytes=-5", 0), Part::Outside);
+    }
+}

@@ -4,6 +4,7 @@ mod cameras;
 mod clock;
 mod places;
 mod plugin;
+mod ports;
 
 use crate::cli::Cli;
 use crate::plain;
@@ -74,6 +75,7 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
         findings.extend(plugin::check(blur, file).await);
     }
     findings.push(clock::check(&loaded));
+    findings.extend(ports::check(&loaded));
     findings.iter().for_each(Finding::print);
     if let Some((file, recorder)) = &loaded.recorder {
         let mut cameras = cameras::check(recorder, file).await;

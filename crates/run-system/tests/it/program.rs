@@ -217,12 +217,24 @@ fn a_preflight_finds_what_is_wrong() {
 #[test]
 fn a_preflight_of_a_good_system_succeeds() {
     let stage = installed(GOOD, GOOD);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        format!(r#"{{"dashboard_listen": "{address}"}}"#),
+    )
+    .unwrap();
     let camera = camera("RTSP/1.0 200 OK\r\n\r\n");
     let config = format!(r#"{{"sources": ["rtsp://{camera}/x"]}}"#);
     std::fs::write(stage.path("recorder.json"), config).unwrap();
     let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("speaks RTSP"), "{}", text(&output));
+    assert!(
+        text(&output).contains("note   port of the dashboard"),
+        "{}",
+        text(&output)
+    );
     assert!(
         !stage.path("raw_videos").exists(),
         "looking changes nothing"

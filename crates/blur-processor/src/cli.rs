@@ -20,7 +20,7 @@ use crate::dispatcher::{self, Ended, Until};
 #[command(version)]
 struct Arguments {
     /// The settings file; without it configs/blur_processor_config.json, then the one in the working directory.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]

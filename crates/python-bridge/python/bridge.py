@@ -22,6 +22,7 @@ import inspect
 import json
 import mmap
 import os
+import re
 import socket
 import sys
 import traceback
@@ -32,6 +33,10 @@ class Refused(Exception):
     """The module broke a rule of the interface; the message says which and what to do."""
 
 
+# What a second parameter is called that numbers the camera, the stream or the thread.
+NUMBERS = re.compile(r"cam|stream|channel|thread|idx|index|(^|_)(id|i|ch|tid|pid)$", re.IGNORECASE)
+
+
 def takes(function, name):
     """How a callable takes the parameter `name`: "keyword", "position" (as its second parameter) or None (not at all)."""
     try:
@@ -40,10 +45,12 @@ def takes(function, name):
         return "position"
     if any(p.name == name and p.kind is not p.POSITIONAL_ONLY for p in parameters):
         return "keyword"
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return "position"
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(by_position) >= 2:
+        second = by_position[1]
+        # A second parameter that has a default may be anything, such as the interval between two detections.
+        return "position" if second.default is second.empty or NUMBERS.search(second.name) else None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return "position"
     return "keyword" if any(p.kind is p.VAR_KEYWORD for p in parameters) else None
 
@@ -67,13 +74,16 @@ def construct(blurrer, cameras):
     if any(p.name == "num_camera" or p.kind is p.VAR_KEYWORD for p in parameters):
         return blurrer(num_camera=cameras)
     missing = [
-        p.name for p in parameters
+        p for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
+    if len(missing) == 1 and "cam" in missing[0].name.lower() and missing[0].kind is not missing[0].POSITIONAL_ONLY:
+        # The same under another name: num_cameras, camera_count, n_cams.
+        return blurrer(**{missing[0].name: cameras})
     if missing:
         raise Refused(
-            f"HeadBlurrer's constructor needs {', '.join(missing)}; the only parameter the host can give is num_camera, "
-            "so give the others defaults"
+            f"HeadBlurrer's constructor needs {', '.join(p.name for p in missing)}; the only parameter the host can give is "
+            "num_camera, so give the others defaults"
         )
     return blurrer()
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 #[command(version)]
 struct Arguments {
     /// The settings file; without it configs/rtsp_recorder_config.json, then the one in the working directory.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]

@@ -41,7 +41,7 @@ pub struct Cli {
     #[arg(long, requires = "status")]
     pub watch: bool,
 
-    /// Stop after this many seconds
+    /// Stop after this many seconds; 0: run until stopped
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "task")]
     pub duration: Option<Duration>,
 
@@ -104,7 +104,5 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "give a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "give a number of seconds above 0".to_owned())
+        .map_err(|_| "give a number of seconds, 0 or more".to_owned())
 }

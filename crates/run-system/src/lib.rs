@@ -72,7 +72,7 @@ async fn supervise_until_stopped(cli: &Cli) -> anyhow::Result<u8> {
     };
     let shutdown = Shutdown::on_signals(SecondSignal::IsReported)
         .context("signal handlers cannot be installed")?;
-    if let Some(duration) = cli.duration {
+    if let Some(duration) = cli.duration.filter(|duration| !duration.is_zero()) {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             tokio::time::sleep(duration).await;

@@ -148,6 +148,22 @@ fn other_signatures_of_the_class_work() {
     def __init__(self, num_camera): pass
     def process_frame(self, *args, **kwargs): return args[0] + 32
 ",
+        // the number of cameras under another name
+        "class HeadBlurrer:
+    def __init__(self, num_cameras): self.cameras = num_cameras
+    def process_frame(self, frame, cam_id=0): return frame + 27 + self.cameras + cam_id
+",
+        // a second parameter that is something else keeps its default
+        "class HeadBlurrer:
+    def __init__(self, model_path=None, conf_threshold=0.3): self.count = 0
+    def process_frame(self, frame, frame_interval=1, blur_strength=0.01, should_detect=None):
+        assert (frame_interval, self.count % frame_interval) == (1, 0)
+        self.count += 1
+        return frame + 32
+",
+        "def apply_blur(frame, frame_interval: int = 3, blur_strength: float = 0.01):
+    return frame + 29 + frame_interval
+",
         // the class is preferred to the function
         "class HeadBlurrer:
     def process_frame(self, frame, camera_index=0): return frame + 32

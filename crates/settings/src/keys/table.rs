@@ -427,7 +427,12 @@ pub const BLUR: &[Key] = &[
         "true",
         "Whether text, time and frame number are drawn into the picture.",
     ),
-    key("overlay_text", Kind::Text, "\"Blurred\"", "The text drawn."),
+    key(
+        "overlay_text",
+        Kind::Text,
+        "\"BLUR_PROCESSED\"",
+        "The text drawn.",
+    ),
     key(
         "video_codec",
         Kind::Text,

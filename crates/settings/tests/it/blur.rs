@@ -65,7 +65,7 @@ fn defaults() {
             resize: None,
             overlay: Some(
                 Overlay {
-                    text: "Blurred",
+                    text: "BLUR_PROCESSED",
                 },
             ),
             video_codec: "libx264",

@@ -4,6 +4,7 @@
 
 mod blur;
 mod files;
+mod old_files;
 mod problems;
 mod recorder;
 mod schedule;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use daemon::lock::LockError;
 use daemon::logs::{self, Format, LogSetup};
 use daemon::shutdown::SecondSignal;
@@ -54,6 +54,8 @@ enum Command {
     /// A worker process; started by the program itself.
     #[command(hide = true)]
     Worker,
+    #[command(flatten)]
+    Manual(manuals::Command),
 }
 
 /// Runs the program.
@@ -72,6 +74,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Manual(manual)) = arguments.command {
+        manual.print(Arguments::command())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(Command::Worker) = arguments.command {
         let _logs = console_logs("info", Format::Json)?;
         return Ok(crate::worker::run());
@@ -98,7 +104,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let _logs = console_logs("warn", arguments.log_format)?;
             blur::run(wanted, &settings)
         }
-        Some(Command::CheckPlugin(_) | Command::Worker) => Ok(ExitCode::from(exit::FAILED)),
+        Some(Command::CheckPlugin(_) | Command::Worker | Command::Manual(_)) => {
+            Ok(ExitCode::from(exit::FAILED))
+        }
         None if arguments.validate => {
             let _logs = console_logs("warn", arguments.log_format)?;
             Ok(check_plugin::validate(&settings))

@@ -37,6 +37,8 @@ pub(crate) enum Sub {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    #[command(flatten)]
+    Manual(manuals::Command),
 }
 
 #[derive(Debug, Args)]

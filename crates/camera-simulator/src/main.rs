@@ -4,7 +4,7 @@ mod cli;
 
 use anyhow::{Context as _, bail};
 use camera_simulator::{Simulator, StartError, control};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Planned, Serve, Sub};
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Sub::Ctl { address, words }) => send_command(address, &words),
+        Some(Sub::Manual(manual)) => manual
+            .print(Cli::command())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
         None => serve(cli.serve),
     };
     match done {

@@ -31,6 +31,7 @@ pub mod names;
 pub mod opener;
 pub mod outage;
 pub mod pipeline;
+pub mod probe;
 pub mod recover;
 pub mod reorder;
 pub mod rtsp;

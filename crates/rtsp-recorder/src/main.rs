@@ -1,20 +1,24 @@
 //! `rtsp-recorder`: records cameras into segments and queues them for processing.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, Subcommand};
 use daemon::logs::{Format, LogSetup};
 use daemon::shutdown::SecondSignal;
-use daemon::{Shutdown, exit};
+use daemon::{Shutdown, SystemClock, exit};
+use rtsp_recorder::input::Stamps;
+use rtsp_recorder::probe::{Probe, probe};
 use rtsp_recorder::run::{End, check_places, run};
 use settings::{RECORDER_FILE, RecorderSettings, locate};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Records RTSP cameras, streams and files into segments, one ticket each for the blur processor.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     /// The settings file; without it configs/rtsp_recorder_config.json, then the one in the working directory.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]
@@ -28,6 +32,23 @@ struct Arguments {
     /// text or json.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     log_format: Format,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to every source, look at it for some seconds and say what it sends; records nothing.
+    Probe {
+        /// As JSON, one list for all sources.
+        #[arg(long)]
+        json: bool,
+        /// How long to look at most, in seconds, connecting included.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+    },
+    #[command(flatten)]
+    Manual(manuals::Command),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +71,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<u8> {
+    if let Some(Command::Manual(manual)) = arguments.command {
+        manual.print(Arguments::command())?;
+        return Ok(exit::STOPPED);
+    }
     if arguments.create_config {
         return create_config(
             arguments
@@ -69,6 +94,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         check_places(&settings)?;
         println!("settings are good: {} sources", settings.sources.len());
         return Ok(exit::STOPPED);
+    }
+    if let Some(Command::Probe { json, seconds }) = &arguments.command {
+        return look_at_sources(&settings, *json, Duration::from_secs(*seconds), arguments);
     }
     let _logs = daemon::logs::init(&LogSetup {
         file: Some(settings.places.log_dir.join("rtsp_recorder.log")),
@@ -92,6 +120,37 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
     }
 }
 
+fn look_at_sources(
+    settings: &RecorderSettings,
+    as_json: bool,
+    look: Duration,
+    arguments: &Arguments,
+) -> anyhow::Result<u8> {
+    let _logs = daemon::logs::init(&LogSetup {
+        file: None,
+        level: "error".to_owned(),
+        format: arguments.log_format,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let stamps = Stamps(Arc::new(SystemClock::new()));
+    let probes = runtime.block_on(probe(settings, &stamps, look));
+    // A thread that FFmpeg holds up is not waited for.
+    runtime.shutdown_background();
+    if as_json {
+        let list: Vec<_> = probes.iter().map(Probe::json).collect();
+        println!("{}", serde_json::Value::from(list));
+    } else {
+        probes.iter().for_each(|probe| println!("{}", probe.line()));
+    }
+    Ok(if probes.iter().all(Probe::is_good) {
+        exit::STOPPED
+    } else {
+        exit::FAILED
+    })
+}
+
 fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {
     let path =
         locate(arguments.config.as_deref(), RECORDER_FILE).map_err(|error| error.to_string())?;
@@ -104,6 +163,8 @@ fn create_config(path: PathBuf) -> anyhow::Result<u8> {
     let mut file = created
         .map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
     file.write_all(settings::samples::recorder().as_bytes())?;
+    let schema = path.with_file_name(settings::schema::file_name(RECORDER_FILE));
+    daemon::atomic::write(&schema, settings::schema::recorder().as_bytes())?;
     println!(
         "wrote {}; enter your cameras under `sources`",
         path.display()

@@ -41,6 +41,10 @@ pub struct Cli {
     #[arg(long, requires = "status")]
     pub json: bool,
 
+    /// With --status: go on showing it every second; q or Ctrl-C leaves
+    #[arg(long, requires = "status")]
+    pub watch: bool,
+
     /// Stop after this many seconds; 0: run until stopped
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "task")]
     pub duration: Option<Duration>,
@@ -68,6 +72,10 @@ pub struct Cli {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,
+
+    /// Completions and manual page.
+    #[command(subcommand)]
+    pub manual: Option<manuals::Command>,
 }
 
 /// What the command line asks for.

@@ -5,7 +5,7 @@ use crate::plain;
 use anyhow::Context;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What became of a file.
 enum Outcome {
@@ -28,8 +28,15 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
         &recorder,
         settings::RECORDER_FILE,
         settings::samples::recorder(),
+        &settings::schema::recorder(),
     )?;
-    create(cli, &blur, settings::BLUR_FILE, settings::samples::blur())?;
+    create(
+        cli,
+        &blur,
+        settings::BLUR_FILE,
+        settings::samples::blur(),
+        &settings::schema::blur(),
+    )?;
     let system = cli
         .system_config
         .clone()
@@ -39,6 +46,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
         &system,
         settings::SYSTEM_FILE,
         settings::samples::system(),
+        &settings::schema::system(),
     )?;
     plain::line(&format!(
         "\nNext:\n  1. put your cameras under \"sources\" in {}\n  2. run-system --validate   checks everything, cameras included\n  3. run-system              runs until Ctrl-C",
@@ -47,7 +55,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
     Ok(daemon::exit::STOPPED)
 }
 
-fn create(cli: &Cli, path: &PathBuf, file_name: &str, text: &str) -> anyhow::Result<()> {
+fn create(cli: &Cli, path: &Path, file_name: &str, text: &str, schema: &str) -> anyhow::Result<()> {
     // A file in the old place would no longer be read once there is one in configs/.
     let old_place = Path::new(file_name);
     if !cli.force && path != old_place && !path.exists() && old_place.exists() {
@@ -66,6 +74,15 @@ fn create(cli: &Cli, path: &PathBuf, file_name: &str, text: &str) -> anyhow::Res
             path.display()
         ),
     });
+    write_schema(path, file_name, schema)
+}
+
+/// The schema is made anew each time: nobody edits it, and one of an earlier version would find fault with new keys.
+fn write_schema(settings_file: &Path, file_name: &str, schema: &str) -> anyhow::Result<()> {
+    let path = settings_file.with_file_name(settings::schema::file_name(file_name));
+    daemon::atomic::write(&path, schema.as_bytes())
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    plain::line(&format!("written  {} (for editors)", path.display()));
     Ok(())
 }
 

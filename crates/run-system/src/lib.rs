@@ -13,8 +13,10 @@ pub mod report;
 pub mod setup;
 pub mod supervise;
 mod validate;
+mod watch;
 
 use anyhow::Context;
+use clap::CommandFactory;
 use cli::{Cli, Task};
 use daemon::logs::{Guard, LogSetup};
 use daemon::shutdown::SecondSignal;
@@ -28,9 +30,18 @@ use std::path::Path;
 /// # Errors
 /// What keeps it from being done, in words for the user.
 pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
+    if let Some(manual) = cli.manual {
+        manual.print(Cli::command())?;
+        return Ok(exit::STOPPED);
+    }
     match cli.task() {
         Task::CreateConfigs => create_configs::run(cli),
         Task::Validate => Ok(validate::run(cli).await),
+        Task::Status if cli.watch => {
+            let setup = Setup::load(cli, &Environment::of_onlooker())?;
+            watch::run(&setup, cli.json).await?;
+            Ok(exit::STOPPED)
+        }
         Task::Status => status_once(cli),
         Task::Dashboard => serve_dashboard(cli).await,
         Task::Run => supervise_until_stopped(cli).await,

@@ -1,8 +1,10 @@
 //! `--validate`: looks at everything that could keep the system from working, and says what to do.
 
 mod cameras;
+mod clock;
 mod places;
 mod plugin;
+mod ports;
 
 use crate::cli::Cli;
 use crate::plain;
@@ -72,11 +74,19 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
     if let Some((file, blur)) = &loaded.blur {
         findings.extend(plugin::check(blur, file).await);
     }
+    findings.push(clock::check(&loaded));
+    findings.extend(ports::check(&loaded));
     findings.iter().for_each(Finding::print);
-    if let Some((_, recorder)) = &loaded.recorder {
-        let cameras = cameras::check(recorder).await;
-        cameras.iter().for_each(Finding::print);
-        findings.extend(cameras);
+    if let Some((file, recorder)) = &loaded.recorder {
+        let mut cameras = cameras::check(recorder, file).await;
+        cameras
+            .findings
+            .extend(places::forecast(&loaded, cameras.bitrate));
+        cameras.findings.iter().for_each(Finding::print);
+        if !cameras.table.is_empty() {
+            plain::line(&format!("\n{}", cameras.table.trim_end()));
+        }
+        findings.extend(cameras.findings);
     }
     let count = |verdict| {
         findings

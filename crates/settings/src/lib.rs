@@ -23,6 +23,7 @@ mod read;
 mod recorder;
 pub mod samples;
 mod schedule;
+pub mod schema;
 mod size;
 mod source;
 mod system;

@@ -32,10 +32,11 @@ impl<'a> Reader<'a> {
             prefix,
             problems,
         };
-        for member in members
-            .iter()
-            .filter(|member| find(keys, &member.key).is_none())
-        {
+        let at_top = reader.prefix.is_empty();
+        let unknown = |member: &&Member| {
+            find(keys, &member.key).is_none() && !(at_top && member.key == crate::schema::REFERENCE)
+        };
+        for member in members.iter().filter(unknown) {
             let message = match nearest(&member.key, keys.iter().map(|key| key.name)) {
                 Some(name) => format!("there is no such key; did you mean `{name}`?"),
                 None => "there is no such key; remove it".to_owned(),

@@ -33,6 +33,9 @@ pub fn create_config(path: &Path) -> anyhow::Result<ExitCode> {
     };
     file.write_all(settings::samples::blur().as_bytes())
         .with_context(|| format!("write {}", path.display()))?;
+    let schema = path.with_file_name(settings::schema::file_name(settings::BLUR_FILE));
+    daemon::atomic::write(&schema, settings::schema::blur().as_bytes())
+        .with_context(|| format!("write {}", schema.display()))?;
     println!("wrote {}", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@
 
 mod camera_trouble;
 mod hostile;
+mod probe;
 mod process;
 mod rig;
 mod rotation;

@@ -1,7 +1,7 @@
 //! Directories and disk space.
 
 use super::Finding;
-use crate::plain::bytes;
+use crate::plain::{bytes, span};
 use crate::report::free_bytes;
 use crate::setup::Loaded;
 use std::path::{Path, PathBuf};
@@ -96,4 +96,66 @@ fn space(loaded: &Loaded) -> Option<Finding> {
     } else {
         Finding::ok("disk space", format!("{} free", bytes(free)))
     })
+}
+
+/// How long the space lasts at the bitrates that the cameras were seen to have; none when none was seen.
+pub(super) fn forecast(loaded: &Loaded, bitrate: u64) -> Option<Finding> {
+    let (_, recorder) = loaded.recorder.as_ref()?;
+    let (_, dir) = loaded.video_dirs().into_iter().next()?;
+    let disk = recorder.disk;
+    let room = free_bytes(&dir)?
+        .saturating_sub(disk.min_free_bytes)
+        .min(disk.max_usage_bytes);
+    let age = disk
+        .cleanup_old_files
+        .then_some(disk.max_file_age.as_secs());
+    Some(judge(room, bitrate / 8, age)).filter(|_| bitrate > 0)
+}
+
+/// `room` bytes at `rate` bytes a second, when files older than `age` seconds are deleted.
+fn judge(room: u64, rate: u64, age: Option<u64>) -> Finding {
+    let what = "disk forecast";
+    let seconds = room / rate.max(1);
+    let pace = format!("{} an hour from all cameras", bytes(rate * 3_600));
+    match age {
+        Some(age) if age <= seconds => Finding::ok(
+            what,
+            format!(
+                "{pace}; videos go after {} (max_file_age_hours), before the space is used up",
+                span(age)
+            ),
+        ),
+        Some(age) => Finding::note(
+            what,
+            format!(
+                "{pace}: the space lasts {}, so the oldest processed videos go before they are {} old; give more room, or lower max_file_age_hours",
+                span(seconds),
+                span(age)
+            ),
+        ),
+        None => Finding::note(
+            what,
+            format!(
+                "{pace}: full in {}, since cleanup_old_files is false; recording waits then",
+                span(seconds)
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::Verdict;
+
+    #[test]
+    fn the_forecast_counts_days_and_knows_what_ends_first() {
+        let day = 86_400;
+        let ten_days = judge(10 * day * 1_000, 1_000, Some(day));
+        assert!(ten_days.verdict == Verdict::Ok, "{}", ten_days.detail);
+        let short = judge(day * 1_000 / 2, 1_000, Some(day));
+        assert!(short.verdict == Verdict::Note && short.detail.contains("lasts 12 h 0 min"));
+        let kept = judge(10 * day * 1_000, 1_000, None);
+        assert!(kept.verdict == Verdict::Note && kept.detail.contains("full in 10 d 0 h"));
+    }
 }

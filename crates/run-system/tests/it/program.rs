@@ -1,7 +1,7 @@
 //! The program as users run it.
 
 use crate::stage::{GOOD, Stage, kill};
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -64,6 +64,12 @@ fn configs_are_created_once_and_can_be_loaded() {
     let path = stage.path("configs/rtsp_recorder_config.json");
     settings::RecorderSettings::load(&path).unwrap();
     settings::BlurSettings::load(&stage.path("configs/blur_processor_config.json")).unwrap();
+    for name in ["rtsp_recorder", "blur_processor", "run_system"] {
+        let schema = stage.path(&format!("configs/{name}_config.schema.json"));
+        let schema = std::fs::read(schema).unwrap();
+        let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();
+        assert!(schema["properties"].is_object(), "{schema}");
+    }
     let system = stage.path("configs/run_system_config.json");
     settings::SystemSettings::load_in(&system, &settings::Environment::empty()).unwrap();
 
@@ -211,12 +217,24 @@ fn a_preflight_finds_what_is_wrong() {
 #[test]
 fn a_preflight_of_a_good_system_succeeds() {
     let stage = installed(GOOD, GOOD);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    std::fs::write(
+        stage.path("run_system_config.json"),
+        format!(r#"{{"dashboard_listen": "{address}"}}"#),
+    )
+    .unwrap();
     let camera = camera("RTSP/1.0 200 OK\r\n\r\n");
     let config = format!(r#"{{"sources": ["rtsp://{camera}/x"]}}"#);
     std::fs::write(stage.path("recorder.json"), config).unwrap();
     let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("speaks RTSP"), "{}", text(&output));
+    assert!(
+        text(&output).contains("note   port of the dashboard"),
+        "{}",
+        text(&output)
+    );
     assert!(
         !stage.path("raw_videos").exists(),
         "looking changes nothing"
@@ -245,6 +263,58 @@ fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
         "{}",
         text(&output)
     );
+}
+
+#[test]
+fn a_preflight_shows_what_the_recorder_saw_and_what_to_do() {
+    let stage = installed(GOOD, GOOD);
+    let config = r#"{"sources": [
+        {"name": "good", "url": "rtsp://127.0.0.1:1/a"},
+        {"name": "smart", "url": "rtsp://127.0.0.1:1/b"},
+        {"name": "locked", "url": "rtsp://admin:geheim@127.0.0.1:1/c"},
+        {"name": "gone", "url": "rtsp://127.0.0.1:1/d"}
+    ]}"#;
+    std::fs::write(stage.path("recorder.json"), config).unwrap();
+    let video = |fps: f64, key: &str| {
+        format!(
+            r#"{{"codec": "hevc", "width": 1920, "height": 1080, "declared_fps": 15.0, "fps": {fps}, "bitrate": 2000000,
+            "key_frame_seconds": {key}, "looked_seconds": 9.5, "packets_lost": 0}}"#
+        )
+    };
+    let probe = |name: &str, trouble: &str, message: &str, video: &str| {
+        format!(
+            r#"{{"name": "{name}", "address": "x", "trouble": {trouble}, "message": {message}, "missing_encoder": null,
+            "video": {video}}}"#
+        )
+    };
+    let refusal = r#""the camera refuses user name and password""#;
+    let probes = [
+        probe("good", "null", "null", &video(15.0, "2.0")),
+        probe("smart", "null", "null", &video(6.0, "null")),
+        probe("locked", r#""refused""#, refusal, "null"),
+        probe("gone", r#""away""#, r#""no answer""#, "null"),
+    ];
+    std::fs::write(stage.path("probes"), format!("[{}]", probes.join(","))).unwrap();
+    let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "ok     camera good",
+        "note   camera smart",
+        "no second key frame",
+        "6.0 frames per second arrive of 15.0 declared",
+        "WRONG  camera locked",
+        "refuses user name and password",
+        "WRONG  camera gone",
+        "nothing listens on that port",
+        "1920x1080",
+        "2.0 Mbit/s",
+        "disk forecast",
+        "ok     clock",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("geheim"), "{text}");
 }
 
 /// A server on this machine that answers the first connection with that text.
@@ -337,6 +407,33 @@ fn killed_and_started_again_it_finds_its_daemons() {
     );
     let seen = output(&stage, &[&["--status"], &FILES[..]].concat());
     assert!(text(&seen).contains("not running"), "{}", text(&seen));
+}
+
+#[test]
+fn a_watched_status_goes_on_in_lines_until_it_is_interrupted() {
+    let stage = installed(GOOD, GOOD);
+    for (arguments, sign) in [
+        (&["--status", "--watch"][..], " queue: 0 waiting"),
+        (&["--status", "--watch", "--json"][..], "\"alarms\":["),
+    ] {
+        let mut watching = command(&stage, &[arguments, &FILES[..]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = std::io::BufReader::new(watching.stdout.take().unwrap());
+        let mut seen = 0;
+        while seen < 2 {
+            let mut line = String::new();
+            assert!(
+                reader.read_line(&mut line).unwrap() > 0,
+                "it ended by itself"
+            );
+            assert!(!line.contains('\x1b'), "{line:?}");
+            seen += usize::from(line.contains(sign));
+        }
+        kill(watching.id(), "-INT");
+        assert_eq!(watching.wait().unwrap().code(), Some(0));
+    }
 }
 
 #[test]

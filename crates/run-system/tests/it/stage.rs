@@ -17,6 +17,7 @@ take_lock() {
   echo $$ > "$dir/logs/$name.lock"
 }
 if [ "$3" = --validate ]; then echo "$REPLY_TO_VALIDATE"; [ -z "$REPLY_TO_VALIDATE" ]; exit; fi
+if [ "$3" = probe ]; then cat "$dir/probes"; exit; fi
 wait_forever() { while :; do sleep 0.02 9>&-; done; }
 "#;
 

@@ -8,7 +8,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const ARROWS: &[(&str, &[&str])] = &[
     (
         "rtsp-recorder",
-        &["daemon", "settings", "ticket-queue", "media"],
+        &["daemon", "settings", "ticket-queue", "media", "manuals"],
     ),
     (
         "blur-processor",
@@ -19,9 +19,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "media",
             "plugin-host",
             "redaction",
+            "manuals",
         ],
     ),
-    ("run-system", &["daemon", "settings", "ticket-queue"]),
+    (
+        "run-system",
+        &["daemon", "settings", "ticket-queue", "manuals"],
+    ),
     ("settings", &[]),
     ("daemon", &[]),
     ("ticket-queue", &[]),
@@ -31,7 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plugin-host", &["plugin-abi"]),
     ("head-blur", &["plugin-abi"]),
     ("python-bridge", &["plugin-abi"]),
-    ("camera-simulator", &["media"]),
+    ("camera-simulator", &["media", "manuals"]),
+    ("manuals", &[]),
     ("system-tests", &[]),
 ];
 

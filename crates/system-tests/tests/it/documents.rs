@@ -12,7 +12,8 @@ Two JSON files, `configs/rtsp_recorder_config.json` and `configs/blur_processor_
 missing, `configs/run_system_config.json` (all also found in the working directory; `--config` names any other). `//` comments are allowed. Relative paths count from the working directory.
 `${{NAME}}` in a text is replaced from the environment, so that passwords need not stand in the file. A key that is not
 listed here is an error; all problems of a file are reported at once. `run-system --create-configs` writes all three,
-`run-system --validate` checks them.
+`run-system --validate` checks them. Beside each lies its JSON Schema, which `\"$schema\"` at the top of the file names, so
+that editors complete and check the keys.
 
 ## Recorder: rtsp_recorder_config.json
 {}

@@ -5,5 +5,6 @@ mod chain;
 mod documents;
 mod faults;
 mod licences;
+mod preflight;
 mod site;
 mod starts;

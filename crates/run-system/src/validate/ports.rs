@@ -1,0 +1,37 @@
+//! Whether the dashboard can listen where it should.
+
+use super::Finding;
+use crate::setup::Loaded;
+use daemon::lock::{self, Holder};
+use daemon::status;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
+/// None when there is to be no dashboard.
+pub(super) fn check(loaded: &Loaded) -> Option<Finding> {
+    let address = loaded.system.dashboard.as_ref()?.listen;
+    let what = "port of the dashboard";
+    Some(match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(what, address.to_string()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_ours(loaded) => {
+            Finding::ok(what, format!("{address}, in use while run-system runs"))
+        }
+        Err(error) => Finding::note(
+            what,
+            format!(
+                "{address}: {error}; everything else works, but give dashboard_listen another port"
+            ),
+        ),
+    })
+}
+
+/// Whether run-system runs here, and so listens itself.
+fn is_ours(loaded: &Loaded) -> bool {
+    let places = match (&loaded.recorder, &loaded.blur) {
+        (Some((_, settings)), _) => &settings.places,
+        (None, Some((_, settings))) => &settings.places,
+        (None, None) => return false,
+    };
+    let file = status::lock_file(&places.status_dir, status::SYSTEM);
+    lock::holder(&file).is_ok_and(|holder| holder != Holder::Nobody)
+}

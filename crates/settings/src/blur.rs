@@ -87,6 +87,8 @@ pub struct BlurSettings {
     pub whole_persons: bool,
     /// Cameras the plugin is told to expect; 0: as many as the tickets turn out to name.
     pub num_cameras: u32,
+    /// Whether the detector looks at the output before it is published.
+    pub second_look: bool,
     /// What workers are locked into.
     pub sandbox: SandboxLevel,
     /// Folders that a plugin may write to all the same.
@@ -172,6 +174,7 @@ impl BlurSettings {
             detect_every: small(reader, "detect_every"),
             whole_persons: reader.choice("target") == "person",
             num_cameras: small(reader, "num_cameras"),
+            second_look: reader.flag("second_look"),
             sandbox: sandbox(reader),
             sandbox_writable: reader
                 .optional("sandbox_writable", paths)

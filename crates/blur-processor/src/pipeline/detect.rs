@@ -81,12 +81,7 @@ impl<'a> Detecting<'a> {
         let carry = job.carry.as_ref();
         let known = carry.map_or_else(TrackCarry::default, |carry| carry.scaled_to(size));
         Self {
-            eye: Eye {
-                instance,
-                camera: job.camera,
-                scaler: None,
-                regions: Vec::new(),
-            },
+            eye: Eye::new(instance, job.camera),
             every: recipe.detect_every.max(1) as usize,
             continues: carry.is_some(),
             size,
@@ -206,16 +201,25 @@ impl<'a> Detecting<'a> {
 }
 
 /// The detector with its way of seeing pictures.
-struct Eye<'a> {
+pub(super) struct Eye<'a> {
     instance: &'a mut Instance,
     camera: u32,
     scaler: Option<Scaler>,
     regions: Vec<Region>,
 }
 
-impl Eye<'_> {
+impl<'a> Eye<'a> {
+    pub(super) fn new(instance: &'a mut Instance, camera: u32) -> Self {
+        Self {
+            instance,
+            camera,
+            scaler: None,
+            regions: Vec::new(),
+        }
+    }
+
     /// What the detector sees in a picture, in the picture's own pixels.
-    fn look(
+    pub(super) fn look(
         &mut self,
         picture: &Picture,
         index: &Index,

@@ -20,6 +20,7 @@ use super::doubts::Doubts;
 use super::index::Index;
 use super::job::{Failure, Look, Recipe, VideoJob};
 use super::planes;
+use super::second_look::Drawn;
 use super::source::Picture;
 use crate::plugin::Hider;
 
@@ -53,6 +54,7 @@ pub(crate) struct Counts {
     /// Masks per whole second of video.
     pub(crate) per_second: Vec<u32>,
     pub(crate) doubts: Doubts,
+    pub(crate) drawn: Drawn,
     pub(crate) plugin_time: Duration,
     pub(crate) track_time: Duration,
     pub(crate) mask_time: Duration,
@@ -292,6 +294,7 @@ fn apply(
     let seconds = index.seconds_at(number);
     counts.note(masks.masks.len(), seconds);
     counts.doubts.note(number as u64, seconds, masks);
+    counts.drawn.note(number, masks, whole_frame);
     let touched = whole_frame || !masks.is_clear();
     if touched {
         let began = Instant::now();

@@ -34,6 +34,8 @@ pub struct Recipe {
     pub threads: u32,
     /// Whether sound is carried over.
     pub keep_audio: bool,
+    /// Whether the detector looks at the output before it is published.
+    pub second_look: bool,
 }
 
 /// What stands in a mask's place.
@@ -246,6 +248,7 @@ impl Recipe {
             bitrate: settings.bitrate,
             threads: threads as u32,
             keep_audio: settings.keep_audio,
+            second_look: settings.second_look,
         }
     }
 }

@@ -18,6 +18,7 @@ mod hide;
 mod index;
 mod job;
 pub(crate) mod planes;
+mod second_look;
 mod sink;
 mod source;
 mod splice;
@@ -66,6 +67,14 @@ impl Engine {
     /// # Errors
     /// The encoder is not there or does not take the preset.
     pub fn new(recipe: Recipe, hider: Hider, plugin: PluginFacts) -> Result<Self, Unfit> {
+        if recipe.second_look && !matches!(hider, Hider::Detector(_)) {
+            return Err(Unfit {
+                reason: format!(
+                    "second_look needs a plugin that says where heads are; {} does not: set second_look to false",
+                    plugin.name
+                ),
+            });
+        }
         sink::try_encoder(&recipe).map_err(|error| Unfit {
             reason: format!("video_codec or encoder_preset cannot be used: {error}"),
         })?;
@@ -111,7 +120,16 @@ impl Engine {
             empty(&output)?;
             pass = self.pass_and_check(job, files, &index, false, progress);
         }
-        let (pass, verify_ms) = pass.map_err(|spoiled| spoiled.failure)?;
+        let (pass, mut verify_ms) = pass.map_err(|spoiled| spoiled.failure)?;
+        if let Hider::Detector(instance) = &mut self.hider
+            && self.recipe.second_look
+        {
+            let began = Instant::now();
+            instance.reset(job.camera)?;
+            let eye = detect::Eye::new(instance, job.camera);
+            second_look::look(eye, &output, &index, (&pass.counts.drawn, job), progress)?;
+            verify_ms += StageTimes::millis(began.elapsed());
+        }
         let mut report = self.report(&index, pass);
         report.time.verify_ms = verify_ms;
         report.time.total_ms = StageTimes::millis(began.elapsed());

@@ -35,6 +35,29 @@ fn an_error_on_one_frame_fails_the_attempt() {
 }
 
 #[test]
+fn what_a_second_look_finds_is_not_published() {
+    // Reset after its self-test, before the first pass, and before the second look, when it sees a head.
+    let plugin = json!({ "late": 3 });
+    let why = given_up(plugin.clone(), json!({ "second_look": true }));
+    assert!(why.contains("not hidden: frame 4, 320x"), "{why}");
+
+    // What it saw in the first pass is hidden, so it may see it again.
+    let mut site = Site::new(json!({ "second_look": true, "plugin": {} }));
+    let seen = site.add("a", &TestVideo::default());
+    site.run_until(|site| site.is_done(&seen) || site.why(&seen).is_some());
+    assert_eq!(site.why(&seen), None);
+}
+
+#[test]
+fn a_second_look_needs_a_detector() {
+    let site = Site::new(json!({ "second_look": true, "plugin": { "filter": 1 } }));
+    let output = site.command(&["--until-empty"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("second_look"), "{text}");
+}
+
+#[test]
 fn a_crash_costs_the_attempt() {
     let why = given_up(json!({ "crash_at": 17 }), json!({}));
     assert!(why.contains("SIGABRT"), "{why}");

@@ -404,6 +404,12 @@ pub const BLUR: &[Key] = &[
         "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked. Points are shares of the recorded picture's width and height.",
     ),
     key(
+        "second_look",
+        Kind::Flag,
+        "false",
+        "Whether the detector also looks at pictures of the finished video: one in which it clearly sees somebody whom no mask covers is not published. Costs a fifth more time.",
+    ),
+    key(
         "sandbox",
         Kind::Choice(&["auto", "relaxed", "off"]),
         "\"auto\"",

@@ -61,6 +61,7 @@ fn defaults() {
             detect_every: 3,
             whole_persons: false,
             num_cameras: 0,
+            second_look: false,
             sandbox: Auto,
             sandbox_writable: [],
             zones: {},

@@ -11,6 +11,7 @@
  *   left        percent of the width beside the box, on both sides (default 0)
  *   camera      it sees or paints something on this camera only (default: on all)
  *   lie         1: a filter says that it changed nothing
+ *   late        it sees nothing until it was reset so many times
  *   escape      1: it tries to get at what a worker has no business with, and fails with the names of what it got
  */
 #define _GNU_SOURCE
@@ -29,7 +30,7 @@
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape;
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape, late, resets;
   uint32_t cameras;
   BlurRegion region;
   const char *error;
@@ -79,6 +80,7 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->left = number(settings, "\"left\":", 0);
   self->camera = number(settings, "\"camera\":", -1);
   self->lie = number(settings, "\"lie\":", 0);
+  self->late = number(settings, "\"late\":", 0);
   self->escape = number(settings, "\"escape\":", 0);
   self->cameras = create->cameras;
   self->error = "";
@@ -157,7 +159,7 @@ static int32_t misbehave(BlurInstance *self, const BlurFrame *shown) {
 
 static int sees(BlurInstance *self, const BlurFrame *frame) {
   long at = (long)frame->index;
-  return at >= self->from && at < self->to && (self->camera < 0 || self->camera == (long)frame->camera);
+  return self->resets >= self->late && at >= self->from && at < self->to && (self->camera < 0 || self->camera == (long)frame->camera);
 }
 
 static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegion **regions,
@@ -191,7 +193,7 @@ static int32_t process(BlurInstance *self, BlurFrame *frame, uint32_t *changed) 
 }
 
 static int32_t reset(BlurInstance *self, uint32_t camera) {
-  (void)self;
+  self->resets++;
   (void)camera;
   return BLUR_OK;
 }

@@ -39,7 +39,7 @@ fn what_a_second_look_finds_is_not_published() {
     // Reset after its self-test, before the first pass, and before the second look, when it sees a head.
     let plugin = json!({ "late": 3 });
     let why = given_up(plugin.clone(), json!({ "second_look": true }));
-    assert!(why.contains("not hidden: frame 4, 320x"), "{why}");
+    assert!(why.contains("not hidden: frame 3, 320x"), "{why}");
 
     // What it saw in the first pass is hidden, so it may see it again.
     let mut site = Site::new(json!({ "second_look": true, "plugin": {} }));

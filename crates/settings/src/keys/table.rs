@@ -407,7 +407,7 @@ pub const BLUR: &[Key] = &[
         "second_look",
         Kind::Flag,
         "false",
-        "Whether the detector also looks at pictures of the finished video: one in which it clearly sees somebody with no mask on or beside the head is not published. Costs a fifth more time.",
+        "Whether the detector also looks at pictures of the finished video: one in which it clearly sees somebody with no mask on or beside the head is not published. Costs a fifth to two fifths more time.",
     ),
     key(
         "sandbox",

@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::pipeline::Recipe;
 use crate::plugin::PluginChoice;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Profile, Sandbox};
 use janitor::Janitor;
 use status::Board;
 use ticket::{Next, Places, Settled};
@@ -101,6 +101,11 @@ pub async fn run(
         workers = shared.settings.max_concurrent_processes,
         "blur processor runs"
     );
+    if shared.setup.sandbox.profile == Profile::Off {
+        warn!(
+            "the sandbox is off: plugins, and videos that attack a decoder, can do all that this user can"
+        );
+    }
     shared.reap().await;
     shared.work(first, until).await;
     shared.board.write("stopped", None);

@@ -77,9 +77,58 @@ fn strict() -> seccompiler::Result<BpfProgram> {
         thread,
     )?;
     rules.insert(libc::SYS_clone, when(makes_a_thread)?);
-    // Pairs within the process.
-    rules.insert(libc::SYS_socketpair, when(family(SeccompCmpOp::Eq)?)?);
+    rules.insert(libc::SYS_socketpair, pairs()?);
+    // The kernel lets a process do the following to any other of the same user, recorders included.
+    let own = std::process::id();
+    let group = own.wrapping_neg();
+    rules.insert(libc::SYS_kill, first_is(&[own, group])?);
+    rules.insert(libc::SYS_tgkill, first_is(&[own])?);
+    rules.insert(libc::SYS_prlimit64, first_is(&[0, own])?);
+    for call in SCHEDULING {
+        rules.insert(*call, first_is(&[0, own])?);
+    }
+    let itself = [
+        argument(0, SeccompCmpOp::Eq, libc::PRIO_PROCESS as u64)?,
+        argument(1, SeccompCmpOp::Eq, 0)?,
+    ];
+    let rule = SeccompRule::new(itself.to_vec())?;
+    rules.insert(libc::SYS_setpriority, vec![rule]);
     program(rules, refuse(), SeccompAction::Allow)
+}
+
+/// Pairs of connected sockets within the process. Not of datagrams: those can be sent anywhere
+/// else, too, by whoever names an address.
+fn pairs() -> seccompiler::Result<Vec<SeccompRule>> {
+    // Above the type lie flags.
+    let kind = SeccompCmpOp::MaskedEq(0xf);
+    [libc::SOCK_STREAM, libc::SOCK_SEQPACKET]
+        .iter()
+        .map(|wanted| {
+            let kind = argument(1, kind.clone(), *wanted as u64)?;
+            Ok(SeccompRule::new(vec![family(SeccompCmpOp::Eq)?, kind])?)
+        })
+        .collect()
+}
+
+/// Only with one of these as the first argument.
+fn first_is(values: &[u32]) -> seccompiler::Result<Vec<SeccompRule>> {
+    values
+        .iter()
+        .map(|value| {
+            let is = argument(0, SeccompCmpOp::Eq, u64::from(*value))?;
+            Ok(SeccompRule::new(vec![is])?)
+        })
+        .collect()
+}
+
+/// Compares an argument of 32 bits.
+fn argument(number: u8, how: SeccompCmpOp, value: u64) -> seccompiler::Result<SeccompCondition> {
+    Ok(SeccompCondition::new(
+        number,
+        SeccompCmpArgLen::Dword,
+        how,
+        value,
+    )?)
 }
 
 /// The flags of clone3 lie in memory, where a filter cannot look. Told that there is no such call, the C
@@ -96,18 +145,27 @@ fn without_clone3() -> seccompiler::Result<BpfProgram> {
 fn relaxed() -> seccompiler::Result<BpfProgram> {
     let mut rules: Rules = always(REFUSED).collect();
     rules.insert(libc::SYS_socket, when(family(SeccompCmpOp::Ne)?)?);
+    // Limits of others, recorders included; what a module starts has process ids that nobody knows yet.
+    let others = argument(0, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_prlimit64, when(others)?);
+    // Typing into the terminal that the program was started from.
+    let types = [libc::TIOCSTI, libc::TIOCLINUX]
+        .iter()
+        .map(|request| {
+            Ok(SeccompRule::new(vec![argument(
+                1,
+                SeccompCmpOp::Eq,
+                *request,
+            )?])?)
+        })
+        .collect::<seccompiler::Result<_>>()?;
+    rules.insert(libc::SYS_ioctl, types);
     program(rules, SeccompAction::Allow, refuse())
 }
 
 /// Compares a new socket's family with that of sockets within this machine.
 fn family(how: SeccompCmpOp) -> seccompiler::Result<SeccompCondition> {
-    let unix = libc::AF_UNIX as u64;
-    Ok(SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        how,
-        unix,
-    )?)
+    argument(0, how, libc::AF_UNIX as u64)
 }
 
 const ALLOWED: &[i64] = &[
@@ -138,22 +196,15 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcpu,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setaffinity,
     libc::SYS_sched_getparam,
-    libc::SYS_sched_setparam,
     libc::SYS_sched_getscheduler,
-    libc::SYS_sched_setscheduler,
     libc::SYS_sched_get_priority_max,
     libc::SYS_sched_get_priority_min,
     libc::SYS_sched_getattr,
-    libc::SYS_sched_setattr,
     libc::SYS_prctl,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    // signals, the worker's own group included: it ends it when the dispatcher is gone
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_tgkill,
+    // signals; sent only within the process, and to its group, which it ends when the dispatcher is gone
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -194,8 +245,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getrusage,
     libc::SYS_getrandom,
     libc::SYS_getpriority,
-    libc::SYS_setpriority,
-    libc::SYS_prlimit64,
     libc::SYS_umask,
     // files
     libc::SYS_openat,
@@ -251,6 +300,14 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
+];
+
+/// How a process is scheduled; zero names the caller.
+const SCHEDULING: &[i64] = &[
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
 ];
 
 /// Older calls that this architecture still has.

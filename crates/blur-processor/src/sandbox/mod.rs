@@ -95,8 +95,7 @@ impl Sandbox {
         let mut readable = vec![PathBuf::from(MODELS)];
         if let PluginChoice::Library { path, settings, .. } = plugin {
             readable.push(path.clone());
-            // Libraries of its own may lie beside it.
-            readable.extend(path.parent().map(Path::to_owned));
+            readable.extend(folder_of(path));
             files::named_in(settings, &mut readable);
         }
         Self {
@@ -122,6 +121,15 @@ impl Sandbox {
     }
 }
 
+/// The folder of a plugin, since libraries of its own may lie beside it; not where everything else lies,
+/// recordings included.
+fn folder_of(plugin: &Path) -> Option<PathBuf> {
+    let folder = plugin.canonicalize().ok()?.parent()?.to_owned();
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let holds_all = here.map_or(true, |here| here.starts_with(&folder));
+    (!holds_all).then_some(folder)
+}
+
 fn limit_resources(profile: Profile) {
     if profile == Profile::Strict {
         let limit = Rlimit {
@@ -130,5 +138,28 @@ fn limit_resources(profile: Profile) {
         };
         // Only refused where the limit is lower already.
         rustix::process::setrlimit(Resource::Nofile, limit).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_in_the_working_directory_or_above_opens_no_folder() {
+        let here = std::env::current_dir().expect("tests have a working directory");
+        for folder in [
+            &*here,
+            here.parent().expect("a crate lies in a folder"),
+            Path::new("/"),
+        ] {
+            assert_eq!(folder_of(&folder.join(".")), None, "{}", folder.display());
+        }
+        assert_eq!(folder_of(&here.join("Cargo.toml")), None);
+        let elsewhere = here.join("src/sandbox");
+        assert_eq!(
+            folder_of(&elsewhere.join("mod.rs")),
+            elsewhere.canonicalize().ok()
+        );
     }
 }

@@ -96,8 +96,20 @@ impl Opener {
         }
     }
 
+    /// Gets ready to open the source in another way, when the error says that there may be one. The answer says what is
+    /// different from now on, or that nothing is and only time may help.
+    pub fn another_way(&mut self, error: &SessionError) -> Option<&'static str> {
+        if error.unsupported && self.fall_back() {
+            return Some("the stream is read with FFmpeg's demuxer");
+        }
+        if error.transport_refused && self.other_transport() {
+            return Some("RTP over the other transport is tried");
+        }
+        None
+    }
+
     /// Uses FFmpeg's demuxer from now on; false when that is what is used already.
-    pub fn fall_back(&mut self) -> bool {
+    fn fall_back(&mut self) -> bool {
         let changes = matches!(self.way, Way::Retina(_));
         self.way = Way::Demuxer;
         changes
@@ -105,7 +117,7 @@ impl Opener {
 
     /// Uses the other transport from now on. After that was refused as well it is again the one of the settings, and the
     /// answer false: there is nothing more to try.
-    pub fn other_transport(&mut self) -> bool {
+    fn other_transport(&mut self) -> bool {
         let mut source = (*self.source).clone();
         source.transport = match source.transport {
             Transport::Tcp => Transport::Udp,

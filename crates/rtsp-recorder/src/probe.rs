@@ -124,7 +124,9 @@ async fn probe_one(source: Source, stamps: Stamps, look: Duration) -> Probe {
     });
     let mut opener = Opener::new(source, stamps.clone());
     let mut result = watch(&opener, &stamps, look, end).await;
-    if matches!(&result, Err(error) if error.unsupported) && opener.fall_back() {
+    while let Err(error) = &result
+        && opener.another_way(error).is_some()
+    {
         result = watch(&opener, &stamps, look, end).await;
     }
     opener.close().await;

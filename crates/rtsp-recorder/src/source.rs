@@ -402,12 +402,8 @@ impl SourceTask {
 
     /// Notes the failure and waits before the next attempt.
     async fn wait_after(&mut self, error: SessionError) {
-        if error.unsupported && self.opener.fall_back() {
-            info!(why = %error, "this stream is read with FFmpeg's demuxer from now on");
-            return;
-        }
-        if error.transport_refused && self.opener.other_transport() {
-            info!(why = %error, "RTP over the other transport is tried");
+        if let Some(change) = self.opener.another_way(&error) {
+            info!(why = %error, change, "the source is opened in another way from now on");
             return;
         }
         let wait = self.backoff.next(error.failure, rand::random());

@@ -25,12 +25,18 @@ fn good_refused_silent_and_absent_cameras_are_told_apart_at_the_same_time() {
         ])
     };
     let simulator = Simulator::start(config).unwrap();
+    let refuses_tcp = Simulator::start(Config {
+        refuse_tcp: true,
+        ..Config::new([CameraConfig::new("cam", &file)])
+    })
+    .unwrap();
     let with = |camera: &str, user: &str| {
         let url = simulator.url(camera).unwrap();
         url.replace("rtsp://", &format!("rtsp://{user}@"))
     };
     let rig = Rig::new(json!([
         {"name": "good", "url": with("cam", "admin:s3cret")},
+        {"name": "udp_only", "url": refuses_tcp.url("cam").unwrap()},
         {"name": "bad", "url": with("cam", "admin:n0tright")},
         {"name": "frozen", "url": with("frozen", "admin:s3cret")},
         {"name": "gone", "url": "rtsp://admin:s3cret@127.0.0.1:1/a"},
@@ -52,7 +58,7 @@ fn good_refused_silent_and_absent_cameras_are_told_apart_at_the_same_time() {
     for secret in ["s3cret", "n0tright"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-    // One after the other they would take 30 s.
+    // One after the other they would take 36 s.
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let of = |name: &str| list.iter().find(|probe| probe["name"] == name).unwrap();
@@ -66,6 +72,8 @@ fn good_refused_silent_and_absent_cameras_are_told_apart_at_the_same_time() {
     assert!(video["bitrate"].as_u64().unwrap() > 1000, "{text}");
     let distance = video["key_frame_seconds"].as_f64().unwrap();
     assert!((0.1..5.0).contains(&distance), "{text}");
+    assert_eq!(of("udp_only")["trouble"], Value::Null, "{text}");
+    assert_eq!(of("udp_only")["video"]["codec"], "h264", "{text}");
     assert_eq!(of("bad")["trouble"], "refused", "{text}");
     assert_eq!(of("frozen")["trouble"], "silent", "{text}");
     assert_eq!(of("gone")["trouble"], "away", "{text}");

@@ -54,7 +54,8 @@ pub(crate) struct Counts {
     /// Masks per whole second of video.
     pub(crate) per_second: Vec<u32>,
     pub(crate) doubts: Doubts,
-    pub(crate) drawn: Drawn,
+    /// Where masks were drawn, when there is to be a second look.
+    pub(crate) drawn: Option<Drawn>,
     pub(crate) plugin_time: Duration,
     pub(crate) track_time: Duration,
     pub(crate) mask_time: Duration,
@@ -111,7 +112,10 @@ impl<'a> Hiding<'a> {
             zones: job.zones.zones().always_masks(picture).collect(),
             way,
             redactor: Redactor::new(effect(recipe)),
-            counts: Counts::default(),
+            counts: Counts {
+                drawn: recipe.second_look.then(Drawn::default),
+                ..Counts::default()
+            },
         }
     }
 
@@ -294,7 +298,9 @@ fn apply(
     let seconds = index.seconds_at(number);
     counts.note(masks.masks.len(), seconds);
     counts.doubts.note(number as u64, seconds, masks);
-    counts.drawn.note(number, masks, whole_frame);
+    if let Some(drawn) = &mut counts.drawn {
+        drawn.note(number, masks, whole_frame);
+    }
     let touched = whole_frame || !masks.is_clear();
     if touched {
         let began = Instant::now();

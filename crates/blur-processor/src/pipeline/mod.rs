@@ -121,13 +121,11 @@ impl Engine {
             pass = self.pass_and_check(job, files, &index, false, progress);
         }
         let (pass, mut verify_ms) = pass.map_err(|spoiled| spoiled.failure)?;
-        if let Hider::Detector(instance) = &mut self.hider
-            && self.recipe.second_look
-        {
+        if let (Hider::Detector(instance), Some(drawn)) = (&mut self.hider, &pass.counts.drawn) {
             let began = Instant::now();
             instance.reset(job.camera)?;
             let eye = detect::Eye::new(instance, job.camera);
-            second_look::look(eye, &output, &index, (&pass.counts.drawn, job), progress)?;
+            second_look::look(eye, &output, &index, (drawn, job), progress)?;
             verify_ms += StageTimes::millis(began.elapsed());
         }
         let mut report = self.report(&index, pass);

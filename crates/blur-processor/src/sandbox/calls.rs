@@ -79,13 +79,14 @@ fn strict() -> seccompiler::Result<BpfProgram> {
     rules.insert(libc::SYS_clone, when(makes_a_thread)?);
     rules.insert(libc::SYS_socketpair, pairs()?);
     // The kernel lets a process do the following to any other of the same user, recorders included.
-    let own = std::process::id();
-    let group = own.wrapping_neg();
-    rules.insert(libc::SYS_kill, first_is(&[own, group])?);
-    rules.insert(libc::SYS_tgkill, first_is(&[own])?);
-    rules.insert(libc::SYS_prlimit64, first_is(&[0, own])?);
+    let process = std::process::id();
+    // Process ids are compared as 32 bits.
+    let (own, group) = (u64::from(process), u64::from(process.wrapping_neg()));
+    rules.insert(libc::SYS_kill, is_one_of(0, &[own, group])?);
+    rules.insert(libc::SYS_tgkill, is_one_of(0, &[own])?);
+    rules.insert(libc::SYS_prlimit64, is_one_of(0, &[0, own])?);
     for call in SCHEDULING {
-        rules.insert(*call, first_is(&[0, own])?);
+        rules.insert(*call, is_one_of(0, &[0, own])?);
     }
     let itself = [
         argument(0, SeccompCmpOp::Eq, libc::PRIO_PROCESS as u64)?,
@@ -110,12 +111,12 @@ fn pairs() -> seccompiler::Result<Vec<SeccompRule>> {
         .collect()
 }
 
-/// Only with one of these as the first argument.
-fn first_is(values: &[u32]) -> seccompiler::Result<Vec<SeccompRule>> {
+/// Only with one of these as that argument.
+fn is_one_of(number: u8, values: &[u64]) -> seccompiler::Result<Vec<SeccompRule>> {
     values
         .iter()
         .map(|value| {
-            let is = argument(0, SeccompCmpOp::Eq, u64::from(*value))?;
+            let is = argument(number, SeccompCmpOp::Eq, *value)?;
             Ok(SeccompRule::new(vec![is])?)
         })
         .collect()
@@ -149,16 +150,7 @@ fn relaxed() -> seccompiler::Result<BpfProgram> {
     let others = argument(0, SeccompCmpOp::Ne, 0)?;
     rules.insert(libc::SYS_prlimit64, when(others)?);
     // Typing into the terminal that the program was started from.
-    let types = [libc::TIOCSTI, libc::TIOCLINUX]
-        .iter()
-        .map(|request| {
-            Ok(SeccompRule::new(vec![argument(
-                1,
-                SeccompCmpOp::Eq,
-                *request,
-            )?])?)
-        })
-        .collect::<seccompiler::Result<_>>()?;
+    let types = is_one_of(1, &[libc::TIOCSTI, libc::TIOCLINUX])?;
     rules.insert(libc::SYS_ioctl, types);
     program(rules, SeccompAction::Allow, refuse())
 }

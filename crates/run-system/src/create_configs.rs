@@ -5,7 +5,7 @@ use crate::plain;
 use anyhow::Context;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What became of a file.
 enum Outcome {
@@ -14,40 +14,35 @@ enum Outcome {
 }
 
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<u8> {
-    let default = |file: &str| Path::new("configs").join(file);
-    let recorder = cli
-        .recorder_config
-        .clone()
-        .unwrap_or_else(|| default(settings::RECORDER_FILE));
-    let blur = cli
-        .blur_config
-        .clone()
-        .unwrap_or_else(|| default(settings::BLUR_FILE));
-    create(
-        cli,
-        &recorder,
-        settings::RECORDER_FILE,
-        settings::samples::recorder(),
-        &settings::schema::recorder(),
-    )?;
-    create(
-        cli,
-        &blur,
-        settings::BLUR_FILE,
-        settings::samples::blur(),
-        &settings::schema::blur(),
-    )?;
-    let system = cli
-        .system_config
-        .clone()
-        .unwrap_or_else(|| default(settings::SYSTEM_FILE));
-    create(
-        cli,
-        &system,
-        settings::SYSTEM_FILE,
-        settings::samples::system(),
-        &settings::schema::system(),
-    )?;
+    let place = |named: &Option<PathBuf>, file: &str| {
+        let default = || Path::new("configs").join(file);
+        named.clone().unwrap_or_else(default)
+    };
+    let recorder = place(&cli.recorder_config, settings::RECORDER_FILE);
+    let blur = place(&cli.blur_config, settings::BLUR_FILE);
+    let system = place(&cli.system_config, settings::SYSTEM_FILE);
+    for (path, file_name, text, schema) in [
+        (
+            &recorder,
+            settings::RECORDER_FILE,
+            settings::samples::recorder(),
+            settings::schema::recorder(),
+        ),
+        (
+            &blur,
+            settings::BLUR_FILE,
+            settings::samples::blur(),
+            settings::schema::blur(),
+        ),
+        (
+            &system,
+            settings::SYSTEM_FILE,
+            settings::samples::system(),
+            settings::schema::system(),
+        ),
+    ] {
+        create(cli, path, file_name, text, &schema)?;
+    }
     plain::line(&format!(
         "\nNext:\n  1. put your cameras under \"sources\" in {}\n  2. run-system --validate   checks everything, cameras included\n  3. run-system              runs until Ctrl-C",
         recorder.display()

@@ -158,12 +158,7 @@ pub(super) async fn send(
         (CONTENT_LENGTH, length.to_string()),
     ];
     let body = Body::from_stream(bytes(file, from, length));
-    Ok(match (content_range, disposition) {
-        (Some(range), Some(as_file)) => (status, headers, range, as_file, body).into_response(),
-        (Some(range), None) => (status, headers, range, body).into_response(),
-        (None, Some(as_file)) => (status, headers, as_file, body).into_response(),
-        (None, None) => (status, headers, body).into_response(),
-    })
+    Ok((status, headers, content_range, disposition, body).into_response())
 }
 
 /// The bytes of a file from there on. A file that became shorter ends the connection.

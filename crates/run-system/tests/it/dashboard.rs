@@ -540,16 +540,7 @@ fn a_taken_port_or_a_bad_certificate_stops_nothing() {
 fn it_can_be_served_alone() {
     let stage = installed(GOOD, GOOD);
     let serve = [&["--dashboard"], &FILES[..]].concat();
-    std::fs::write(
-        stage.path("recorder.json"),
-        r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#,
-    )
-    .unwrap();
-    std::fs::write(
-        stage.path("run_system_config.json"),
-        r#"{"dashboard_token": "${NO_SUCH_DASHBOARD_TOKEN}"}"#,
-    )
-    .unwrap();
+    stage.want_missing_secrets();
     let refused = output(&stage, &serve);
     assert_eq!(refused.status.code(), Some(2), "a token is not made up");
     std::fs::write(

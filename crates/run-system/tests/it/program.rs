@@ -457,16 +457,7 @@ fn only_one_daemon_when_asked_so() {
 #[test]
 fn the_status_can_be_asked_for_without_the_daemons_passwords() {
     let stage = installed(GOOD, GOOD);
-    std::fs::write(
-        stage.path("recorder.json"),
-        r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#,
-    )
-    .unwrap();
-    std::fs::write(
-        stage.path("run_system_config.json"),
-        r#"{"dashboard_token": "${NO_SUCH_DASHBOARD_TOKEN}"}"#,
-    )
-    .unwrap();
+    stage.want_missing_secrets();
     let asked = output(&stage, &[&["--status"], &FILES[..]].concat());
     assert!(asked.status.success(), "{}", text(&asked));
     assert!(text(&asked).contains("rtsp_recorder"), "{}", text(&asked));

@@ -52,6 +52,14 @@ impl Stage {
         std::fs::rename(scratch, path).unwrap();
     }
 
+    /// Settings that name secrets which the environment lacks.
+    pub(crate) fn want_missing_secrets(&self) {
+        let recorder = r#"{"sources": ["rtsp://admin:${NO_SUCH_CAMERA_PASSWORD}@127.0.0.1:1/x"]}"#;
+        std::fs::write(self.path("recorder.json"), recorder).unwrap();
+        let system = r#"{"dashboard_token": "${NO_SUCH_DASHBOARD_TOKEN}"}"#;
+        std::fs::write(self.path("run_system_config.json"), system).unwrap();
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }

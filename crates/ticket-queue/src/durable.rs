@@ -62,12 +62,14 @@ pub fn commit_new_on(
     sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
 }
 
-/// Writes a new file whole or not at all, durably.
+/// Writes a new file whole or not at all, durably. What a crash leaves is in `scratch`, a directory
+/// of the same file system that somebody sweeps.
 ///
 /// # Errors
 /// [`Error::is_already_there`] if `path` exists; otherwise the disk.
-pub fn write_new_durable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temp = temp_beside(path);
+pub fn write_new_durable(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temp = temp_in(scratch, &name);
     write_new_on(&RealDisk, NewFileSteps::TICKET, &temp, path, bytes)
 }
 
@@ -219,11 +221,6 @@ fn write_temp(disk: &dyn Disk, step: Step, temp: &Path, bytes: &[u8]) -> Result<
     Ok(file)
 }
 
-fn temp_beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    temp_in(parent(path), &format!(".{name}"))
-}
-
 /// Removes the temporary file of a write that failed.
 struct TempGuard<'a>(&'a Path);
 
@@ -251,8 +248,8 @@ mod tests {
     fn a_new_file_never_replaces_and_leaves_no_temp() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        write_new_durable(&path, b"first").unwrap();
-        let error = write_new_durable(&path, b"second").unwrap_err();
+        write_new_durable(&path, dir.path(), b"first").unwrap();
+        let error = write_new_durable(&path, dir.path(), b"second").unwrap_err();
         assert!(error.is_already_there(), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(names(dir.path()), ["a"]);

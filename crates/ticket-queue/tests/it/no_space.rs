@@ -53,8 +53,13 @@ impl SmallDisk {
         file.unwrap().set_len(length.saturating_sub(bytes)).unwrap();
     }
 
+    /// Emptied first: a process that another test is just starting may hold the file open for a
+    /// moment, and with it its space.
     pub(crate) fn free(&self) {
-        fs::remove_file(self.path().join("ballast")).unwrap();
+        let ballast = self.path().join("ballast");
+        let file = File::options().write(true).open(&ballast);
+        file.unwrap().set_len(0).unwrap();
+        fs::remove_file(ballast).unwrap();
     }
 }
 

@@ -121,6 +121,15 @@ impl Config {
         }
     }
 
+    /// Which of `person_input_sizes` has the fewest pixels.
+    pub(crate) fn cheapest_input(&self) -> usize {
+        let sizes = self.person_input_sizes.iter().enumerate();
+        let pixels = |(width, height): &(u32, u32)| u64::from(*width) * u64::from(*height);
+        sizes
+            .min_by_key(|(_, size)| pixels(size))
+            .map_or(0, |(number, _)| number)
+    }
+
     /// Smallest size that holds every picture that is searched.
     pub fn largest_input(&self) -> (u32, u32) {
         self.person_input_sizes

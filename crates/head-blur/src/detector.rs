@@ -64,12 +64,13 @@ impl HeadBlur {
                 nanodet,
                 centerface,
             } => {
+                let glance = frame.info().glance && nanodet.is_some();
                 let mut persons = match nanodet {
                     Some(network) => persons(network, feeder, frame, config)?,
                     None => Vec::new(),
                 };
                 let mut faces = Vec::new();
-                if let Some(network) = centerface {
+                if let Some(network) = centerface.as_mut().filter(|_| !glance) {
                     let fit = Letterbox::fit(size, config.face_input_size, ENLARGE, STEP);
                     let floor = least(config.face_threshold);
                     faces = centerface::faces(network, feeder, frame, &fit, floor)?;
@@ -202,7 +203,7 @@ fn own_models(engine: &Engine, config: &Config) -> Result<Models, Failure> {
     })
 }
 
-/// Persons of all looks, joined.
+/// Persons of all looks, joined; at a glance only those of the cheapest.
 fn persons(
     network: &mut Network,
     feeder: &mut Feeder,
@@ -210,7 +211,10 @@ fn persons(
     config: &Config,
 ) -> Result<Vec<Scored>, Failure> {
     let size = (frame.info().width, frame.info().height);
-    let sizes = &config.person_input_sizes;
+    let sizes = match frame.info().glance {
+        true => &config.person_input_sizes[config.cheapest_input()..][..1],
+        false => &config.person_input_sizes[..],
+    };
     // Looks at a share of the floor each may make a fused score that reaches it.
     let floor = least(config.person_threshold) / sizes.len() as f32;
     let mut done: Vec<Letterbox> = Vec::new();

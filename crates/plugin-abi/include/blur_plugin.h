@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 #define BLUR_ABI_MAJOR 1
-#define BLUR_ABI_MINOR 0
+#define BLUR_ABI_MINOR 1
 
 #if defined(_WIN32)
 #define BLUR_EXPORT __declspec(dllexport)
@@ -64,6 +64,10 @@ extern "C" {
 
 /* Where the planes lie. */
 #define BLUR_MEMORY_HOST 1
+
+/* Frame flag, for detectors: a glance will do, since pictures close before and
+ * after it get a thorough look. May be ignored. */
+#define BLUR_FRAME_GLANCE 1u
 
 /* What a region shows. */
 #define BLUR_REGION_HEAD 1
@@ -110,6 +114,8 @@ typedef struct BlurFrame {
   int64_t pts_ns;         /* presentation time in the segment, nanoseconds */
   uint8_t *planes[4];     /* unused ones are NULL */
   uint64_t strides[4];    /* bytes from row to row, never less than a row */
+  uint32_t flags;         /* any of BLUR_FRAME_*; since minor version 1 */
+  uint32_t reserved;      /* 0 */
 } BlurFrame;
 
 typedef struct BlurRegion {

@@ -5,6 +5,8 @@
 //! carries them over the border.
 
 use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr;
 
 use crate::raw;
 
@@ -79,6 +81,8 @@ pub struct FrameInfo {
     pub index: u64,
     /// Presentation time in its segment, nanoseconds.
     pub pts_ns: i64,
+    /// For detectors: a glance will do, since pictures close before and after it get a thorough look.
+    pub glance: bool,
 }
 
 impl FrameInfo {
@@ -93,6 +97,7 @@ impl FrameInfo {
             camera: 0,
             index: 0,
             pts_ns: 0,
+            glance: false,
         }
     }
 
@@ -389,6 +394,8 @@ fn raw_frame(info: &FrameInfo, planes: [*mut u8; 3], strides: [usize; 3]) -> raw
         pts_ns: info.pts_ns,
         planes: [std::ptr::null_mut(); 4],
         strides: [0; 4],
+        flags: if info.glance { raw::FRAME_GLANCE } else { 0 },
+        reserved: 0,
     };
     for plane in 0..info.format.planes() {
         frame.planes[plane] = planes[plane];
@@ -405,11 +412,18 @@ unsafe fn read_raw(frame: *const raw::Frame) -> Result<(raw::Frame, FrameInfo), 
     }
     // SAFETY: not null; `struct_size` is the first field of every version.
     let size = unsafe { frame.cast::<u32>().read() };
-    if (size as usize) < size_of::<raw::Frame>() {
+    let size = size as usize;
+    if size < raw::FRAME_SIZE_1_0 {
         return Err(FrameError::Raw("struct_size too small"));
     }
-    // SAFETY: the whole struct exists, as its size was checked.
-    let frame = unsafe { frame.read() };
+    let mut whole = MaybeUninit::<raw::Frame>::zeroed();
+    // SAFETY: so many bytes exist on both sides. What a host of an earlier version does not know
+    // stays zero, which is a valid value of every field.
+    let frame = unsafe {
+        let known = size.min(size_of::<raw::Frame>());
+        ptr::copy_nonoverlapping(frame.cast::<u8>(), whole.as_mut_ptr().cast(), known);
+        whole.assume_init()
+    };
     if frame.memory != raw::MEMORY_HOST {
         return Err(FrameError::Raw("not in host memory"));
     }
@@ -423,6 +437,7 @@ unsafe fn read_raw(frame: *const raw::Frame) -> Result<(raw::Frame, FrameInfo), 
         camera: frame.camera,
         index: frame.index,
         pts_ns: frame.pts_ns,
+        glance: frame.flags & raw::FRAME_GLANCE != 0,
     };
     info.check()?;
     Ok((frame, info))
@@ -493,6 +508,7 @@ mod tests {
             camera: 3,
             index: 7,
             pts_ns: -5,
+            glance: true,
             ..FrameInfo::new(PixelFormat::I420, 5, 3)
         };
         let (y, u, v) = ([1u8; 24], [2u8; 8], [3u8; 8]);
@@ -502,6 +518,20 @@ mod tests {
         let back = unsafe { FrameView::from_raw(&raw const frame) }.expect("valid");
         assert_eq!(back.info(), &info);
         assert_eq!(back.row(2, 1), &[3, 3, 3]);
+    }
+
+    #[test]
+    fn frames_of_an_earlier_host_are_read() {
+        let data = [0u8; 12];
+        let info = FrameInfo {
+            glance: true,
+            ..FrameInfo::new(PixelFormat::Bgr24, 2, 2)
+        };
+        let mut frame = FrameView::new(info, &[(&data, 6)]).expect("fits").to_raw();
+        frame.struct_size = raw::FRAME_SIZE_1_0 as u32;
+        // SAFETY: made from a live view just above.
+        let back = unsafe { FrameView::from_raw(&raw const frame) }.expect("valid");
+        assert!(!back.info().glance, "beyond struct_size");
     }
 
     #[test]

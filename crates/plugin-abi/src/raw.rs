@@ -11,7 +11,7 @@ use std::ptr;
 /// Major version; also part of the exported symbol's name.
 pub const ABI_MAJOR: u32 = 1;
 /// Minor version: structs may have grown since `.0`.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 /// The one exported symbol, with a terminating zero for the loader.
 pub const ENTRY_SYMBOL: &[u8] = b"blur_plugin_v1\0";
 
@@ -45,6 +45,10 @@ pub const FORMAT_BGR24: u32 = 3;
 /// Planes lie in ordinary memory of this process.
 pub const MEMORY_HOST: u32 = 1;
 
+/// Frame flag, for detectors: a glance will do, since pictures close before and after it get a
+/// thorough look. May be ignored.
+pub const FRAME_GLANCE: u32 = 1;
+
 /// Region shows a head.
 pub const REGION_HEAD: u32 = 1;
 /// Region shows a face only.
@@ -53,6 +57,9 @@ pub const REGION_FACE: u32 = 2;
 pub const REGION_PERSON: u32 = 3;
 /// Region is to be masked as it is.
 pub const REGION_OTHER: u32 = 4;
+
+/// Bytes of a [`Frame`] in minor version 0.
+pub const FRAME_SIZE_1_0: usize = 112;
 
 /// At most one instance may exist in a process.
 pub const FLAG_SINGLE_INSTANCE: u32 = 1;
@@ -176,6 +183,10 @@ pub struct Frame {
     pub planes: [*mut u8; 4],
     /// Bytes from row to row.
     pub strides: [u64; 4],
+    /// Any of `FRAME_*`. Since minor version 1.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// One found region.
@@ -251,7 +262,8 @@ const _: () = {
     assert!(size_of::<Description>() == 72 && offset_of!(Description, name) == 24);
     assert!(offset_of!(Description, info_json) == 56);
     assert!(size_of::<Create>() == 24 && offset_of!(Create, settings) == 8);
-    assert!(size_of::<Frame>() == 112 && offset_of!(Frame, index) == 32);
+    assert!(size_of::<Frame>() == 120 && offset_of!(Frame, index) == 32);
+    assert!(offset_of!(Frame, flags) == FRAME_SIZE_1_0);
     assert!(offset_of!(Frame, planes) == 48 && offset_of!(Frame, strides) == 80);
     assert!(size_of::<Region>() == 32 && offset_of!(Region, track) == 24);
     assert!(size_of::<Plugin>() == 64 && offset_of!(Plugin, describe) == 8);

@@ -1,9 +1,9 @@
 //! A detector's way: look at pictures, keep them until their masks are final.
 //!
 //! The detector looks at every n-th picture, the first and the last, and wherever the tracker asks.
-//! Where nothing in the picture has changed since the last look it is spared, for [`LONGEST_REST`]
-//! seconds at most: whatever came in unnoticed is found by the next look, and the tracker covers it
-//! back to where it came from, which it does over more than that time.
+//! Every other look is a glance where thorough ones are close by, and so is every answer to the
+//! tracker: on the development clips that hides as many heads for half of the time. Where nothing in
+//! the picture has changed since the last look the detector is spared, for a while ([`Rest`]).
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -36,9 +36,20 @@ const LOOKS_PER_QUESTION: usize = 4;
 /// Questions saved up at most, for when many heads come at once.
 const QUESTIONS_SAVED: usize = 3;
 
-/// Longest time without a look while the picture stands still, seconds; the tracker follows a head
-/// back for twice that.
-const LONGEST_REST: f64 = 1.0;
+/// Longest time without a look while the picture stands still, seconds.
+struct Rest;
+
+impl Rest {
+    /// Something was seen: whatever is seen beside it only now and then gets its chance. The tracker
+    /// follows a head back for twice that.
+    const WITH_HEADS: f64 = 1.0;
+    /// Nothing was seen in the same picture. What comes in changes it, however slowly: pictures are
+    /// held against the one that was looked at.
+    const WITHOUT: f64 = 4.0;
+}
+
+/// Seconds after a thorough look in which a glance will do.
+const GLANCE_WITHIN: f64 = 0.3;
 /// Change of the mean grey of a spot, 12 by 12 pixels of a 1080p picture, from which on something
 /// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
 const MOTION: i32 = 8;
@@ -56,10 +67,28 @@ pub(super) struct Detecting<'a> {
     size: PictureSize,
     /// Looks since the last question.
     looks_unspent: usize,
+    /// From this score on something was seen.
+    start_score: f32,
     tracker: Tracker,
     window: VecDeque<Picture>,
-    /// When the detector last looked by itself, and at what.
-    last_look: Option<(f64, LumaPicture)>,
+    /// When the detector last looked by itself, at what and how.
+    last_look: Option<LastLook>,
+}
+
+/// How closely the detector looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// With all it has.
+    Thorough,
+    /// As cheaply as it can.
+    Glance,
+}
+
+struct LastLook {
+    time: f64,
+    picture: LumaPicture,
+    how: Effort,
+    saw_something: bool,
 }
 
 impl<'a> Detecting<'a> {
@@ -86,6 +115,7 @@ impl<'a> Detecting<'a> {
             continues: carry.is_some(),
             size,
             looks_unspent: LOOKS_PER_QUESTION,
+            start_score: settings.start_score,
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
             last_look: None,
@@ -106,8 +136,15 @@ impl<'a> Detecting<'a> {
         counts.track_time += began.elapsed();
         let observation = match looks {
             true => {
-                self.last_look = Some((time, small.clone()));
-                Observation::Detected(self.eye.look(&picture, index, counts)?)
+                let how = self.how_to_look(picture.number, time, index);
+                let seen = self.eye.look(&picture, how, index, counts)?;
+                self.last_look = Some(LastLook {
+                    time,
+                    picture: small.clone(),
+                    how,
+                    saw_something: seen.iter().any(|seen| seen.score >= self.start_score),
+                });
+                Observation::Detected(seen)
             }
             false => Observation::NotDetected,
         };
@@ -133,15 +170,34 @@ impl<'a> Detecting<'a> {
 
     /// Whether the detector looks at a picture without being asked.
     fn is_its_turn(&self, number: usize, time: f64, small: &LumaPicture, index: &Index) -> bool {
-        // The last one: nothing behind it would tell of a head that came after the last look.
-        if number + 1 == index.times.len() || !self.continues && number < FIRST_LOOKS {
+        if self.is_at_an_end(number, index) {
             return true;
         }
-        let rested = self
+        let rested = self.last_look.as_ref().is_some_and(|last| {
+            let longest = match last.saw_something {
+                true => Rest::WITH_HEADS,
+                false => Rest::WITHOUT,
+            };
+            time - last.time < longest && is_still(&last.picture, small)
+        });
+        number.is_multiple_of(self.every) && !rested
+    }
+
+    /// The last picture (nothing behind it would tell of a head that came after the last look), or one of the first when nothing is known of the time before.
+    fn is_at_an_end(&self, number: usize, index: &Index) -> bool {
+        number + 1 == index.times.len() || !self.continues && number < FIRST_LOOKS
+    }
+
+    /// Every other look is a glance, unless the last thorough one is too long ago.
+    fn how_to_look(&self, number: usize, time: f64, index: &Index) -> Effort {
+        let just_now = self
             .last_look
             .as_ref()
-            .is_some_and(|(at, seen)| time - at < LONGEST_REST && is_still(seen, small));
-        number.is_multiple_of(self.every) && !rested
+            .is_some_and(|last| last.how == Effort::Thorough && time - last.time <= GLANCE_WITHIN);
+        match just_now && !self.is_at_an_end(number, index) {
+            true => Effort::Glance,
+            false => Effort::Thorough,
+        }
     }
 
     /// No picture follows.
@@ -191,7 +247,7 @@ impl<'a> Detecting<'a> {
                 .iter()
                 .find(|picture| picture.number as u64 == wanted);
             if let Some(picture) = picture {
-                let found = self.eye.look(picture, index, counts)?;
+                let found = self.eye.look(picture, Effort::Glance, index, counts)?;
                 self.looks_unspent -= LOOKS_PER_QUESTION;
                 self.tracker.amend(wanted, found);
             }
@@ -222,6 +278,7 @@ impl<'a> Eye<'a> {
     pub(super) fn look(
         &mut self,
         picture: &Picture,
+        how: Effort,
         index: &Index,
         counts: &mut Counts,
     ) -> Result<Vec<Detection>, Failure> {
@@ -240,6 +297,7 @@ impl<'a> Eye<'a> {
             format: named,
             width,
             height,
+            glance: how == Effort::Glance,
             ..frame_info(picture, index, self.camera)
         };
         let (instance, regions) = (&mut *self.instance, &mut self.regions);

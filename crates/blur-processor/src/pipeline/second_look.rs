@@ -11,7 +11,7 @@ use std::fs::File;
 use media::verify::{VerifyOptions, verify_frames};
 use redaction::{FrameMasks, PictureSize, Rect};
 
-use super::detect::Eye;
+use super::detect::{Effort, Eye};
 use super::hide::Counts;
 use super::index::Index;
 use super::job::{Failure, Phase, Progress};
@@ -75,7 +75,7 @@ pub(super) fn look(
                 damaged: false,
             };
             outcome = eye
-                .look(&picture, index, &mut counts)
+                .look(&picture, Effort::Thorough, index, &mut counts)
                 .and_then(|found| judge(&found, hidden, &job.zones, &picture));
         }
         number += 1;

@@ -166,3 +166,14 @@ fn of_a_face_the_whole_head_is_hidden() {
         assert_eq!(numbers.iter().all(Option::is_some), !hidden, "{numbers:?}");
     }
 }
+
+#[test]
+fn every_other_look_is_a_glance_but_at_the_ends() {
+    for every in [1, 3] {
+        let mut site = Site::new(json!({ "plugin": { "glances": 1 }, "detect_every": every }));
+        let stem = site.add("a", &TestVideo::default());
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None, "a look at every {every}th frame");
+        assert!(numbers_are_hidden(&look(&site.published("a")).numbers));
+    }
+}

@@ -1,6 +1,6 @@
 //! The fetched models find people, at their heads, and nobody where nobody is.
 
-use plugin_abi::{Detector, PixelFormat, Region, RegionKind};
+use plugin_abi::{Detector, FrameInfo, FrameView, PixelFormat, Region, RegionKind};
 
 use crate::figures::{Head, Picture};
 use crate::{detect, plugin};
@@ -45,6 +45,32 @@ fn every_painted_head_is_found() {
     }
     assert!(regions.iter().all(|r| r.kind == RegionKind::Head));
     assert!(regions.iter().all(|r| (0.1..=1.0).contains(&r.score)));
+}
+
+#[test]
+fn a_glance_finds_heads_and_asks_one_network() {
+    let (picture, heads) = street();
+    let glance = |more: &str| -> Vec<Region> {
+        let mut plugin = plugin(more).expect("starts");
+        let info = FrameInfo {
+            glance: true,
+            ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
+        };
+        let stride = picture.size.0 as usize * 3;
+        let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
+        let mut regions = Vec::new();
+        plugin.detect(&frame, &mut regions).expect("detects");
+        regions
+    };
+    let regions = glance("");
+    for head in heads {
+        let seen = found(&regions).iter().any(|region| fits(region, &head));
+        assert!(seen, "{head:?} not in {regions:#?}");
+    }
+    let one = glance(r#", "detectors": ["nanodet"], "person_input_sizes": [[416, 256]]"#);
+    assert_eq!(regions, one, "the smaller network for persons alone");
+    let faces = glance(r#", "detectors": ["centerface"]"#);
+    assert!(!faces.is_empty(), "without it, what there is");
 }
 
 #[test]

@@ -12,6 +12,7 @@
  *   camera      it sees or paints something on this camera only (default: on all)
  *   lie         1: a filter says that it changed nothing
  *   late        it sees nothing until it was reset so many times
+ *   glances     1: it fails when it is asked for a glance where a thorough look is due, or never for one
  *   escape      1: it tries to get at what a worker has no business with, and fails with the names of what it got
  */
 #define _GNU_SOURCE
@@ -34,7 +35,7 @@
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape, late, resets;
+  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape, late, resets, glances, newest, glanced, glances_seen;
   uint32_t cameras;
   BlurRegion region;
   const char *error;
@@ -86,6 +87,8 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->lie = number(settings, "\"lie\":", 0);
   self->late = number(settings, "\"late\":", 0);
   self->escape = number(settings, "\"escape\":", 0);
+  self->glances = number(settings, "\"glances\":", 0);
+  self->newest = -1;
   self->cameras = create->cameras;
   self->error = "";
   *out = self;
@@ -185,6 +188,21 @@ static int32_t misbehave(BlurInstance *self, const BlurFrame *shown) {
   return BLUR_OK;
 }
 
+/* What is wrong with being asked for a glance, or not, at this frame. Frames behind the newest are the tracker's questions. */
+static const char *misplaced_glance(BlurInstance *self, const BlurFrame *frame) {
+  long at = (long)frame->index;
+  int glance = (frame->flags & BLUR_FRAME_GLANCE) != 0;
+  if (at <= self->newest) return glance ? NULL : "a thorough look for a question";
+  int twice = glance && self->glanced;
+  self->newest = at;
+  self->glanced = glance;
+  self->glances_seen += glance;
+  if (glance && at < 5) return "a glance where nothing is known yet";
+  if (glance && at == 29) return "a glance at the last frame";
+  if (at == 29 && self->glances_seen == 0) return "never a glance";
+  return twice ? "two glances in a row" : NULL;
+}
+
 static int sees(BlurInstance *self, const BlurFrame *frame) {
   long at = (long)frame->index;
   return self->resets >= self->late && at >= self->from && at < self->to && (self->camera < 0 || self->camera == (long)frame->camera);
@@ -195,6 +213,13 @@ static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegi
   long at = (long)frame->index;
   int32_t status = misbehave(self, frame);
   if (status != BLUR_OK) return status;
+  if (self->glances) {
+    const char *wrong = misplaced_glance(self, frame);
+    if (wrong) {
+      self->error = wrong;
+      return BLUR_FAILED;
+    }
+  }
   *regions = &self->region;
   *count = sees(self, frame);
   self->region.x = (float)frame->width * (float)self->left / 100;

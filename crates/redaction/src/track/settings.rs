@@ -56,7 +56,7 @@ impl Default for StaticRules {
 pub struct TrackerSettings {
     /// A detection starts a track from this score on; default 0.25.
     pub start_score: f32,
-    /// A detection extends a track from this score on; default 0.1.
+    /// A detection extends a track from this score on; default 0.15.
     pub extend_score: f32,
     /// Frames of look-ahead before a frame's masks are final; bounds the memory; at least 1,
     /// default 60. Should span `pad_while_matched` and two detected frames.
@@ -81,7 +81,7 @@ impl Default for TrackerSettings {
     fn default() -> Self {
         Self {
             start_score: 0.25,
-            extend_score: 0.1,
+            extend_score: 0.15,
             look_ahead: 60,
             pad: 0.4,
             pad_while_matched: 2.0,

@@ -13,6 +13,7 @@
 
 mod blur;
 mod environment;
+mod hooks;
 mod json;
 pub mod keys;
 mod locate;
@@ -32,6 +33,7 @@ mod zones;
 
 pub use blur::{BlurSettings, MaskStyle, Overlay, SandboxLevel, Size};
 pub use environment::Environment;
+pub use hooks::{Hook, HookEvent, HookTarget, HookUrl};
 pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, SYSTEM_FILE, locate, locate_if_there};
 pub use module::BlurModule;
 pub use naming::SourceName;

@@ -1,6 +1,7 @@
 //! The settings of `run-system` itself. The file may be missing: everything has a default.
 
 use crate::environment::Environment;
+use crate::hooks::{self, Hook};
 use crate::keys;
 use crate::problem::Problems;
 use crate::read::{self, Reader};
@@ -11,10 +12,12 @@ use std::path::{Path, PathBuf};
 const MIN_TOKEN: usize = 16;
 
 /// Checked settings of `run-system`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SystemSettings {
     /// None: no dashboard is served.
     pub dashboard: Option<DashboardSettings>,
+    /// Where notifications go, each of another name.
+    pub hooks: Vec<Hook>,
 }
 
 /// How the dashboard is served.
@@ -70,6 +73,7 @@ impl SystemSettings {
     pub fn from_text(text: &str, env: &Environment<'_>) -> Result<Self, Problems> {
         crate::read_object(text, env, keys::SYSTEM, |mut reader| Self {
             dashboard: dashboard(&mut reader),
+            hooks: hooks::read_all(&mut reader),
         })
     }
 }

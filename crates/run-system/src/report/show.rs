@@ -88,6 +88,9 @@ impl Report {
         if let Some(disk) = &self.disk {
             out.push_str(&disk_in_line(disk));
         }
+        for hook in &self.hooks {
+            out.push_str(&format!("{}\n", hook.line()));
+        }
         for alarm in &self.alarms {
             out.push_str(&format!("ALARM {alarm}\n"));
         }

@@ -56,6 +56,7 @@ const PLAINER = [
   [/^less disk space is free than min_free_disk_gb.*/, "The disk is nearly full."],
 ];
 const SENTENCES = [
+  [/^notifications to (\S+) do not arrive: (.*)/, "$1 알림이 전달되지 않습니다: $2"],
   [/^the queue is longer than max_queue_size.*/, "블러 대기열이 max_queue_size보다 깁니다. 처리가 녹화를 따라가지 못하고 있습니다."],
   [/^tickets in (.+): each has its reason.*/, "보류된 영상이 있습니다. 아래 목록에서 이유를 확인하세요."],
   [/^less disk space is free than min_free_disk_gb.*/, "디스크 남은 공간이 min_free_disk_gb보다 적습니다."],

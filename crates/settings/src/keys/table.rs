@@ -544,6 +544,12 @@ pub const SYSTEM: &[Key] = &[
         "PEM file of the certificate's private key.",
     ),
     key(
+        "dashboard_show_originals",
+        Kind::Flag,
+        "false",
+        "Whether the page also shows the unblurred original beside a blurred video, as long as it still exists (`backup_original`, or not deleted yet). Everyone with the token then sees people as they are; needs `dashboard_token`, and each look is in the log.",
+    ),
+    key(
         "notifications",
         Kind::Other("a list of objects with the keys of a hook"),
         "[]",

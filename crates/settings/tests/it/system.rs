@@ -31,6 +31,7 @@ fn defaults() {
                     listen: 127.0.0.1:8780,
                     token: None,
                     tls: None,
+                    show_originals: false,
                 },
             ),
             hooks: [],
@@ -74,6 +75,18 @@ fn what_is_wrong_is_told_and_the_token_is_not() {
           line 4: dashbord: there is no such key; did you mean `dashboard`?"#]]
     .assert_eq(&problems(text));
     assert!(!problems(r#"{"dashboard_token": 12345678901234567}"#).contains("1234567890"));
+}
+
+#[test]
+fn originals_are_shown_only_to_who_knows_the_token() {
+    let without = "{\n\"dashboard_show_originals\": true}";
+    expect![[r#"
+        1 problem in the settings
+          line 2: dashboard_show_originals: shows people unblurred, so it needs dashboard_token; set it, or leave this false"#]]
+    .assert_eq(&problems(without));
+    let with = r#"{"dashboard_show_originals": true, "dashboard_token": "0123456789abcdef"}"#;
+    let settings = SystemSettings::from_text(with, &Environment::empty()).unwrap();
+    assert!(settings.dashboard.unwrap().show_originals);
 }
 
 #[test]

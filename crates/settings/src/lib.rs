@@ -8,8 +8,8 @@
 //! What a file may contain beyond JSON: `//` and `/* */` comments, commas after the last element,
 //! and `${NAME}` in any text, which is replaced from the environment (`$${` stands for `${`).
 //!
-//! Besides reading that one file and asking whether a plugin file exists, this crate does no input
-//! or output. Relative paths are left as they are: they count from the working directory.
+//! Besides reading that one file, writing a sample of it and asking whether a plugin file exists, this crate does no
+//! input or output. Relative paths are left as they are: they count from the working directory.
 
 mod blur;
 mod environment;

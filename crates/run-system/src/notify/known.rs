@@ -93,8 +93,10 @@ impl Known {
                 return None;
             }
             let since = self.down.remove(camera)?;
-            let seconds = now.duration_since(since).as_secs().max(0).unsigned_abs();
-            let words = format!("camera {camera} is back after {}", span(seconds));
+            let words = format!(
+                "camera {camera} is back; it was down since {}",
+                clock(since)
+            );
             subject.since = Some(since);
             Some(Notification::new(HookEvent::CameraUp, subject, now, &words))
         };

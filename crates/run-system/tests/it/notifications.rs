@@ -283,6 +283,7 @@ fn what_does_not_arrive_is_sent_again_and_no_secret_is_shown() {
     );
     running.wait_for("the status", || show().contains(&place));
     let shown = show();
+    assert!(shown.contains("yard    DOWN "), "{shown}");
     running.end();
     assert!(
         running

@@ -67,6 +67,10 @@ const SENTENCES = [
   [/^(\S+) dies again and again.*/, "$1 프로그램이 반복해서 중단됩니다. 로그를 확인하세요."],
   [/^(\S+) refuses its settings.*/, "$1 설정에 오류가 있습니다. 로그를 확인하세요."],
   [/.*no answer within ([\d.]+) s.*/, "카메라가 $1초 안에 응답하지 않습니다."],
+  [/.*the camera asks for user name and password.*/, "카메라가 사용자 이름과 비밀번호를 요구하지만 설정에 없습니다. 설정에 추가하세요."],
+  [/.*Connection refused.*/, "카메라 주소는 응답하지만 포트가 닫혀 있습니다. 포트와 카메라의 RTSP 설정을 확인하세요."],
+  [/.*(No route to host|Network is unreachable).*/, "카메라에 연결할 수 없습니다. 전원, 케이블, 주소를 확인하세요."],
+  [/.*no frame for ([\d.]+) s.*/, "카메라가 $1초 동안 영상을 보내지 않았습니다. 전원과 네트워크를 확인하세요."],
   [/.*the camera refuses user name and password.*/, "카메라가 사용자 이름과 비밀번호를 거부합니다. 설정을 확인하세요."],
   [/^(\S+) runs but has not told its state.*/, "$1 프로그램이 1분 넘게 상태를 알리지 않습니다."],
 ];

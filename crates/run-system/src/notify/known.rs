@@ -180,6 +180,8 @@ impl Known {
         let Some(published) = &mut self.published else {
             return false;
         };
+        // After a clock was set back, all that comes would seem late.
+        published.until = published.until.min(now);
         let is_late = published.until.duration_since(written) > OVERLAP;
         if is_late || published.recent.insert(stem.clone(), written).is_some() {
             return false;
@@ -434,6 +436,9 @@ mod tests {
         assert!(known.is_news(&stem("queue_b"), at(19), at(30)));
         known = restarted(&known);
         assert!(!known.is_news(&stem("queue_b"), at(19), at(30)));
+        // The clock goes back by an hour.
+        assert!(known.is_news(&stem("queue_back"), at(-3_570), at(-3_570)));
+        assert!(!known.is_news(&stem("queue_back"), at(-3_570), at(-3_570)));
         let late = 30 * 3_600;
         assert!(!known.is_news(&stem("queue_d"), at(40), at(late)));
         assert!(known.is_news(&stem("queue_e"), at(late), at(late)));

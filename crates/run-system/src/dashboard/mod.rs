@@ -141,9 +141,7 @@ fn router(shared: Arc<Shared>) -> Router {
 impl Shared {
     /// Where published videos are; none when the blur processor is left out.
     fn processed_dir(&self) -> Option<&Path> {
-        let dirs = &self.setup.video_dirs;
-        let found = dirs.iter().find(|(name, _)| *name == "processed");
-        found.map(|(_, dir)| dir.as_path())
+        self.setup.video_dir("processed")
     }
 
     /// Whether an administrator allows originals to be seen.
@@ -157,10 +155,8 @@ impl Shared {
         if !self.shows_originals() {
             return Vec::new();
         }
-        let dirs = self.setup.video_dirs.iter();
-        dirs.filter(|(name, _)| matches!(*name, "raw" | "backup"))
-            .map(|(_, dir)| dir.as_path())
-            .collect()
+        let dirs = ["raw", "backup"].map(|kind| self.setup.video_dir(kind));
+        dirs.into_iter().flatten().collect()
     }
 
     /// The record of gaps, the older part first.

@@ -103,9 +103,7 @@ impl Lookout {
         let wants = |event| couriers.iter().any(|it| it.hook().events.contains(&event));
         let mut news = held_back(&mut self.memory.known, queue, now)?;
         if wants(HookEvent::SegmentPublished) {
-            let dir = self.setup.video_dirs.iter();
-            let dir = dir.clone().find(|(name, _)| *name == "processed");
-            if let Some((_, dir)) = dir {
+            if let Some(dir) = self.setup.video_dir("processed") {
                 let known = &mut self.memory.known;
                 news.extend(published(known, queue, &mut self.seen, dir, now)?);
             }

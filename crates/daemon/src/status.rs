@@ -16,6 +16,9 @@ pub const PROCESSOR: &str = "blur_processor";
 /// Name of run-system there.
 pub const SYSTEM: &str = "system";
 
+/// The blur processor's alarm when nothing more can be written where its outputs go.
+pub const NO_SPACE: &str = "no space left for outputs; tickets wait";
+
 /// The status file of the daemon of that name.
 pub fn file(status_dir: &Path, name: &str) -> PathBuf {
     status_dir.join(format!("{name}.status.json"))
@@ -78,7 +81,7 @@ pub struct RecorderStatus {
     pub sources: Vec<SourceStatus>,
     /// Room on the disk as last looked at.
     pub disk: Option<DiskStatus>,
-    /// What a person should know now, such as a full disk.
+    /// What a person should know of the disk now.
     pub alarms: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use ffmpeg_next::ffi;
 
 use crate::error::MediaError;
 use crate::ff::codec::{self, Answer, Codec, set_threads};
-use crate::ff::{int, pixels};
+use crate::ff::{int, output, pixels};
 use crate::frame::Frame;
 use crate::h26x;
 use crate::packet::Packet;
@@ -287,6 +287,18 @@ pub fn available_encoders() -> Vec<String> {
 /// Whether the installed FFmpeg has this video encoder.
 pub fn is_available(encoder: &str) -> bool {
     Codec::encoder(encoder).is_ok()
+}
+
+/// Whether an MP4 file can hold what this encoder makes. One that is missing is told when it is opened.
+///
+/// # Errors
+/// [`MediaError::Unsupported`] where it cannot.
+pub fn require_mp4(encoder: &str) -> Result<(), MediaError> {
+    if !is_available(encoder) || output::holds("mp4", codec::codec_id(encoder)) {
+        return Ok(());
+    }
+    let what = format!("video of the encoder {encoder} in an MP4 file");
+    Err(MediaError::unsupported(what, ""))
 }
 
 /// Whether an encoder has a private option of this name, such as `preset` or `crf`.

@@ -32,11 +32,11 @@ pub enum MediaError {
         detail: String,
     },
     /// The named encoder is not part of the installed FFmpeg.
-    #[error("no video encoder named '{name}' in the installed FFmpeg; it has: {}", available.join(", "))]
+    #[error("no video encoder named '{name}' in the installed FFmpeg; for MP4 it has: {}", available.join(", "))]
     EncoderMissing {
         /// The name that was asked for.
         name: String,
-        /// The video encoders that are there.
+        /// The video encoders that are there and make what MP4 can hold.
         available: Vec<String>,
     },
     /// An option is misspelt, out of range or unknown to this codec or container.

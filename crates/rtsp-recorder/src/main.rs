@@ -7,8 +7,9 @@ use daemon::{Shutdown, SystemClock, exit};
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::{Probe, probe};
 use rtsp_recorder::run::{End, check_places, run};
+use settings::samples::{Existing, Sample};
 use settings::{RECORDER_FILE, RecorderSettings, locate};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,12 +77,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         return Ok(exit::STOPPED);
     }
     if arguments.create_config {
-        return create_config(
-            arguments
-                .config
-                .clone()
-                .unwrap_or_else(|| RECORDER_FILE.into()),
-        );
+        let path = arguments.config.as_deref();
+        return create_config(path.unwrap_or(Path::new(RECORDER_FILE)));
     }
     let settings = match load(arguments) {
         Ok(settings) => settings,
@@ -157,14 +154,14 @@ fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {
     RecorderSettings::load(&path).map_err(|problems| problems.to_string())
 }
 
-fn create_config(path: PathBuf) -> anyhow::Result<u8> {
-    use std::io::Write as _;
-    let created = std::fs::File::create_new(&path);
-    let mut file = created
-        .map_err(|error| anyhow::anyhow!("{} cannot be created: {error}", path.display()))?;
-    file.write_all(settings::samples::recorder().as_bytes())?;
-    let schema = path.with_file_name(settings::schema::file_name(RECORDER_FILE));
-    daemon::atomic::write(&schema, settings::schema::recorder().as_bytes())?;
+fn create_config(path: &Path) -> anyhow::Result<u8> {
+    if !Sample::Recorder.create(path, Existing::Stays)?.is_new {
+        eprintln!(
+            "{} exists; move it away or name another with --config",
+            path.display()
+        );
+        return Ok(exit::SETTINGS);
+    }
     println!(
         "wrote {}; enter your cameras under `sources`",
         path.display()

@@ -241,6 +241,9 @@ fn is_rest_of_a_frame(error: &retina::Error) -> bool {
         .contains("has start bit unset while no frag in progress")
 }
 
+/// What retina says where the camera asks for credentials that it was not given.
+const WITHOUT_CREDENTIALS: &str = "no credentials supplied";
+
 /// What retina's error asks of us. The text may hold what the camera sent, so credentials are hidden.
 fn of_retina(error: retina::Error) -> SessionError {
     let text = error.to_string();
@@ -248,6 +251,10 @@ fn of_retina(error: retina::Error) -> SessionError {
     let first = text.split("\n\n").next().unwrap_or_default();
     let message = daemon::redact::text(first.trim()).replace('\n', " ");
     match error.status_code() {
+        Some(401) if message.contains(WITHOUT_CREDENTIALS) => SessionError::new(
+            Failure::Refused,
+            "the camera asks for user name and password, and the settings have none; give this source `username` and `password`".to_owned(),
+        ),
         Some(401) => SessionError::new(
             Failure::Refused,
             format!(
@@ -262,6 +269,23 @@ fn of_retina(error: retina::Error) -> SessionError {
             "the camera does not send over this transport ({message})"
         )),
         _ if message.starts_with("Unsupported") => SessionError::unsupported(message),
-        _ => SessionError::new(Failure::Away, message),
+        _ => {
+            let advice = advice(&message);
+            SessionError::new(Failure::Away, message + advice)
+        }
+    }
+}
+
+/// What a person may do about a camera that cannot be reached; retina keeps the system's error to itself.
+fn advice(message: &str) -> &'static str {
+    let of = |words: &str| message.contains(words);
+    if of("Connection refused") {
+        "; the host is there but nothing listens on that port; check the port and that RTSP is switched on"
+    } else if of("No route to host") || of("Network is unreachable") {
+        "; check the camera's power, cable and address"
+    } else if of("lookup address") {
+        "; check the host name"
+    } else {
+        ""
     }
 }

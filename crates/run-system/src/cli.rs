@@ -33,6 +33,10 @@ pub struct Cli {
     #[arg(long, group = "task")]
     pub dashboard: bool,
 
+    /// Send a test event to each hook under `notifications` and show what became of it
+    #[arg(long, group = "task")]
+    pub test_notification: bool,
+
     /// Show how the system is doing, then exit
     #[arg(long, group = "task")]
     pub status: bool,
@@ -89,6 +93,8 @@ pub enum Task {
     Status,
     /// Serve the dashboard only.
     Dashboard,
+    /// Try the hooks.
+    TestNotification,
     /// Run the daemons.
     Run,
 }
@@ -101,6 +107,7 @@ impl Cli {
             (_, true, _) => Task::Validate,
             (_, _, true) => Task::Status,
             _ if self.dashboard => Task::Dashboard,
+            _ if self.test_notification => Task::TestNotification,
             _ => Task::Run,
         }
     }

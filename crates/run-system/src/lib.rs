@@ -7,6 +7,7 @@
 pub mod cli;
 mod create_configs;
 mod dashboard;
+mod notify;
 mod plain;
 mod processes;
 pub mod report;
@@ -44,6 +45,10 @@ pub async fn run(cli: &Cli) -> anyhow::Result<u8> {
         }
         Task::Status => status_once(cli),
         Task::Dashboard => serve_dashboard(cli).await,
+        Task::TestNotification => {
+            let system = setup::system_settings(cli, &Environment::of_process())?;
+            notify::try_all(&system.hooks).await
+        }
         Task::Run => supervise_until_stopped(cli).await,
     }
 }
@@ -101,7 +106,11 @@ async fn supervise_until_stopped(cli: &Cli) -> anyhow::Result<u8> {
         });
     }
     dashboard::start(&setup);
+    let notifier = notify::start(&setup);
     supervise::run(&setup, supervise::Policy::default(), shutdown).await;
+    if let Some(notifier) = notifier {
+        notifier.finish().await;
+    }
     Ok(exit::STOPPED)
 }
 

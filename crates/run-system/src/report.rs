@@ -6,6 +6,7 @@ mod show;
 pub use gather::Gatherer;
 pub(crate) use gather::free_bytes;
 
+use crate::notify::HookStatus;
 use daemon::status::{SourceStatus, WorkerStatus};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Report {
     pub queue: Option<QueueReport>,
     /// The disk; none when it could not be asked.
     pub disk: Option<DiskReport>,
+    /// Where notifications go, and whether they arrive; empty when there are no hooks.
+    pub hooks: Vec<HookStatus>,
     /// What a person should know now.
     pub alarms: Vec<String>,
 }
@@ -51,6 +54,8 @@ pub struct ProcessReport {
     pub cpu_percent: Option<f64>,
     /// Resident memory in bytes, workers included.
     pub memory_bytes: Option<u64>,
+    /// Why it does not do its work, although it should.
+    pub trouble: Option<String>,
 }
 
 /// What the blur processor gets done.
@@ -83,12 +88,19 @@ pub struct QueueReport {
     pub done: u64,
     /// Age of the oldest waiting ticket in seconds.
     pub oldest_s: Option<u64>,
+    /// More waiting tickets than this are an alarm.
+    pub limit: Option<u64>,
 }
 
 impl QueueReport {
     /// Whether nothing waits or is worked on.
     pub fn is_empty(&self) -> bool {
         self.ready + self.active + self.deferred == 0
+    }
+
+    /// Whether more waits than should.
+    pub fn is_long(&self) -> bool {
+        self.limit.is_some_and(|limit| self.ready > limit)
     }
 }
 
@@ -103,6 +115,8 @@ pub struct DiskReport {
     pub used: Vec<DirectoryReport>,
     /// Hours until the disk is full at the present bitrates if nothing is deleted.
     pub hours_left: Option<f64>,
+    /// What is wrong with the disk, the first thing of several.
+    pub alarm: Option<String>,
 }
 
 /// One directory with videos.

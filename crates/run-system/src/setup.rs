@@ -168,6 +168,12 @@ impl Setup {
         Ok(setup.ok_or_else(|| NotUsable("there is nothing to run".to_owned()))?)
     }
 
+    /// The directory with videos of that kind; none when the daemon that fills it is left out.
+    pub(crate) fn video_dir(&self, kind: &str) -> Option<&Path> {
+        let found = self.video_dirs.iter().find(|(name, _)| *name == kind);
+        found.map(|(_, dir)| dir.as_path())
+    }
+
     /// None when there is no daemon at all.
     fn of(loaded: &Loaded, program_dir: &Path) -> Option<Self> {
         let recorder = loaded.recorder.as_ref();

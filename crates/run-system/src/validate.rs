@@ -2,6 +2,7 @@
 
 mod cameras;
 mod clock;
+mod hooks;
 mod places;
 mod plugin;
 mod ports;
@@ -76,6 +77,8 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
     }
     findings.push(clock::check(&loaded));
     findings.extend(ports::check(&loaded));
+    findings.extend(ports::originals(&loaded));
+    findings.extend(hooks::check(&loaded.system.hooks));
     findings.iter().for_each(Finding::print);
     if let Some((file, recorder)) = &loaded.recorder {
         let mut cameras = cameras::check(recorder, file).await;

@@ -3,7 +3,7 @@
 
 mod table;
 
-pub use table::{BLUR, RECORDER, SOURCE, SYSTEM};
+pub use table::{BLUR, HOOK, RECORDER, SOURCE, SYSTEM};
 
 /// One key of a settings file.
 #[derive(Debug, Clone, Copy)]

@@ -8,11 +8,12 @@
 //! What a file may contain beyond JSON: `//` and `/* */` comments, commas after the last element,
 //! and `${NAME}` in any text, which is replaced from the environment (`$${` stands for `${`).
 //!
-//! Besides reading that one file and asking whether a plugin file exists, this crate does no input
-//! or output. Relative paths are left as they are: they count from the working directory.
+//! Besides reading that one file, writing a sample of it and asking whether a plugin file exists, this crate does no
+//! input or output. Relative paths are left as they are: they count from the working directory.
 
 mod blur;
 mod environment;
+mod hooks;
 mod json;
 pub mod keys;
 mod locate;
@@ -32,6 +33,7 @@ mod zones;
 
 pub use blur::{BlurSettings, MaskStyle, Overlay, SandboxLevel, Size};
 pub use environment::Environment;
+pub use hooks::{Hook, HookEvent, HookTarget, HookUrl};
 pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, SYSTEM_FILE, locate, locate_if_there};
 pub use module::BlurModule;
 pub use naming::SourceName;

@@ -3,7 +3,8 @@
 //! A schema is looser than the reader: what only the reader can tell (whether an address is good, whether a plugin is
 //! there) it lets pass, and it never refuses what the reader takes.
 
-use crate::keys::{BLUR, Key, Kind, RECORDER, SOURCE, SYSTEM};
+use crate::hooks::HookEvent;
+use crate::keys::{BLUR, HOOK, Key, Kind, RECORDER, SOURCE, SYSTEM};
 use serde_json::{Map, Value, json};
 
 /// The member of a settings file that names its schema; the reader passes over it.
@@ -36,7 +37,16 @@ pub fn blur() -> String {
 
 /// Text of the schema of `run_system_config.json`.
 pub fn system() -> String {
-    text(&document("Settings of run-system", SYSTEM))
+    let mut schema = document("Settings of run-system", SYSTEM);
+    schema["properties"]["notifications"]["items"] = json!({"$ref": "#/definitions/hook"});
+    let mut hook = object(HOOK);
+    hook["required"] = json!(["name"]);
+    // `${NAME}` stands for one of the names.
+    let names = HookEvent::NAMES.map(|(_, name)| name);
+    hook["properties"]["events"]["items"] =
+        json!({"anyOf": [{"enum": names}, {"pattern": "\\$\\{"}]});
+    schema["definitions"] = json!({"hook": hook});
+    text(&schema)
 }
 
 fn text(schema: &Value) -> String {
@@ -223,6 +233,23 @@ mod tests {
             r#"{"sources": [3]}"#,
         ] {
             assert_ne!(check(&recorder(), wrong), [] as [String; 0], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hooks_are_completed_and_checked() {
+        let hooks = |hook: &str| check(&system(), &format!(r#"{{"notifications": [{hook}]}}"#));
+        let good = r#"{"name": "a", "url": "${HOOK}", "events": ["camera_down", "${EVENT}"], "body": null, "headers": {"X": "y"}}"#;
+        assert_eq!(hooks(good), [] as [String; 0]);
+        for wrong in [
+            r#"{"url": "https://h/"}"#,
+            r#"{"name": "a", "urll": "https://h/"}"#,
+            r#"{"name": "a", "events": ["camera_gone"]}"#,
+            r#"{"name": "a", "command": "mail"}"#,
+            r#"{"name": "a", "body": "x"}"#,
+            r#"{"name": "a", "retries": 2000}"#,
+        ] {
+            assert_ne!(hooks(wrong), [] as [String; 0], "{wrong}");
         }
     }
 

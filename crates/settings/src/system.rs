@@ -1,6 +1,7 @@
 //! The settings of `run-system` itself. The file may be missing: everything has a default.
 
 use crate::environment::Environment;
+use crate::hooks::{self, Hook};
 use crate::keys;
 use crate::problem::Problems;
 use crate::read::{self, Reader};
@@ -11,10 +12,12 @@ use std::path::{Path, PathBuf};
 const MIN_TOKEN: usize = 16;
 
 /// Checked settings of `run-system`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SystemSettings {
     /// None: no dashboard is served.
     pub dashboard: Option<DashboardSettings>,
+    /// Where notifications go, each of another name.
+    pub hooks: Vec<Hook>,
 }
 
 /// How the dashboard is served.
@@ -26,6 +29,8 @@ pub struct DashboardSettings {
     pub token: Option<String>,
     /// Certificate and key; none: plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Whether originals that still exist are shown, too. There is a token then.
+    pub show_originals: bool,
 }
 
 /// The PEM files of TLS.
@@ -43,6 +48,7 @@ impl std::fmt::Debug for DashboardSettings {
             .field("listen", &self.listen)
             .field("token", &self.token.as_ref().map(|_| "***"))
             .field("tls", &self.tls)
+            .field("show_originals", &self.show_originals)
             .finish()
     }
 }
@@ -70,6 +76,7 @@ impl SystemSettings {
     pub fn from_text(text: &str, env: &Environment<'_>) -> Result<Self, Problems> {
         crate::read_object(text, env, keys::SYSTEM, |mut reader| Self {
             dashboard: dashboard(&mut reader),
+            hooks: hooks::read_all(&mut reader),
         })
     }
 }
@@ -80,9 +87,11 @@ fn dashboard(reader: &mut Reader<'_>) -> Option<DashboardSettings> {
         listen: listen(reader),
         token: token(reader),
         tls: tls(reader),
+        show_originals: reader.flag("dashboard_show_originals"),
     };
     if enabled {
         refuse_strangers(reader, &settings);
+        refuse_curious(reader, &settings);
     }
     enabled.then_some(settings)
 }
@@ -149,4 +158,16 @@ fn refuse_strangers(reader: &mut Reader<'_>, settings: &DashboardSettings) {
         settings.listen
     );
     reader.problem("dashboard_listen", line, message);
+}
+
+/// Originals are readable by their owner only; without a token everyone on the machine could see them.
+fn refuse_curious(reader: &mut Reader<'_>, settings: &DashboardSettings) {
+    if !settings.show_originals || settings.token.is_some() {
+        return;
+    }
+    let name = "dashboard_show_originals";
+    let line = reader.given(name).map(|node| node.line);
+    let message =
+        "shows people unblurred, so it needs dashboard_token; set it, or leave this false";
+    reader.problem(name, line, message.to_owned());
 }

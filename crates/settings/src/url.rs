@@ -154,6 +154,22 @@ impl SourceUrl {
         Some((host, self.port.unwrap_or(usual)))
     }
 
+    /// `rtsp`, `https` ...; empty for a file.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Host and port as written.
+    pub(crate) fn authority(&self) -> String {
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", self.host)
+    }
+
+    /// What follows the host, secret parameters included.
+    pub(crate) fn path_and_query(&self) -> &str {
+        &self.rest
+    }
+
     /// What names are made of: the host with its unusual port, then path and query.
     pub(crate) fn naming_parts(&self) -> (String, &str) {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
@@ -169,10 +185,11 @@ impl SourceUrl {
         if self.kind == SourceKind::File {
             return self.rest.clone();
         }
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         format!(
-            "{}://{userinfo}{}{port}{}",
-            self.scheme, self.host, self.rest
+            "{}://{userinfo}{}{}",
+            self.scheme,
+            self.authority(),
+            self.rest
         )
     }
 }

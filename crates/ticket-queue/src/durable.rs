@@ -73,6 +73,15 @@ pub fn write_new_durable(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()
     write_new_on(&RealDisk, NewFileSteps::TICKET, &temp, path, bytes)
 }
 
+/// Writes a file whole, durably, over whatever lies there: a reader sees the old one or the new one.
+///
+/// # Errors
+/// The disk; the old file may still be there.
+pub fn replace_durable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temp = temp_beside(path);
+    replace_on(&RealDisk, NewFileSteps::TICKET, &temp, path, bytes)
+}
+
 /// [`write_new_durable`] by named steps on a given disk, through a given temporary name.
 pub(crate) fn write_new_on(
     disk: &dyn Disk,
@@ -252,6 +261,17 @@ mod tests {
         let error = write_new_durable(&path, dir.path(), b"second").unwrap_err();
         assert!(error.is_already_there(), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_leaves_no_temp() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for text in ["first", "second"] {
+            replace_durable(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
         assert_eq!(names(dir.path()), ["a"]);
     }
 

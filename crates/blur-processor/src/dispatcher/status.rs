@@ -242,7 +242,7 @@ impl Inner {
     fn alarms(&self, queue: Option<(&Stats, &BlurSettings)>) -> Vec<String> {
         let mut alarms: Vec<String> = self.worker_alarms.iter().flatten().cloned().collect();
         if self.disk_full {
-            alarms.push("no space left for outputs; tickets wait".to_owned());
+            alarms.push(daemon::status::NO_SPACE.to_owned());
         }
         if self.room.over_bytes > 0 {
             alarms.push("unprocessed videos take more than max_disk_usage_gb".to_owned());

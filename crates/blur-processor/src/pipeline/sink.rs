@@ -341,11 +341,12 @@ fn preset(recipe: &Recipe, pace: Pace) -> Option<String> {
     }
 }
 
-/// Whether the encoder of a recipe can be opened at all.
+/// Whether the encoder of a recipe can be opened, and what it makes be stored, at all.
 ///
 /// # Errors
-/// Why not: no such encoder, no such preset.
+/// Why not: no such encoder, no such device, no such preset, nothing for MP4.
 pub(crate) fn try_encoder(recipe: &Recipe) -> Result<(), MediaError> {
+    media::encode::require_mp4(&recipe.encoder)?;
     let mut settings = named((recipe, Pace::Calm), 640, 360, Rational::MPEG);
     settings.fps = Some(Rational::new(25, 1));
     Encoder::open(settings).map(drop)

@@ -258,6 +258,39 @@ fn settings_are_created_and_validated() {
 }
 
 #[test]
+fn an_encoder_that_cannot_be_used_is_found_before_the_start() {
+    let told = |encoder: &str| {
+        let site = Site::new(json!({ "video_codec": encoder, "encoder_preset": "auto" }));
+        let output = site.command(&["--validate"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = told("h264_magic");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("video_codec") && text.contains("no video encoder named 'h264_magic'"),
+        "{text}"
+    );
+    let (code, text) = told("ffv1");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("ffv1 in an MP4 file: not supported"),
+        "{text}"
+    );
+    if !media::encode::is_available("h264_nvenc") || fs::exists("/dev/nvidia0").unwrap_or(false) {
+        eprintln!("SKIPPED: no hardware encoder without its hardware is here");
+        return;
+    }
+    let (code, text) = told("h264_nvenc");
+    assert_eq!(code, Some(2), "{text}");
+    // Not only the misleading code of FFmpeg.
+    assert!(
+        text.contains("open h264_nvenc encoder ([h264_nvenc] "),
+        "{text}"
+    );
+}
+
+#[test]
 fn given_up_tickets_are_shown_and_put_back() {
     let mut site = Site::new(json!({ "plugin": { "fail_at": 3 }, "max_attempts": 1 }));
     let stem = site.add("a", &TestVideo::default());

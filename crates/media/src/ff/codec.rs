@@ -74,7 +74,10 @@ impl Codec {
         if codec.is_null() {
             return Err(MediaError::EncoderMissing {
                 name: name.into(),
-                available: video_encoders(),
+                available: video_encoders()
+                    .into_iter()
+                    .filter(|name| super::output::holds("mp4", codec_id(name)))
+                    .collect(),
             });
         }
         Self::new(codec, format!("{name} encoder"))
@@ -188,13 +191,28 @@ impl Codec {
                 .map(|(n, v)| format!("{n}={v}"))
                 .collect::<Vec<_>>()
                 .join(", ");
-            let detail = crate::log::take_last_line();
-            return Err(MediaError::InvalidOption {
-                what: what(),
-                option,
-                detail,
+            let (what, detail) = (what(), crate::log::take_last_line());
+            return Err(if options.is_empty() {
+                let reason = "it cannot be used here".to_owned();
+                MediaError::Codec {
+                    what,
+                    reason,
+                    detail,
+                }
+            } else {
+                MediaError::InvalidOption {
+                    what,
+                    option,
+                    detail,
+                }
             });
         }
+        // The code alone may mislead: a missing driver is "operation not permitted".
+        let line = crate::log::take_last_line();
+        let what = || match line.as_str() {
+            "" => what(),
+            line => format!("{} ({line})", what()),
+        };
         super::check(code, what).map(drop)
     }
 
@@ -262,6 +280,14 @@ impl Drop for Codec {
         // SAFETY: ours, freed once; joins the codec's threads.
         unsafe { ffi::avcodec_free_context(&mut self.context) };
     }
+}
+
+/// What an encoder of that name makes; none when there is no such encoder.
+pub(crate) fn codec_id(encoder: &str) -> ffi::AVCodecID {
+    let name = c_string(encoder);
+    // SAFETY: a zero-ended name; returns null or a static description.
+    let codec = unsafe { ffi::avcodec_find_encoder_by_name(name.as_ptr()).as_ref() };
+    codec.map_or(ffi::AVCodecID::AV_CODEC_ID_NONE, |codec| codec.id)
 }
 
 /// The names of all video encoders in the installed FFmpeg.

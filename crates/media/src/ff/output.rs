@@ -15,6 +15,17 @@ use crate::error::MediaError;
 use crate::packet::Packet;
 use crate::track::{Rational, Track, VideoCodec};
 
+/// Whether files of that format can hold that codec, as far as the standards say.
+pub(crate) fn holds(format: &str, codec: ffi::AVCodecID) -> bool {
+    let format = c_string(format);
+    // SAFETY: a zero-ended name and null; the format is null or a static description.
+    unsafe {
+        let format = ffi::av_guess_format(format.as_ptr(), ptr::null(), ptr::null());
+        !format.is_null()
+            && ffi::avformat_query_codec(format, codec, ffi::FF_COMPLIANCE_NORMAL) == 1
+    }
+}
+
 /// How to open.
 pub(crate) struct Setup<'a> {
     /// FFmpeg's name of the container.

@@ -270,10 +270,26 @@ fn a_missing_encoder_names_those_there() {
     let text = error.to_string();
     assert!(matches!(error, MediaError::EncoderMissing { .. }));
     assert!(
-        text.starts_with("no video encoder named 'h264_magic' in the installed FFmpeg; it has: "),
+        text.starts_with(
+            "no video encoder named 'h264_magic' in the installed FFmpeg; for MP4 it has: "
+        ),
         "{text}"
     );
-    assert!(text.contains("mpeg4"), "{text}");
+    assert!(text.contains("mpeg4") && !text.contains("ffv1"), "{text}");
+}
+
+#[test]
+fn what_mp4_cannot_hold_is_known() {
+    for good in ["libx264", "mpeg4", "h264_magic"] {
+        media::encode::require_mp4(good).unwrap();
+    }
+    for bad in ["ffv1", "gif", "rawvideo"] {
+        let error = media::encode::require_mp4(bad).unwrap_err();
+        assert!(
+            error.to_string().contains("in an MP4 file: not supported"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

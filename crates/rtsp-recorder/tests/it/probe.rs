@@ -38,6 +38,7 @@ fn good_refused_silent_and_absent_cameras_are_told_apart_at_the_same_time() {
         {"name": "good", "url": with("cam", "admin:s3cret")},
         {"name": "udp_only", "url": refuses_tcp.url("cam").unwrap()},
         {"name": "bad", "url": with("cam", "admin:n0tright")},
+        {"name": "nameless", "url": simulator.url("cam").unwrap()},
         {"name": "frozen", "url": with("frozen", "admin:s3cret")},
         {"name": "gone", "url": "rtsp://admin:s3cret@127.0.0.1:1/a"},
         {"name": "file", "url": file, "video_codec": "no_such_encoder"},
@@ -75,6 +76,11 @@ fn good_refused_silent_and_absent_cameras_are_told_apart_at_the_same_time() {
     assert_eq!(of("udp_only")["trouble"], Value::Null, "{text}");
     assert_eq!(of("udp_only")["video"]["codec"], "h264", "{text}");
     assert_eq!(of("bad")["trouble"], "refused", "{text}");
+    let said = |name: &str, words: &str| of(name)["message"].as_str().unwrap().contains(words);
+    assert_eq!(of("nameless")["trouble"], "refused", "{text}");
+    assert!(said("bad", "refuses user name and password"), "{text}");
+    assert!(said("nameless", "the settings have none"), "{text}");
+    assert!(said("gone", "nothing listens on that port"), "{text}");
     assert_eq!(of("frozen")["trouble"], "silent", "{text}");
     assert_eq!(of("gone")["trouble"], "away", "{text}");
     let file = of("file");

@@ -1,7 +1,9 @@
 //! Who may see and do what: the address asked for, the token, where a POST comes from, and the
 //! headers that keep a browser from doing more than the page needs.
 
+use super::listen::Connections;
 use super::{Refusal, Shared, State, pages};
+use axum::extract::connect_info::Connected;
 use axum::extract::{Form, Request};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN,
@@ -10,8 +12,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
 use serde::Deserialize;
 use settings::DashboardSettings;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const COOKIE_NAME: &str = "dashboard";
@@ -23,6 +27,16 @@ const OPEN: [&str; 5] = ["/healthz", "/login", "/style.css", "/icon.svg", "/text
 const AFTER_WRONG_TOKEN: Duration = Duration::from_secs(1);
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visitor(pub(super) SocketAddr);
+
+impl Connected<IncomingStream<'_, Connections>> for Visitor {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
 
 /// What the settings say about visitors.
 pub(super) struct Guard {
@@ -46,6 +60,15 @@ impl Guard {
             session: token.map(|token| {
                 blake3::derive_key("run-system dashboard session 1", token.as_bytes()).into()
             }),
+        }
+    }
+
+    /// How a visitor who was let in has shown the token.
+    pub(super) fn way(&self, headers: &HeaderMap) -> &'static str {
+        match (self.token.is_some(), self.has_bearer(headers)) {
+            (false, _) => "no token",
+            (true, true) => "bearer",
+            (true, false) => "login",
         }
     }
 
@@ -191,6 +214,7 @@ mod tests {
             listen: "127.0.0.1:1".parse().unwrap(),
             token: token.map(str::to_owned),
             tls: None,
+            show_originals: false,
         })
     }
 

@@ -3,14 +3,15 @@
 //!
 //! It lives in a thread with a runtime of its own and learns everything from files, so that nothing
 //! that happens here, a panic or a hang included, touches the supervision. It may read published
-//! videos, reports, the queue, the status files and the record of gaps. It never opens the raw
-//! directory, and changes nothing but to put a ticket back into the queue when asked.
+//! videos, reports, the queue, the status files and the record of gaps. It opens the directories of originals only where
+//! `dashboard_show_originals` allows it, and changes nothing but to put a ticket back into the queue when asked.
 
 mod failed;
 mod guard;
 mod listen;
 mod live;
 mod metrics;
+mod originals;
 mod pages;
 mod published;
 mod timeline;
@@ -22,7 +23,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use guard::Guard;
+use guard::{Guard, Visitor};
 use listen::Listening;
 use live::Live;
 use published::Index;
@@ -71,6 +72,11 @@ pub(crate) fn start_alone(setup: &Setup) -> anyhow::Result<()> {
 
 fn spawn(setup: Setup, settings: DashboardSettings, listening: Listening) {
     tracing::info!("dashboard on {}", listening.url());
+    if settings.show_originals {
+        tracing::warn!(
+            "the dashboard also shows unblurred originals to everyone with the token (dashboard_show_originals)"
+        );
+    }
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -95,7 +101,10 @@ async fn serve(setup: Setup, settings: DashboardSettings, listening: Listening) 
         setup,
     });
     let served = match listening.into_listener() {
-        Ok(listener) => axum::serve(listener, router(shared)).await,
+        Ok(listener) => {
+            let service = router(shared).into_make_service_with_connect_info::<Visitor>();
+            axum::serve(listener, service).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = served {
@@ -105,7 +114,11 @@ async fn serve(setup: Setup, settings: DashboardSettings, listening: Listening) 
 
 fn router(shared: Arc<Shared>) -> Router {
     let check = middleware::from_fn_with_state(shared.clone(), guard::check);
-    Router::new()
+    let mut router = Router::new();
+    if shared.shows_originals() {
+        router = router.route("/originals/{source}/{file}", get(originals::send));
+    }
+    router
         .route("/", get(pages::index))
         .route("/app.js", get(pages::script))
         .route("/texts.js", get(pages::texts))
@@ -128,9 +141,22 @@ fn router(shared: Arc<Shared>) -> Router {
 impl Shared {
     /// Where published videos are; none when the blur processor is left out.
     fn processed_dir(&self) -> Option<&Path> {
-        let dirs = &self.setup.video_dirs;
-        let found = dirs.iter().find(|(name, _)| *name == "processed");
-        found.map(|(_, dir)| dir.as_path())
+        self.setup.video_dir("processed")
+    }
+
+    /// Whether an administrator allows originals to be seen.
+    fn shows_originals(&self) -> bool {
+        let settings = self.setup.system.dashboard.as_ref();
+        settings.is_some_and(|settings| settings.show_originals)
+    }
+
+    /// Where originals are looked for; nowhere unless they may be seen.
+    fn original_dirs(&self) -> Vec<&Path> {
+        if !self.shows_originals() {
+            return Vec::new();
+        }
+        let dirs = ["raw", "backup"].map(|kind| self.setup.video_dir(kind));
+        dirs.into_iter().flatten().collect()
     }
 
     /// The record of gaps, the older part first.

@@ -2,6 +2,7 @@
 //!
 //! The report is written durably before its video gets its name, and only the blur processor writes
 //! one. So a video without a report is none of ours, whatever it is, and is neither shown nor sent.
+//! An original is found by the report of its blurred video only, and only where the caller says that originals are.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -26,6 +27,14 @@ pub(super) struct Published {
     pub(super) seconds: f64,
     pub(super) bytes: u64,
     pub(super) heads: u64,
+    original: Option<Original>,
+}
+
+/// What a published video was made from; it may be gone.
+#[derive(Debug, Clone)]
+struct Original {
+    path: RelPath,
+    bytes: u64,
 }
 
 /// The part of a report that is needed here.
@@ -36,11 +45,12 @@ struct FileReport {
     seconds: f64,
     #[serde(default)]
     heads: u64,
-    output: OutputFacts,
+    input: Option<Facts>,
+    output: Facts,
 }
 
 #[derive(Deserialize)]
-struct OutputFacts {
+struct Facts {
     path: String,
     bytes: u64,
 }
@@ -86,6 +96,29 @@ pub(super) fn open(dir: &Path, source: &str, file: &str) -> Option<(File, u64)> 
     let root = RawDir::open(dir).ok()?;
     let (video, opened) = read(&root, &path)?;
     Some((opened, video.bytes))
+}
+
+/// Opens the original of a published video, in the first of the directories that still has it.
+pub(super) fn open_original(
+    dir: &Path,
+    originals: &[&Path],
+    source: &str,
+    file: &str,
+) -> Option<(File, u64)> {
+    let path = path_of(source, file)?;
+    let (video, _) = read(&RawDir::open(dir).ok()?, &path)?;
+    video.original(originals)
+}
+
+impl Published {
+    /// Its original, opened, in the first of the directories that still has it.
+    pub(super) fn original(&self, dirs: &[&Path]) -> Option<(File, u64)> {
+        let original = self.original.as_ref()?;
+        dirs.iter().find_map(|dir| {
+            let (file, id) = RawDir::open(dir).ok()?.open_file(&original.path).ok()?;
+            (id.size == original.bytes).then_some((file, id.size))
+        })
+    }
 }
 
 /// Exactly a directory and a video in it.
@@ -140,7 +173,14 @@ fn read(root: &RawDir, video: &RelPath) -> Option<(Published, File)> {
     let source = name(video.as_path().parent()?)?;
     // Another name or size is another file than the one that was checked.
     let is_it = name(Path::new(&report.output.path))? == file && report.output.bytes == id.size;
+    let is_video = |path: &RelPath| path.as_path().extension().is_some_and(|end| end == VIDEO);
+    let original = report.input.and_then(|input| {
+        let path = RelPath::new(input.path).filter(is_video)?;
+        let bytes = input.bytes;
+        Some(Original { path, bytes })
+    });
     let video = Published {
+        original,
         source,
         file,
         start: report.recorded.unwrap_or(report.finished),

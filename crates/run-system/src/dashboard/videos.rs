@@ -10,7 +10,7 @@ use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     RANGE,
 };
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::SeekFrom;
+use std::path::Path as FilePath;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 /// Videos in one answer.
@@ -43,6 +44,8 @@ pub(super) struct Videos {
     /// Sources that have videos on that day.
     sources: BTreeSet<String>,
     videos: Vec<Video>,
+    /// Whether originals are shown, too.
+    originals: bool,
     /// More can be had with a larger `offset`.
     more: bool,
 }
@@ -57,6 +60,8 @@ struct Video {
     seconds: f64,
     bytes: u64,
     heads: u64,
+    /// Whether its original still exists and may be seen.
+    original: bool,
 }
 
 pub(super) async fn list(
@@ -65,7 +70,7 @@ pub(super) async fn list(
 ) -> Result<Json<Videos>, Refusal> {
     let date = wanted.date.unwrap_or_else(|| Zoned::now().date());
     let (from, to) = bounds(date)?;
-    let mut all = on_disk(state.0, move |shared| {
+    let mut all = on_disk(state.0.clone(), move |shared| {
         let dir = shared.processed_dir();
         dir.map(|dir| shared.index().of_day(dir, date))
     })
@@ -79,22 +84,26 @@ pub(super) async fn list(
     });
     all.sort_by(|a, b| (b.start, &a.source, &a.file).cmp(&(a.start, &b.source, &b.file)));
     let more = all.len().saturating_sub(wanted.offset) > PAGE;
-    Ok(Json(Videos {
-        date,
-        sources,
-        videos: all
-            .into_iter()
-            .skip(wanted.offset)
-            .take(PAGE)
-            .map(shown)
-            .collect(),
-        more,
-    }))
+    let page = all.into_iter().skip(wanted.offset).take(PAGE);
+    let page: Vec<Published> = page.collect();
+    on_disk(state.0, move |shared| {
+        let dirs = shared.original_dirs();
+        let show = |video| shown(video, &dirs);
+        Json(Videos {
+            date,
+            sources,
+            videos: page.into_iter().map(show).collect(),
+            originals: shared.shows_originals(),
+            more,
+        })
+    })
+    .await
 }
 
-fn shown(video: Published) -> Video {
+fn shown(video: Published, original_dirs: &[&FilePath]) -> Video {
     let start = video.start.to_zoned(TimeZone::system());
     Video {
+        original: video.original(original_dirs).is_some(),
         clock: start.strftime("%H:%M:%S").to_string(),
         source: video.source,
         file: video.file,
@@ -122,26 +131,37 @@ pub(super) async fn send(
         published::open(shared.processed_dir()?, &source, &file)
     })
     .await?;
-    let (file, size) = opened.ok_or_else(Refusal::not_found)?;
-    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
-    let part = match range.map_or(Part::Whole, |range| part(range, size)) {
-        Part::Outside => {
-            let range = [(CONTENT_RANGE, format!("bytes */{size}"))];
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range).into_response());
-        }
-        part => part,
-    };
-    let disposition = how.download.map(|_| {
+    let opened = opened.ok_or_else(Refusal::not_found)?;
+    let mut response = answer(opened, &headers);
+    let headers = response.headers_mut();
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=3600"),
+    );
+    if how.download.is_some() {
         // Only what needs no quoting; browsers take the name of the address else.
         let plain = name.replace(
             |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)),
             "_",
         );
-        [(
-            CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{plain}\""),
-        )]
-    });
+        let disposition = format!("attachment; filename=\"{plain}\"");
+        if let Ok(disposition) = disposition.try_into() {
+            headers.insert(CONTENT_DISPOSITION, disposition);
+        }
+    }
+    Ok(response)
+}
+
+/// A video, or the part of it that is asked for.
+pub(super) fn answer((file, size): (File, u64), headers: &HeaderMap) -> Response {
+    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let part = match range.map_or(Part::Whole, |range| part(range, size)) {
+        Part::Outside => {
+            let range = [(CONTENT_RANGE, format!("bytes */{size}"))];
+            return (StatusCode::RANGE_NOT_SATISFIABLE, range).into_response();
+        }
+        part => part,
+    };
     let (status, from, length, content_range) = match part {
         Part::Bytes { from, to } => (
             StatusCode::PARTIAL_CONTENT,
@@ -154,11 +174,10 @@ pub(super) async fn send(
     let headers = [
         (CONTENT_TYPE, "video/mp4".to_owned()),
         (ACCEPT_RANGES, "bytes".to_owned()),
-        (CACHE_CONTROL, "private, max-age=3600".to_owned()),
         (CONTENT_LENGTH, length.to_string()),
     ];
     let body = Body::from_stream(bytes(file, from, length));
-    Ok((status, headers, content_range, disposition, body).into_response())
+    (status, headers, content_range, body).into_response()
 }
 
 /// The bytes of a file from there on. A file that became shorter ends the connection.

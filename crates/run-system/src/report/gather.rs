@@ -1,6 +1,7 @@
 //! Gathers a [`Report`].
 
 use super::{DirectoryReport, DiskReport, ProcessReport, QueueReport, Report, Throughput};
+use crate::notify::{self, HookStatus};
 use crate::processes::Processes;
 use crate::setup::{Program, Setup};
 use crate::supervise::{Phase, SystemStatus, UnitState};
@@ -99,6 +100,7 @@ impl Gatherer {
             corrupt: stats.corrupt,
             done: stats.done,
             oldest_s: stats.oldest_age.map(|age| age.as_secs()),
+            limit: self.setup.max_queue_size.map(|limit| limit as u64),
         })
     }
 
@@ -113,21 +115,30 @@ impl Gatherer {
             throughput: None,
             queue: None,
             disk: None,
+            hooks: notify::status(&self.setup),
             alarms: Vec::new(),
         };
+        let mut disk_alarm = None;
         for program in &self.setup.programs {
             let unit = system
                 .and_then(|system| system.units.iter().find(|unit| unit.name == program.name));
             let seen = seen(&program.lock_file());
-            match program.name {
-                status::RECORDER => add_recorder(program, &seen, &mut report, &mut alarms),
-                _ => add_processor(program, &seen, &mut report, &mut alarms),
-            }
-            report.processes.push(self.process(program, &seen, unit));
-            alarms.extend(unit.and_then(unit_alarm));
+            let told = match program.name {
+                status::RECORDER => add_recorder(program, &seen, &mut report),
+                _ => add_processor(program, &seen, &mut report),
+            };
+            disk_alarm = disk_alarm.or(told.disk_alarm);
+            let trouble = told.silence.or_else(|| unit.and_then(unit_alarm));
+            alarms.extend(trouble.clone());
+            alarms.extend(told.alarms);
+            report.processes.push(ProcessReport {
+                trouble,
+                ..self.process(program, &seen, unit)
+            });
         }
         report.queue = self.queue_or_alarm(&mut alarms);
-        report.disk = self.disk(&report, &mut alarms);
+        report.disk = self.disk(&report, disk_alarm, &mut alarms);
+        alarms.extend(report.hooks.iter().filter_map(HookStatus::alarm));
         report.alarms = alarms;
         report
     }
@@ -149,6 +160,7 @@ impl Gatherer {
             last_exit: None,
             cpu_percent: usage.and_then(|usage| usage.cpu_percent),
             memory_bytes: usage.map(|usage| usage.memory_bytes),
+            trouble: None,
         }
     }
 
@@ -172,6 +184,7 @@ impl Gatherer {
             last_exit: unit.and_then(|unit| unit.last_exit.clone()),
             cpu_percent: usage.and_then(|usage| usage.cpu_percent),
             memory_bytes: usage.map(|usage| usage.memory_bytes),
+            trouble: None,
         }
     }
 
@@ -183,9 +196,7 @@ impl Gatherer {
                 return None;
             }
         };
-        if let Some(limit) = self.setup.max_queue_size
-            && queue.ready > limit as u64
-        {
+        if queue.is_long() {
             alarms.push(
                 "the queue is longer than max_queue_size: the blur processor does not keep up"
                     .to_owned(),
@@ -203,13 +214,20 @@ impl Gatherer {
         Some(queue)
     }
 
-    fn disk(&self, report: &Report, alarms: &mut Vec<String>) -> Option<DiskReport> {
+    /// `told`: what the daemons say is wrong with it.
+    fn disk(
+        &self,
+        report: &Report,
+        told: Option<String>,
+        alarms: &mut Vec<String>,
+    ) -> Option<DiskReport> {
         let (_, dir) = self.setup.video_dirs.first()?;
         let free_bytes = free_bytes(dir)?;
         let min_free_bytes = self.setup.disk.min_free_bytes;
-        if free_bytes < min_free_bytes {
-            alarms.push("less disk space is free than min_free_disk_gb asks for".to_owned());
-        }
+        let is_short = free_bytes < min_free_bytes;
+        let short =
+            is_short.then(|| "less disk space is free than min_free_disk_gb asks for".to_owned());
+        alarms.extend(short.clone());
         let bits: u64 = report.sources.iter().map(|source| source.bitrate_bps).sum();
         let room = free_bytes.saturating_sub(min_free_bytes) as f64;
         let hours_left = (bits > 0).then(|| room * 8.0 / bits as f64 / 3_600.0);
@@ -218,6 +236,7 @@ impl Gatherer {
             min_free_bytes,
             used: Vec::new(),
             hours_left,
+            alarm: short.or(told),
         })
     }
 }
@@ -239,9 +258,18 @@ fn seen(lock_file: &Path) -> Seen {
     }
 }
 
-fn add_recorder(program: &Program, seen: &Seen, report: &mut Report, alarms: &mut Vec<String>) {
+/// What a daemon tells that a person should know.
+#[derive(Default)]
+struct Told {
+    alarms: Vec<String>,
+    /// The first of the alarms that is about the disk.
+    disk_alarm: Option<String>,
+    silence: Option<String>,
+}
+
+fn add_recorder(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     let Ok(told) = status::read::<RecorderStatus>(&program.status_file()) else {
-        return;
+        return Told::default();
     };
     report.sources = told.sources;
     if !seen.runs {
@@ -250,18 +278,21 @@ fn add_recorder(program: &Program, seen: &Seen, report: &mut Report, alarms: &mu
             source.fps = 0.0;
             source.bitrate_bps = 0;
         }
-        return;
+        return Told::default();
     }
-    alarms.extend(silence(program, told.updated));
-    alarms.extend(told.alarms);
+    Told {
+        silence: silence(program, told.updated),
+        disk_alarm: told.alarms.first().cloned(),
+        alarms: told.alarms,
+    }
 }
 
-fn add_processor(program: &Program, seen: &Seen, report: &mut Report, alarms: &mut Vec<String>) {
+fn add_processor(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     let Ok(told) = status::read::<ProcessorStatus>(&program.status_file()) else {
-        return;
+        return Told::default();
     };
     if !seen.runs {
-        return;
+        return Told::default();
     }
     report.workers = told.workers;
     report.throughput = Some(Throughput {
@@ -270,8 +301,12 @@ fn add_processor(program: &Program, seen: &Seen, report: &mut Report, alarms: &m
         frames_per_second: told.frames_per_second,
         realtime_factor: told.realtime_factor,
     });
-    alarms.extend(silence(program, told.updated));
-    alarms.extend(told.alarms);
+    let is_full = told.alarms.iter().find(|alarm| *alarm == status::NO_SPACE);
+    Told {
+        silence: silence(program, told.updated),
+        disk_alarm: is_full.cloned(),
+        alarms: told.alarms,
+    }
 }
 
 fn silence(program: &Program, updated: Timestamp) -> Option<String> {

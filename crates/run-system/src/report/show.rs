@@ -3,6 +3,7 @@
 use super::{DiskReport, ProcessReport, QueueReport, Report, Throughput};
 use crate::plain::{bytes, columns, span};
 use daemon::status::SourceStatus;
+use jiff::Timestamp;
 
 /// More sources than this are summed up in the log.
 const SOURCES_IN_LOG: usize = 8;
@@ -32,7 +33,7 @@ impl Report {
             return self
                 .sources
                 .iter()
-                .map(source_in_line)
+                .map(|source| source_in_line(source, self.time))
                 .collect::<Vec<_>>()
                 .join(" | ");
         }
@@ -88,6 +89,9 @@ impl Report {
         if let Some(disk) = &self.disk {
             out.push_str(&disk_in_line(disk));
         }
+        for hook in &self.hooks {
+            out.push_str(&format!("{}\n", hook.line()));
+        }
         for alarm in &self.alarms {
             out.push_str(&format!("ALARM {alarm}\n"));
         }
@@ -130,7 +134,7 @@ impl Report {
         let rows = self.sources.iter().map(|source| {
             vec![
                 source.name.clone(),
-                source.state.clone(),
+                state_in_words(source, self.time),
                 format!("{:.1}", source.fps),
                 format!("{:.1}", mbit(source.bitrate_bps)),
                 source.segments.to_string(),
@@ -178,8 +182,19 @@ fn process_in_line(process: &ProcessReport) -> String {
     out
 }
 
-fn source_in_line(source: &SourceStatus) -> String {
-    let mut out = format!("{} {}", source.name, source.state);
+/// A camera that is down says since when: what it is doing about that is only half of it.
+fn state_in_words(source: &SourceStatus, now: Timestamp) -> String {
+    match source.down_since {
+        Some(since) => {
+            let seconds = now.duration_since(since).as_secs().max(0).unsigned_abs();
+            format!("DOWN {}, {}", span(seconds), source.state)
+        }
+        None => source.state.clone(),
+    }
+}
+
+fn source_in_line(source: &SourceStatus, now: Timestamp) -> String {
+    let mut out = format!("{} {}", source.name, state_in_words(source, now));
     if source.bitrate_bps > 0 {
         out.push_str(&format!(
             " {:.1} fps {:.1} Mbit/s",

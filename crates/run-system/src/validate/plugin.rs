@@ -46,7 +46,7 @@ fn files(blur: &BlurSettings) -> Vec<Finding> {
 
 /// What `blur-processor --validate` says. A missing program is told elsewhere.
 async fn loaded(settings_file: &Path) -> Option<Finding> {
-    let what = "loading the plugin";
+    let what = "plugin and encoder";
     let program = program_dir().ok()?.join("blur-processor");
     let mut command = Command::new(program);
     command

@@ -1,4 +1,4 @@
-//! Whether the dashboard can listen where it should.
+//! Whether the dashboard can listen where it should, and what it shows.
 
 use super::Finding;
 use crate::setup::Loaded;
@@ -22,6 +22,17 @@ pub(super) fn check(loaded: &Loaded) -> Option<Finding> {
                 "{address}: {error}; everything else works, but give dashboard_listen another port"
             ),
         ),
+    })
+}
+
+/// What somebody should know who looks after other people's pictures.
+pub(super) fn originals(loaded: &Loaded) -> Option<Finding> {
+    let dashboard = loaded.system.dashboard.as_ref()?;
+    dashboard.show_originals.then(|| {
+        Finding::note(
+            "originals in the dashboard",
+            "everyone with the token sees people unblurred (dashboard_show_originals); set it to false when you are done",
+        )
     })
 }
 

@@ -14,6 +14,8 @@ use tokio_rustls::rustls;
 
 const VIDEO: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const NAME: &str = "blurred_gate_20260301_080000_seg0001.mp4";
+/// Of the video, beneath the raw directory.
+const ORIGINAL: &str = "gate/gate_20260301_080000_seg0001.mp4";
 const TOKEN: &str = "0123456789abcdef0123";
 
 /// A system with something to show, and its dashboard.
@@ -146,7 +148,9 @@ fn furnish(stage: &Stage) {
     let report = json!({
         "ticket": "queue_1", "source": "gate", "recorded": recorded, "finished": recorded, "seconds": 30.0, "heads": 2,
         "output": {"path": format!("gate/{NAME}"), "bytes": VIDEO.len(), "blake3": ""},
+        "input": {"path": ORIGINAL, "bytes": 14, "blake3": ""},
     });
+    write(&format!("raw_videos/{ORIGINAL}"), b"secret0123face");
     let beside = NAME.replace(".mp4", ".json");
     write(&format!("processed_videos/gate/{NAME}"), VIDEO);
     write(
@@ -375,6 +379,180 @@ fn nothing_but_published_videos_is_sent() {
     let listed = site.get("/api/videos?date=2026-03-01").json();
     assert_eq!(listed["videos"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(site.get(&format!("/videos/gate/{NAME}")).status, 200);
+}
+
+/// Ways to an original that lead nowhere, whatever the settings say.
+fn detours() -> Vec<String> {
+    let original = &ORIGINAL["gate/".len()..];
+    let mut paths = vec![
+        format!("/videos/{ORIGINAL}"),
+        format!("/originals/{ORIGINAL}"),
+        format!("/raw_videos/{ORIGINAL}"),
+    ];
+    for root in ["videos", "originals"] {
+        paths.extend([
+            format!("/{root}/gate/raw.mp4"),
+            format!("/{root}/gate/without_report.mp4"),
+            format!("/{root}/gate/.{NAME}"),
+            format!("/{root}/../raw_videos/{ORIGINAL}"),
+            format!("/{root}/..%2Fraw_videos%2Fgate/{original}"),
+            format!("/{root}/gate/..%2F..%2Fraw_videos%2Fgate%2F{original}"),
+            format!("/{root}/gate%2F{NAME}"),
+            format!("/{root}/gate/{NAME}%00"),
+            format!("/{root}/gate/{NAME}/"),
+            format!("/{root}/GATE/{NAME}"),
+            format!("/{root}/again/{NAME}"),
+            format!("/{root}/gate/outside.mp4"),
+            format!("/{root}/gate/linked.mp4"),
+            format!("/{root}/gate/longer.mp4"),
+            format!("/{root}/gate/no_video.mp4"),
+            format!("/{root}/%2Fetc/passwd"),
+            format!("/{root}/gate/%2Fetc%2Fpasswd"),
+            format!("/{root}/.../{NAME}"),
+        ]);
+    }
+    // Published videos whose originals are outside, a link, another file, or no video are shown themselves.
+    paths.retain(|path| {
+        let names = ["outside", "linked", "longer", "no_video"];
+        !(path.starts_with("/videos/") && names.iter().any(|name| path.contains(name)))
+    });
+    paths
+}
+
+/// Published videos whose reports name something else than their original.
+fn furnish_detours(stage: &Stage) {
+    let dir = stage.path("processed_videos/gate");
+    let report = std::fs::read_to_string(dir.join(NAME.replace(".mp4", ".json"))).unwrap();
+    for (name, original) in [
+        ("outside", "../secret.mp4"),
+        ("linked", "gate/linked.mp4"),
+        ("longer", "gate/longer.mp4"),
+        ("no_video", "gate/secret.txt"),
+    ] {
+        let report = report
+            .replace(NAME, &format!("{name}.mp4"))
+            .replace(ORIGINAL, original);
+        std::fs::write(dir.join(format!("{name}.json")), report).unwrap();
+        std::fs::write(dir.join(format!("{name}.mp4")), VIDEO).unwrap();
+    }
+    for name in ["secret.mp4", "raw_videos/gate/secret.txt"] {
+        std::fs::write(stage.path(name), b"secret0123face").unwrap();
+    }
+    std::fs::write(stage.path("raw_videos/gate/longer.mp4"), b"secret0123faces").unwrap();
+    let link = std::os::unix::fs::symlink::<std::path::PathBuf, _>;
+    link(
+        stage.path("secret.mp4"),
+        stage.path("raw_videos/gate/linked.mp4"),
+    )
+    .unwrap();
+    link(dir, stage.path("processed_videos/again")).unwrap();
+}
+
+#[test]
+fn originals_cannot_be_reached_unless_the_settings_say_so() {
+    let site = Site::with(&format!(r#""dashboard_token": "{TOKEN}""#));
+    furnish_detours(&site.stage);
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let direct = [
+        format!("/originals/gate/{NAME}"),
+        format!("/originals/{ORIGINAL}"),
+        "/originals/gate/".to_owned(),
+        "/originals".to_owned(),
+    ];
+    for path in direct.into_iter().chain(detours()) {
+        let answer = site.ask(&format!("GET {path}"), &bearer);
+        assert!(
+            (400..500).contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+        assert!(!answer.text().contains("secret"), "{path}");
+    }
+    let listed = site.ask("GET /api/videos?date=2026-03-01", &bearer).json();
+    assert_eq!(listed["originals"], false);
+    let videos = listed["videos"].as_array().unwrap();
+    assert!(videos.len() == 5 && videos.iter().all(|video| video["original"] == false));
+}
+
+#[test]
+fn an_original_is_shown_beside_its_video_where_that_is_allowed() {
+    let allowed = format!(r#""dashboard_token": "{TOKEN}", "dashboard_show_originals": true"#);
+    let stage = installed(GOOD, GOOD);
+    std::fs::write(stage.path("blur.json"), r#"{"backup_original": true}"#).unwrap();
+    let site = Site::on(stage, &allowed);
+    furnish_detours(&site.stage);
+    let path = format!("GET /originals/gate/{NAME}");
+    assert_eq!(site.ask(&path, "").status, 401);
+    let foreign = format!("Host: evil.example\r\nAuthorization: Bearer {TOKEN}\r\n");
+    assert_eq!(site.ask_with_host(&path, &foreign, "").status, 403);
+    let log = || std::fs::read_to_string(site.stage.path("logs/system.log")).unwrap();
+    assert!(
+        !log().contains("was looked at"),
+        "nobody has seen anything yet"
+    );
+
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let whole = site.ask(&path, &bearer);
+    assert_eq!(
+        (whole.status, &whole.body[..]),
+        (200, &b"secret0123face"[..])
+    );
+    assert!(
+        whole.head.contains("cache-control: no-store"),
+        "{}",
+        whole.head
+    );
+    let part = site.ask(&path, &format!("{bearer}Range: bytes=6-9\r\n"));
+    assert_eq!((part.status, &part.body[..]), (206, &b"0123"[..]));
+    let looked = format!(
+        "visitor=127.0.0.1 way=\"bearer\" source=\"gate\" video=\"{NAME}\" range=\"bytes=6-9\""
+    );
+    site.stage.wait_for("the log", |_| log().contains(&looked));
+    assert!(
+        log().contains("also shows unblurred originals"),
+        "{}",
+        log()
+    );
+
+    for path in detours() {
+        let answer = site.ask(&format!("GET {path}"), &bearer);
+        assert!(
+            (400..500).contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+        assert!(!answer.text().contains("secret"), "{path}");
+    }
+    let list = || site.ask("GET /api/videos?date=2026-03-01", &bearer).json();
+    let with_original = |listed: &Value| -> Vec<String> {
+        let videos = listed["videos"].as_array().unwrap().iter();
+        let seen = videos.filter(|video| video["original"] == true);
+        seen.map(|video| video["file"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(list()["originals"], true);
+    assert_eq!(with_original(&list()), [NAME]);
+
+    // It is moved to the backups, and deleted there.
+    let backup = site.stage.path(&format!("backup_videos/{ORIGINAL}"));
+    std::fs::create_dir_all(backup.parent().unwrap()).unwrap();
+    std::fs::rename(site.stage.path(&format!("raw_videos/{ORIGINAL}")), &backup).unwrap();
+    assert_eq!(site.ask(&path, &bearer).status, 200);
+    std::fs::remove_file(&backup).unwrap();
+    assert_eq!(site.ask(&path, &bearer).status, 404);
+    assert_eq!(with_original(&list()), [] as [String; 0]);
+}
+
+#[test]
+fn a_preflight_tells_that_originals_are_shown() {
+    let stage = installed(GOOD, GOOD);
+    let settings = format!(
+        r#"{{"dashboard_listen": "127.0.0.1:0", "dashboard_token": "{TOKEN}", "dashboard_show_originals": true}}"#
+    );
+    std::fs::write(stage.path("run_system_config.json"), settings).unwrap();
+    let checked = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    let told = "note   originals in the dashboard    everyone with the token sees people unblurred";
+    assert!(text(&checked).contains(told), "{}", text(&checked));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod dashboard;
+mod notifications;
 mod program;
 mod stage;
 mod supervise;

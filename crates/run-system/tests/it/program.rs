@@ -254,7 +254,7 @@ fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(
-        text(&output).contains("WRONG  loading the plugin"),
+        text(&output).contains("WRONG  plugin and encoder"),
         "{}",
         text(&output)
     );

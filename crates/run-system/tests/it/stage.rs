@@ -125,7 +125,10 @@ impl Stage {
                 log_dir: self.path("logs"),
                 status_dir: self.path("logs"),
             },
-            system: SystemSettings { dashboard: None },
+            system: SystemSettings {
+                dashboard: None,
+                hooks: Vec::new(),
+            },
         }
     }
 }

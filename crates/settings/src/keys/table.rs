@@ -543,4 +543,74 @@ pub const SYSTEM: &[Key] = &[
         "null",
         "PEM file of the certificate's private key.",
     ),
+    key(
+        "dashboard_show_originals",
+        Kind::Flag,
+        "false",
+        "Whether the page also shows the unblurred original beside a blurred video, as long as it still exists (`backup_original`, or not deleted yet). Everyone with the token then sees people as they are; needs `dashboard_token`, and each look is in the log.",
+    ),
+    key(
+        "notifications",
+        Kind::Other("a list of objects with the keys of a hook"),
+        "[]",
+        "Where to tell what a person should know: webhooks and programs. run-system sends them, nobody else.",
+    ),
+];
+
+/// Keys of an object in `notifications`.
+pub const HOOK: &[Key] = &[
+    key(
+        "name",
+        Kind::Other("letters, digits, `-`, `_` and `.`"),
+        "",
+        "How the hook is called in the log and in the status. Required.",
+    ),
+    key(
+        "url",
+        Kind::Other("an https:// or http:// URL"),
+        "",
+        "Where the notification goes as the body of a POST request. Either this or `command`. It is never shown.",
+    ),
+    key(
+        "command",
+        Kind::Other("a list with the program and its arguments, each in double quotes"),
+        "",
+        "The program that gets the notification on its standard input, and the event's name as `NOTIFICATION_EVENT` in its environment. No shell is between. After `timeout` it is killed with all that it started.",
+    ),
+    key(
+        "events",
+        Kind::Other("a list of names of events"),
+        "",
+        "What is told: camera_down, camera_up, segment_published, ticket_failed, backlog_alarm, backlog_over, disk_alarm, disk_over, daemon_degraded, daemon_recovered. When left out, all but segment_published.",
+    ),
+    key(
+        "headers",
+        Kind::Other("an object {\"name\": \"value\"}"),
+        "{}",
+        "Further headers of the request, such as `Authorization`. Their values are never shown; best as \"${NAME}\" from the environment.",
+    ),
+    key(
+        "body",
+        Kind::Other("an object, or null"),
+        "null",
+        "What is sent instead of the whole notification, for services that want a form of their own: `{text}`, `{event}`, `{id}` and `{time}` in its texts are replaced.",
+    ),
+    key(
+        "timeout",
+        number(0.1, 600.0, "s"),
+        "10",
+        "Longest time for one attempt.",
+    ),
+    key(
+        "retries",
+        whole(0, 1000, ""),
+        "20",
+        "Attempts after the first, 1 s later and then ever less often, at least every 15 min. What is a day old is given up.",
+    ),
+    key(
+        "min_interval",
+        number(0.0, 86_400.0, "s"),
+        "60",
+        "At most one notification in this time about the same camera, daemon, disk or queue; what happened meanwhile comes as one, with a count. 0: each at once. Published videos are always told one by one.",
+    ),
 ];

@@ -1,7 +1,7 @@
 //! The settings of run-system itself.
 
 use expect_test::expect;
-use settings::{Environment, SystemSettings, keys, samples};
+use settings::{Environment, HookEvent, HookTarget, SystemSettings, keys, samples};
 
 fn problems(text: &str) -> String {
     SystemSettings::from_text(text, &Environment::empty())
@@ -31,8 +31,10 @@ fn defaults() {
                     listen: 127.0.0.1:8780,
                     token: None,
                     tls: None,
+                    show_originals: false,
                 },
             ),
+            hooks: [],
         }
     "#]]
     .assert_debug_eq(&SystemSettings::default_settings());
@@ -76,8 +78,128 @@ fn what_is_wrong_is_told_and_the_token_is_not() {
 }
 
 #[test]
+fn originals_are_shown_only_to_who_knows_the_token() {
+    let without = "{\n\"dashboard_show_originals\": true}";
+    expect![[r#"
+        1 problem in the settings
+          line 2: dashboard_show_originals: shows people unblurred, so it needs dashboard_token; set it, or leave this false"#]]
+    .assert_eq(&problems(without));
+    let with = r#"{"dashboard_show_originals": true, "dashboard_token": "0123456789abcdef"}"#;
+    let settings = SystemSettings::from_text(with, &Environment::empty()).unwrap();
+    assert!(settings.dashboard.unwrap().show_originals);
+}
+
+#[test]
 fn a_token_is_not_shown() {
     let text = r#"{"dashboard_token": "0123456789abcdef"}"#;
     let settings = SystemSettings::from_text(text, &Environment::empty()).unwrap();
     assert!(!format!("{settings:?}").contains("0123456789"));
+}
+
+#[test]
+fn hooks_have_defaults_and_take_secrets_from_the_environment() {
+    let text = r#"{"notifications": [
+        {"name": "chat", "url": "https://chat.example:8443/hooks/${HOOK}?a=b", "headers": {"Authorization": "Bearer ${HOOK}"},
+         "body": {"content": "{text}"}},
+        {"name": "mail", "command": ["mail-it", "--to", "x"], "events": ["camera_down", "segment_published"],
+         "timeout": 2.5, "retries": 0, "min_interval": 0}
+    ]}"#;
+    let env = Environment {
+        variable: &|name| (name == "HOOK").then(|| "geheim".to_owned()),
+        program_dir: None,
+    };
+    let settings = SystemSettings::from_text(text, &env).unwrap();
+    let HookTarget::Web { url, headers, body } = &settings.hooks[0].target else {
+        panic!("{settings:?}");
+    };
+    assert_eq!(url.endpoint(), ("chat.example", 8443));
+    assert_eq!(url.expose_path(), "/hooks/geheim?a=b");
+    assert_eq!(headers[0].1, "Bearer geheim");
+    assert_eq!(body.as_ref().unwrap()["content"], "{text}");
+    assert!(
+        !settings.hooks[0]
+            .events
+            .contains(&HookEvent::SegmentPublished)
+    );
+    assert_eq!(settings.hooks[0].events.len(), HookEvent::NAMES.len() - 1);
+    expect![[r#"
+        [
+            Hook {
+                name: "chat",
+                target: HookTarget(https://chat.example:8443/***),
+                events: {
+                    CameraDown,
+                    CameraUp,
+                    TicketFailed,
+                    BacklogAlarm,
+                    BacklogOver,
+                    DiskAlarm,
+                    DiskOver,
+                    DaemonDegraded,
+                    DaemonRecovered,
+                },
+                timeout: 10s,
+                retries: 20,
+                min_interval: 60s,
+            },
+            Hook {
+                name: "mail",
+                target: HookTarget(mail-it),
+                events: {
+                    CameraDown,
+                    SegmentPublished,
+                },
+                timeout: 2.5s,
+                retries: 0,
+                min_interval: 0ns,
+            },
+        ]
+    "#]]
+    .assert_debug_eq(&settings.hooks);
+}
+
+#[test]
+fn what_is_wrong_with_hooks_is_told_without_their_secrets() {
+    let text = r#"{"notifications": [
+        {"url": "https://chat.example/geheim"},
+        {"name": "a", "url": "ftp://chat.example/geheim"},
+        {"name": "b", "url": "https://me:geheim@chat.example/"},
+        {"name": "c", "url": "https://chat.example/geheim geheim"},
+        {"name": "d", "url": "https://chat.example/", "headers": {"X: geheim": "a"}},
+        {"name": "e", "url": "https://chat.example/", "headers": {"Host": "geheim"}},
+        {"name": "f", "url": "https://chat.example/", "headers": {"X": "geheim\r\nY: z"}},
+        {"name": "g"},
+        {"name": "h", "url": "https://chat.example/geheim", "command": ["x"]},
+        {"name": "i", "command": "mail geheim"},
+        {"name": "j", "command": ["mail"], "headers": {}, "body": {}},
+        {"name": "k", "command": ["mail"], "events": ["camera_gone"]},
+        {"name": "k2", "command": ["mail"], "events": []},
+        {"name": "l/m", "command": ["mail"], "retry": 3},
+        {"name": "n", "command": ["mail"]},
+        {"name": "n", "command": ["mail"]},
+        "geheim"
+    ]}"#;
+    let told = problems(text);
+    assert!(!told.contains("geheim"), "{told}");
+    expect![[r#"
+        18 problems in the settings
+          line 2: notifications[0].name: missing; every hook needs one, for the log and the status
+          line 3: notifications[1].url: the address cannot be read; give one that begins with https://
+          line 4: notifications[2].url: user name and password do not belong here; give them under `headers` as "Authorization"
+          line 5: notifications[3].url: blanks and other than ASCII characters in the address must be percent-encoded
+          line 6: notifications[4].headers: not allowed; give an object {"name": "value"}, all in ASCII and none of host, content-length, transfer-encoding, connection
+          line 7: notifications[5].headers: not allowed; give an object {"name": "value"}, all in ASCII and none of host, content-length, transfer-encoding, connection
+          line 8: notifications[6].headers: not allowed; give an object {"name": "value"}, all in ASCII and none of host, content-length, transfer-encoding, connection
+          line 9: notifications[7].url: missing; give the address of a webhook, or `command`
+          line 10: notifications[8].command: a hook has either `url` or `command`, not both
+          line 11: notifications[9].command: not allowed; give a list with the program and its arguments, each in double quotes
+          line 12: notifications[10].headers: only a webhook has one
+          line 12: notifications[10].body: only a webhook has one
+          line 13: notifications[11].events: not allowed; give a list with some of camera_down, camera_up, segment_published, ticket_failed, backlog_alarm, backlog_over, disk_alarm, disk_over, daemon_degraded, daemon_recovered
+          line 14: notifications[12].events: not allowed; give a list with some of camera_down, camera_up, segment_published, ticket_failed, backlog_alarm, backlog_over, disk_alarm, disk_over, daemon_degraded, daemon_recovered
+          line 15: notifications[13].retry: there is no such key; did you mean `retries`?
+          line 15: notifications[13].name: "l/m" cannot be a file name; use letters, digits, `-`, `_` and `.`, at most 80 bytes, such as "l_m"
+          line 17: notifications[15]: there are two hooks "n"; rename one
+          line 18: notifications[16]: no hook; give an object with `name` and `url` or `command`"#]].assert_eq(&told);
+    assert!(problems(r#"{"notifications": {}}"#).contains("put the hooks in [ ]"));
 }

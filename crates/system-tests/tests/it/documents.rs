@@ -2,7 +2,7 @@
 //! them.
 
 use expect_test::expect_file;
-use settings::keys::{BLUR, RECORDER, SOURCE, SYSTEM, reference};
+use settings::keys::{BLUR, HOOK, RECORDER, SOURCE, SYSTEM, reference};
 
 #[test]
 fn the_reference_of_all_keys_is_up_to_date() {
@@ -24,11 +24,16 @@ An entry of `sources` is a URL or path, or an object with these keys:
 ## Blur processor: blur_processor_config.json
 {}
 ## run-system: run_system_config.json
+{}
+### Keys of one hook
+An entry of `notifications` is an object with these keys; [notifications.md](notifications.md) has examples:
+
 {}",
         reference(RECORDER),
         reference(SOURCE),
         reference(BLUR),
-        reference(SYSTEM)
+        reference(SYSTEM),
+        reference(HOOK)
     );
     expect_file!["../../../../docs/configuration.md"].assert_eq(&text);
 }

@@ -5,6 +5,7 @@ mod chain;
 mod documents;
 mod faults;
 mod licences;
+mod packaging;
 mod preflight;
 mod site;
 mod starts;

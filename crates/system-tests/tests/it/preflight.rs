@@ -75,3 +75,24 @@ fn the_preflight_tells_good_refused_and_absent_cameras_apart() {
         assert!(said.contains(part), "{part} is not in {said}");
     }
 }
+
+#[test]
+fn an_encoder_that_cannot_be_used_is_found_by_the_preflight() {
+    for (encoder, told) in [
+        ("h264_magic", "no video encoder named 'h264_magic'"),
+        ("ffv1", "ffv1 in an MP4 file: not supported"),
+    ] {
+        let site = Site::new(
+            json!(["rtsp://127.0.0.1:1/x"]),
+            3.0,
+            json!({"video_codec": encoder}),
+        );
+        let status = site.run("run-system", &["--validate"], LIMIT);
+        let said = fs::read_to_string(site.path("run-system.out")).expect("its output");
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("WRONG  plugin and encoder") && said.contains(told),
+            "{said}"
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::lock::{Hold, Locked};
 use super::{DirectoryQueue, READY};
@@ -54,6 +54,34 @@ impl DirectoryQueue {
             }
         }
         Ok(removed)
+    }
+
+    /// The tickets in `failed/` and `corrupt/`, by name only: for whoever looks again and again whether there are others.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn held_back(&self) -> Result<HashSet<Stem>, Error> {
+        let failed = self.attempts("failed")?.into_iter();
+        let corrupt = self.stems("corrupt")?.into_iter();
+        let stems = failed.map(|(name, _)| name.stem);
+        Ok(stems.chain(corrupt.map(|(stem, _)| stem)).collect())
+    }
+
+    /// The tickets that have a receipt, by name only.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn finished(&self) -> Result<HashSet<Stem>, Error> {
+        Ok(self
+            .stems("done")?
+            .into_iter()
+            .map(|(stem, _)| stem)
+            .collect())
+    }
+
+    /// When the receipt of a ticket was written; none when it has none.
+    pub fn finished_at(&self, stem: &Stem) -> Option<SystemTime> {
+        modified(&self.receipt_path(stem))
     }
 
     pub(super) fn count(&self) -> Result<Stats, Error> {
@@ -151,7 +179,7 @@ impl DirectoryQueue {
     }
 }
 
-fn modified(path: &Path) -> Option<std::time::SystemTime> {
+fn modified(path: &Path) -> Option<SystemTime> {
     fs::symlink_metadata(path)
         .and_then(|meta| meta.modified())
         .ok()

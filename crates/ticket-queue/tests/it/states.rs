@@ -479,6 +479,8 @@ fn stats_count_every_state() {
     let stats = bench.queue.stats().unwrap();
     assert_eq!((stats.failed, stats.corrupt, stats.done), (1, 1, 0));
     assert_eq!(stats.ready + stats.deferred + stats.active, 4);
+    assert_eq!(bench.queue.held_back().unwrap().len(), 2);
+    assert!(bench.queue.finished().unwrap().is_empty());
     let states: Vec<_> = bench
         .queue
         .list()

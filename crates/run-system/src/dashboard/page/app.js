@@ -190,7 +190,8 @@ function drawVideos() {
   $("source").replaceChildren(make("option", { value: "" }, text("all")), ...names.map((it) => make("option", { value: it }, it)));
   $("source").value = names.includes(chosen) ? chosen : "";
   const items = state.videos.slice(0, state.shown).map((it) => {
-    const path = `/videos/${encodeURIComponent(it.source)}/${encodeURIComponent(it.file)}`;
+    const name = `${encodeURIComponent(it.source)}/${encodeURIComponent(it.file)}`;
+    const path = `/videos/${name}`;
     const facts = [length(it.seconds), bytes(it.bytes)];
     if (it.heads) facts.push(`${text("heads")}: ${it.heads}`);
     const words = `${it.source} ${it.clock}`;
@@ -198,14 +199,16 @@ function drawVideos() {
       make("div", { class: "what" }, make("strong", {}, it.clock), ` ${it.source}`, make("p", { class: "note" }, facts.join(" · "))),
       make("div", { class: "actions" },
         make("button", { type: "button", onclick: () => play(path, words), "aria-label": `${text("play")}: ${words}` }, text("play")),
+        it.original ? make("button", { type: "button", class: "quiet", onclick: () => play(path, words, `/originals/${name}`), "aria-label": `${text("compare")}: ${words}` }, text("compare")) : null,
         make("a", { class: "button quiet", href: `${path}?download=1`, download: it.file, "aria-label": `${text("download")}: ${words}` }, text("download"))));
   });
   $("videos").replaceChildren(...(items.length ? items : [make("li", { class: "note" }, text("no_videos"))]));
   $("more").hidden = !state.more && state.videos.length <= state.shown;
 }
 
-function play(path, words) {
+function play(path, words, original) {
   $("player").hidden = false;
+  show(original);
   $("playing").textContent = words;
   $("video").src = path;
   $("video").play().catch(() => {});
@@ -216,7 +219,28 @@ function stop() {
   $("video").pause();
   $("video").removeAttribute("src");
   $("video").load();
+  show(null);
   $("player").hidden = true;
+}
+
+// The original beside the blurred video, which leads.
+function show(original) {
+  $("before").hidden = !original;
+  $("after").hidden = !original;
+  if (original) $("original").src = original;
+  else {
+    $("original").removeAttribute("src");
+    $("original").load();
+  }
+}
+
+function follow() {
+  if ($("before").hidden) return;
+  const [lead, other] = [$("video"), $("original")];
+  other.playbackRate = lead.playbackRate;
+  if (Math.abs(other.currentTime - lead.currentTime) > 0.15) other.currentTime = lead.currentTime;
+  if (lead.paused || lead.ended) other.pause();
+  else other.play().catch(() => {});
 }
 
 let asked = 0;
@@ -228,6 +252,7 @@ async function loadDay() {
   if (mine !== asked) return;
   if (!$("date").value) $("date").value = day.date;
   Object.assign(state, { day, videos: videos.videos, more: videos.more, sources: videos.sources });
+  $("originals").hidden = !videos.originals;
   drawDay();
   drawVideos();
 }
@@ -298,6 +323,7 @@ for (const it of [$("date"), $("source")]) {
 }
 $("more").addEventListener("click", () => showMore().catch(() => {}));
 $("close").addEventListener("click", stop);
+for (const event of ["play", "pause", "seeked", "timeupdate", "ratechange", "ended"]) $("video").addEventListener(event, follow);
 language.listeners.push(drawAll);
 drawLive();
 listen();

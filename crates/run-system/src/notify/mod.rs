@@ -1,0 +1,191 @@
+//! Notifications: tells webhooks and programs what a person should know.
+//!
+//! ```text
+//!  report --diff--> Notification --limit--> outbox/<hook>/*.json --courier--> webhook or program
+//!        (lookout)              (per hook)      (durable)         (one per hook, in order)
+//! ```
+//! All of it lives in a thread with a runtime of its own and learns what happens from the same reports as `--status`, so
+//! that neither a webhook that hangs nor a panic here touches the supervision. What was noticed is kept durably together
+//! with what is to be sent: a restart, or a kill at any moment, neither repeats nor loses that a camera is down. What was
+//! sent in the very moment of a kill may be sent again; its `id` is then the same.
+
+mod courier;
+mod known;
+mod limit;
+mod lookout;
+mod notification;
+mod outbox;
+mod program;
+mod trial;
+mod web;
+
+pub(crate) use courier::HookStatus;
+pub(crate) use program::find as find_program;
+pub(crate) use trial::run as try_all;
+pub(crate) use web::Client;
+
+use crate::setup::Setup;
+use courier::Courier;
+use daemon::{StatusFile, status};
+use lookout::Lookout;
+use outbox::Outbox;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+/// How often is looked, at most: a camera counts as down after a minute, and reports cost a little.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the status file is written when something has changed.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the end of run-system waits for what is still to be sent.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Name of the status file.
+const NAME: &str = "notifications";
+
+/// The thread that sends notifications.
+pub(crate) struct Notifier {
+    finish: oneshot::Sender<()>,
+    finished: oneshot::Receiver<()>,
+}
+
+/// Starts it, if the settings name a hook. What keeps it from starting is logged.
+pub(crate) fn start(setup: &Setup) -> Option<Notifier> {
+    if setup.system.hooks.is_empty() {
+        return None;
+    }
+    let (finish, asked) = oneshot::channel();
+    let (done, finished) = oneshot::channel();
+    let setup = setup.clone();
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(work(&setup, asked)),
+            Err(error) => tracing::error!(%error, "no notifications: their runtime cannot be made"),
+        }
+        // Nobody waits any more when the patience is over.
+        done.send(()).ok();
+    };
+    let thread = std::thread::Builder::new().name(NAME.to_owned());
+    match thread.spawn(body) {
+        Ok(_) => Some(Notifier { finish, finished }),
+        Err(error) => {
+            tracing::error!(%error, "no notifications: their thread cannot be started");
+            None
+        }
+    }
+}
+
+impl Notifier {
+    /// Looks a last time and waits a moment for what is still to be sent. The rest is sent after the next start.
+    pub(crate) async fn finish(self) {
+        if self.finish.send(()).is_ok() {
+            timeout(FAREWELL, self.finished).await.ok();
+        }
+    }
+}
+
+/// Where everything about notifications lies.
+fn home(setup: &Setup) -> PathBuf {
+    setup.places.status_dir.join(NAME)
+}
+
+async fn work(setup: &Setup, mut asked: oneshot::Receiver<()>) {
+    let home = home(setup);
+    forget_other_hooks(setup, &home);
+    let client = Arc::new(Client::default());
+    let couriers: Vec<Arc<Courier>> = setup
+        .system
+        .hooks
+        .iter()
+        .map(|hook| {
+            let outbox = Outbox::open(&home.join(&hook.name), &hook.name);
+            Arc::new(Courier::new(hook.clone(), outbox, client.clone()))
+        })
+        .collect();
+    for courier in &couriers {
+        tokio::spawn(courier.clone().run());
+    }
+    let mut lookout = Lookout::new(setup, &home);
+    let file = StatusFile::new(&setup.places.status_dir, NAME);
+    let mut told = None;
+    let mut looks = every(LOOK_INTERVAL.min(setup.monitoring.interval));
+    let mut tells = every(STATUS_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => lookout.look(&couriers),
+            _ = tells.tick() => tell(&file, &couriers, &mut told),
+            _ = &mut asked => break,
+        }
+    }
+    lookout.look(&couriers);
+    // The supervisor waits no longer than it wants to.
+    while couriers.iter().any(|courier| courier.is_busy()) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tell(&file, &couriers, &mut told);
+}
+
+fn every(time: Duration) -> Interval {
+    let mut interval = interval(time);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Status {
+    hooks: Vec<HookStatus>,
+}
+
+fn tell(file: &StatusFile, couriers: &[Arc<Courier>], told: &mut Option<Status>) {
+    let hooks = couriers.iter().map(|courier| courier.status()).collect();
+    let now = Some(Status { hooks });
+    if *told != now {
+        // That the disk is full is told elsewhere.
+        file.write(&now).ok();
+        *told = now;
+    }
+}
+
+/// How the hooks of the settings are, as the run-system that sends tells, or told last.
+pub(crate) fn status(setup: &Setup) -> Vec<HookStatus> {
+    let hooks = &setup.system.hooks;
+    if hooks.is_empty() {
+        return Vec::new();
+    }
+    let told: Status =
+        status::read(&status::file(&setup.places.status_dir, NAME)).unwrap_or_default();
+    let known = told.hooks.into_iter();
+    known
+        .filter(|status| hooks.iter().any(|hook| hook.name == status.name))
+        .collect()
+}
+
+/// What waits for a hook that the settings no longer name would wait for ever.
+fn forget_other_hooks(setup: &Setup, home: &Path) {
+    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    for dir in dirs {
+        let name = dir.file_name();
+        if setup
+            .system
+            .hooks
+            .iter()
+            .any(|hook| name == hook.name.as_str())
+        {
+            continue;
+        }
+        match std::fs::remove_dir_all(dir.path()) {
+            Ok(()) => tracing::warn!(
+                hook = %name.display(),
+                "this hook is no longer in the settings; what waited for it is dropped"
+            ),
+            Err(error) => tracing::warn!(hook = %name.display(), %error, "cannot be removed"),
+        }
+    }
+}

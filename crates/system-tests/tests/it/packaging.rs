@@ -1,0 +1,40 @@
+//! The systemd units, as systemd judges them.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Exposure in tenths, of at most 100.
+const MOST_EXPOSED: u32 = 15;
+
+#[test]
+fn no_service_is_exposed_more_than_it_must_be() {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("SKIPPED: the services were not judged, since systemd-analyze is missing");
+        return;
+    }
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
+    let units = std::fs::read_dir(dir).expect("the units are there");
+    let units: Vec<_> = units
+        .map(|unit| unit.expect("it can be listed").path())
+        .collect();
+    assert_eq!(units.len(), 3);
+    for unit in units {
+        let judged = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(format!("--threshold={MOST_EXPOSED}"))
+            .arg(&unit)
+            .output()
+            .expect("systemd-analyze runs");
+        let told = String::from_utf8_lossy(&judged.stdout);
+        assert!(
+            judged.status.success(),
+            "{}: {}",
+            unit.display(),
+            told.lines().last().unwrap_or_default()
+        );
+    }
+}

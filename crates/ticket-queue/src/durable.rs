@@ -230,6 +230,11 @@ fn write_temp(disk: &dyn Disk, step: Step, temp: &Path, bytes: &[u8]) -> Result<
     Ok(file)
 }
 
+fn temp_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    temp_in(parent(path), &format!(".{name}"))
+}
+
 /// Removes the temporary file of a write that failed.
 struct TempGuard<'a>(&'a Path);
 

@@ -165,6 +165,7 @@ fn job(
         wall_duration: None,
         packets_lost: 0,
         gap_before: None,
+        hidden_key: None,
     };
     Some(Job {
         paths,

@@ -21,7 +21,7 @@ pub(crate) struct Rig {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) ticket: Ticket,
-    /// One hash for each video frame, in decoding order.
+    /// One hash for each video frame that is shown, in decoding order.
     pub(crate) frames: Vec<String>,
     /// Presentation times in ticks of the track.
     pub(crate) pts: Vec<i64>,
@@ -158,11 +158,9 @@ impl Segment {
             .iter()
             .position(|t| matches!(t, media::Track::Video(_)))
             .unwrap();
-        let frames: Vec<String> = contents
-            .of_track(video)
-            .map(|p| hash_of(codec, p.data()))
-            .collect();
-        let pts: Vec<i64> = contents.of_track(video).map(|p| p.pts().unwrap()).collect();
+        let shown = || contents.of_track(video).filter(|p| !p.is_discarded());
+        let frames: Vec<String> = shown().map(|p| hash_of(codec, p.data())).collect();
+        let pts: Vec<i64> = shown().map(|p| p.pts().unwrap()).collect();
         assert_eq!(ticket.frame_count, frames.len() as u64);
         assert!(contents.of_track(video).next().unwrap().is_key());
         Segment {

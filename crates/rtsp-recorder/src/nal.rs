@@ -29,15 +29,17 @@ pub enum Entry {
     Clean,
 }
 
-/// Classifies a frame with length-prefixed NAL units. `flagged_key` is what the source of the frame says.
+/// Classifies a frame with length-prefixed NAL units. `flagged_key` is what the source of the frame says, which holds where
+/// the frame does not say more: FFmpeg flags all of these.
 pub fn entry(coding: Coding, data: &[u8], flagged_key: bool) -> Entry {
-    if flagged_key {
-        return Entry::Clean;
-    }
-    match coding {
-        Coding::H264 => NalUnits(data).map(h264_entry).max().unwrap_or(Entry::None),
-        Coding::H265 => NalUnits(data).map(h265_entry).max().unwrap_or(Entry::None),
-        Coding::Other => Entry::None,
+    let found = match coding {
+        Coding::H264 => NalUnits(data).map(h264_entry).max(),
+        Coding::H265 => NalUnits(data).map(h265_entry).max(),
+        Coding::Other => None,
+    };
+    match found {
+        None | Some(Entry::None) if flagged_key => Entry::Clean,
+        found => found.unwrap_or(Entry::None),
     }
 }
 
@@ -143,6 +145,12 @@ mod tests {
         assert_eq!(check(&[&recovery, &[0x41, 1]]), Entry::Recovery);
         let behind_another = [0x06, 5, 2, 9, 9, 6, 1, 0xc4, 0x80];
         assert_eq!(check(&[&behind_another, &[0x41, 1]]), Entry::Recovery);
+        let flagged = entry(Coding::H264, &frame(&[&recovery, &[0x41, 1]]), true);
+        assert_eq!(flagged, Entry::Recovery);
+        assert_eq!(
+            entry(Coding::H264, &frame(&[&[0x41, 1]]), true),
+            Entry::Clean
+        );
         // Gradual refresh over several frames is no place to start.
         assert_eq!(check(&[&[0x06, 6, 1, 0x24, 0x80], &[0x41, 1]]), Entry::None);
     }
@@ -154,6 +162,9 @@ mod tests {
             (check(19), check(20), check(21)),
             (Entry::Clean, Entry::Clean, Entry::Open)
         );
+        let flagged = |kind: u8| entry(Coding::H265, &frame(&[&[kind << 1, 1, 7]]), true);
+        assert_eq!((flagged(19), flagged(21)), (Entry::Clean, Entry::Open));
+        assert_eq!(entry(Coding::Other, b"jpeg", true), Entry::Clean);
         assert_eq!(
             (check(1), check(9), check(16)),
             (Entry::None, Entry::None, Entry::Open)

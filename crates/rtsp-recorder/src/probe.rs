@@ -209,10 +209,8 @@ impl Meter {
         let time = frame.raw_90k;
         if self.frames == 0 {
             (self.earliest, self.latest) = (time, time);
-        } else {
-            // What was lost before the first frame is none of the camera's doing.
-            self.lost += u64::from(frame.packets_lost);
         }
+        self.lost += u64::from(frame.packets_lost);
         self.earliest = self.earliest.min(time);
         self.latest = self.latest.max(time);
         self.frames += 1;

@@ -168,3 +168,21 @@ async fn sound_is_recorded_only_when_asked_for() {
         }
     }
 }
+
+#[tokio::test]
+async fn parameter_sets_that_only_ffmpeg_can_read_send_the_source_to_its_demuxer() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let mut camera = CameraConfig::new("cam", &file);
+    camera.load.codec = Some(VideoCodec::H265);
+    camera.load.gop = Some(8);
+    camera.load.sets_out_of_band = true;
+    let simulator = simulator([camera]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    rig.record(sleep(6.0)).await;
+    let segments = rig.segments("cam");
+    let stored = frames(&segments);
+    assert!(stored.len() > 20, "{} frames", stored.len());
+    assert_eq!(segments[0].ticket.codec.as_deref(), Some("hevc"));
+    expect_run(&sent(&simulator, "cam"), &stored);
+}

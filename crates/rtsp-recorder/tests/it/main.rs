@@ -6,6 +6,7 @@
 )]
 
 mod camera_trouble;
+mod disk_trouble;
 mod hostile;
 mod probe;
 mod process;

@@ -170,6 +170,10 @@ impl Segment {
         }
     }
 
+    pub(crate) fn seconds(&self) -> f64 {
+        self.ticket.media_duration.unwrap()
+    }
+
     pub(crate) fn file_name(&self) -> String {
         Path::new(&self.ticket.filepath)
             .file_name()

@@ -8,7 +8,7 @@ use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
 use crate::nal::{Coding, Entry, entry};
 use crate::sound::Sound;
-use crate::stream::StreamParams;
+use crate::stream::{StreamParams, is_frame_rate};
 use crate::timeline::rescale_to_90k;
 use futures::StreamExt;
 use media::{Rational, VideoCodec, VideoTrack};
@@ -218,6 +218,7 @@ fn video_track(stream: &Stream) -> Option<VideoTrack> {
     track.average_fps = params
         .frame_rate()
         .and_then(|(num, den)| ratio(den, num))
+        .filter(is_frame_rate)
         .or_else(|| {
             stream
                 .framerate()

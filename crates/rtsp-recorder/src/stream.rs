@@ -38,7 +38,7 @@ impl StreamParams {
 }
 
 /// False for what is no frame rate: some streams declare the ticks of their clock there, such as 90000.
-fn is_frame_rate(declared: &Rational) -> bool {
+pub(crate) fn is_frame_rate(declared: &Rational) -> bool {
     let fps = declared.as_f64();
     fps > 0.0 && fps <= HIGHEST_RATE
 }

@@ -8,8 +8,10 @@
 mod camera_trouble;
 mod disk_trouble;
 mod hostile;
+mod http;
 mod probe;
 mod process;
+mod quality;
 mod rig;
 mod rotation;
 mod sources;

@@ -64,7 +64,7 @@ fn wait(child: &mut Child) -> ExitStatus {
     panic!("the recorder did not end");
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(15);
     while !condition() {
         assert!(Instant::now() < until, "waited in vain for {what}");

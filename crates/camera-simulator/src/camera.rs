@@ -155,6 +155,14 @@ impl Camera {
         self.start_at == StartAt::LastPacket
     }
 
+    /// How many packets before the first one `RTP-Info` names.
+    pub(crate) fn stale_packets(&self) -> u16 {
+        match self.start_at {
+            StartAt::StaleNumber => 7,
+            _ => 0,
+        }
+    }
+
     /// Puts `kill` on the list of what [`Fault::Close`] ends, until the attachment is dropped.
     pub(crate) fn attach(self: &Arc<Self>, kill: Arc<Notify>) -> Attachment {
         let id = self

@@ -200,6 +200,7 @@ fn config(options: &Serve) -> anyhow::Result<Config> {
             Codec::H265 => VideoCodec::H265,
         }),
         mute: options.mute,
+        sets_out_of_band: false,
     };
     let cameras = (0..count).map(|i| {
         let name = options

@@ -33,6 +33,8 @@ pub(crate) struct VideoFormat {
     pub(crate) height: u32,
     /// Mean frames per second over the clip.
     pub(crate) fps: f64,
+    /// Parameter sets are not sent with the key frames.
+    pub(crate) sets_out_of_band: bool,
 }
 
 /// What the SDP says of the sound.
@@ -90,6 +92,8 @@ pub(crate) struct RawClip {
     pub(crate) height: u32,
     pub(crate) video: Vec<RawPacket>,
     pub(crate) audio: Option<(AudioFormat, Vec<RawPacket>)>,
+    /// See [`crate::LoadOptions::sets_out_of_band`].
+    pub(crate) sets_out_of_band: bool,
 }
 
 impl RawClip {
@@ -130,7 +134,7 @@ impl Clip {
         let (framing, header_sets) = nal::parse_extradata(raw.codec, &raw.extradata);
         let mut sets = ParameterSets::default();
         sets.update(raw.codec, &header_sets);
-        let (mut units, first_sets) = video_units(raw.codec, framing, sets, &raw.video)?;
+        let (mut units, first_sets) = video_units(&raw, framing, sets)?;
         let origin = units[0].dts_ns;
         let length_ns = loop_length(&units);
         for unit in &mut units {
@@ -150,6 +154,7 @@ impl Clip {
                 width: raw.width,
                 height: raw.height,
                 fps: frames as f64 * 1e9 / length_ns as f64,
+                sets_out_of_band: raw.sets_out_of_band,
             },
             audio,
             units,
@@ -160,15 +165,15 @@ impl Clip {
 
 /// The units from the first key frame on, and the parameter sets in force there.
 fn video_units(
-    codec: VideoCodec,
+    raw: &RawClip,
     framing: Framing,
     mut sets: ParameterSets,
-    packets: &[RawPacket],
 ) -> Result<(Vec<Unit>, ParameterSets), BadClip> {
-    let mut units = Vec::with_capacity(packets.len());
+    let codec = raw.codec;
+    let mut units = Vec::with_capacity(raw.video.len());
     let mut first_sets = None;
     let mut last_dts = i64::MIN;
-    for packet in packets {
+    for packet in &raw.video {
         let nals = nal::split(framing, &packet.data);
         sets.update(codec, &nals);
         let key = nals.iter().any(|n| codec.is_random_access(n));
@@ -178,7 +183,8 @@ fn video_units(
         if first_sets.is_none() {
             first_sets = Some(sets.clone());
         }
-        let mut unit = video_unit(codec, &sets, &nals, key, packet, units.len());
+        let in_band = (key && !raw.sets_out_of_band).then_some(&sets);
+        let mut unit = video_unit(codec, in_band, &nals, key, packet, units.len());
         // Decoding order is the file's order, whatever a broken muxer wrote as time.
         unit.dts_ns = unit.dts_ns.max(last_dts);
         last_dts = unit.dts_ns;
@@ -191,19 +197,17 @@ fn video_units(
     Ok((units, first_sets))
 }
 
-/// Key frames carry their parameter sets in band, so that a client may join at any of them.
+/// Key frames carry their parameter sets in band, so that a client may join at any of them, unless they are not to.
 fn video_unit(
     codec: VideoCodec,
-    sets: &ParameterSets,
+    sets: Option<&ParameterSets>,
     nals: &[Bytes],
     key: bool,
     packet: &RawPacket,
     index: usize,
 ) -> Unit {
     let mut out: Vec<Bytes> = Vec::with_capacity(nals.len() + 3);
-    if key {
-        out.extend(sets.in_order().cloned());
-    }
+    out.extend(sets.into_iter().flat_map(ParameterSets::in_order).cloned());
     out.extend(
         nals.iter()
             .filter(|n| !codec.is_padding(n) && codec.parameter_slot(n).is_none())
@@ -303,6 +307,7 @@ pub(crate) mod tests {
             height: 48,
             video: (0..10).map(packet).collect(),
             audio: with_audio.then(|| (format, (0..12).map(sound).collect())),
+            sets_out_of_band: false,
         })
         .unwrap()
     }
@@ -330,6 +335,7 @@ pub(crate) mod tests {
                 data: vec![0, 0, 1, 0x41, 1],
             }],
             audio: None,
+            sets_out_of_band: false,
         };
         assert_eq!(Clip::build(raw).unwrap_err(), BadClip::NoKeyFrame);
     }

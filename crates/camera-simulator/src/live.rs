@@ -21,6 +21,8 @@ pub enum StartAt {
     LatestKeyFrame,
     /// With the last packet of the next key frame and without saying its number, as relays do that pass packets on.
     LastPacket,
+    /// With the next key frame, while `RTP-Info` names an earlier packet, as GStreamer does for a stream that others watch.
+    StaleNumber,
 }
 
 /// A unit on its way to the clients.

@@ -25,6 +25,8 @@ pub struct LoadOptions {
     pub codec: Option<VideoCodec>,
     /// Leave out the sound.
     pub mute: bool,
+    /// Parameter sets stand in the description alone, which for H.265 ends as VLC's does, in a way that strict readers refuse.
+    pub sets_out_of_band: bool,
 }
 
 /// Why a file cannot be served.
@@ -102,6 +104,7 @@ fn read(path: &Path, options: &LoadOptions) -> Result<RawClip, Problem> {
         == LoadOptions {
             codec: options.codec,
             mute: options.mute,
+            sets_out_of_band: options.sets_out_of_band,
             ..LoadOptions::default()
         };
     let wanted = options.codec.or(source_codec).unwrap_or(VideoCodec::H264);
@@ -117,6 +120,7 @@ fn read(path: &Path, options: &LoadOptions) -> Result<RawClip, Problem> {
                 .map(|p| raw_packet(p, p.time_base()))
                 .collect(),
             audio: None,
+            sets_out_of_band: false,
         }
     } else {
         let encoded = transcode::encode(&track, &packets.video, wanted, options)?;
@@ -125,6 +129,7 @@ fn read(path: &Path, options: &LoadOptions) -> Result<RawClip, Problem> {
     };
     Ok(RawClip {
         audio: audio.map(|(_, format)| (format, packets.audio)),
+        sets_out_of_band: options.sets_out_of_band,
         ..raw
     })
 }

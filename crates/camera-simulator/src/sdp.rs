@@ -75,8 +75,9 @@ fn h265_parameters(video: &VideoFormat) -> String {
         encoded.join(",")
     };
     let sets = &video.sets;
+    let end = if video.sets_out_of_band { ";" } else { "" };
     format!(
-        "sprop-vps={};sprop-sps={};sprop-pps={}",
+        "sprop-vps={};sprop-sps={};sprop-pps={}{end}",
         list(sets.vps()),
         list(sets.sps()),
         list(sets.pps())

@@ -136,7 +136,7 @@ impl SessionTrack {
         format!(
             "url={base}{};seq={};rtptime={}",
             sdp::control(self.track),
-            self.rtp.sequence,
+            self.rtp.sequence.wrapping_sub(camera.stale_packets()),
             self.rtp.timestamp(start)
         )
     }

@@ -161,6 +161,7 @@ impl Sink {
                 .map(|p| raw_packet(p, p.time_base()))
                 .collect(),
             audio: None,
+            sets_out_of_band: false,
         })
     }
 }

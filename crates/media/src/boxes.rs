@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// One outermost box.
@@ -167,6 +168,20 @@ fn samples_of(moof: &[u8]) -> Option<u64> {
         }
     }
     Some(total)
+}
+
+/// Where in a plain container box the box lies that `path` leads to, each name the first of its kind; header included.
+pub(crate) fn inside(parent: &[u8], path: &[[u8; 4]]) -> Option<Range<usize>> {
+    let mut found = 0..parent.len();
+    for name in path {
+        let (_, child) = children(&parent[found])?
+            .into_iter()
+            .find(|(kind, _)| kind == name)?;
+        let start = child.as_ptr() as usize - parent.as_ptr() as usize;
+        found = start..start + child.len();
+    }
+    // Room for version and flags, which every box with content has.
+    (found.len() >= 16).then_some(found)
 }
 
 /// The boxes inside a plain container box, each whole.

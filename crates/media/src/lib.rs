@@ -2,7 +2,7 @@
 //!
 //! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`mod@write`]), decoding ([`decode`]),
 //! encoding ([`encode`]), scaling ([`scale`]), making an interrupted recording whole again
-//! ([`mod@salvage`], [`mod@finalise`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
+//! ([`mod@salvage`], [`mod@finalise`]), hiding its last frames ([`shown`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
 //! byte helpers ([`h26x`]). It knows nothing of cameras, tickets, heads or settings.
 //!
 //! Invariants:
@@ -35,6 +35,7 @@ pub mod reader;
 pub mod salvage;
 pub mod scale;
 pub mod segment;
+pub mod shown;
 pub mod synth;
 pub mod track;
 pub mod verify;
@@ -51,6 +52,7 @@ pub use reader::{Reader, ReaderOptions, StopHandle};
 pub use salvage::salvage;
 pub use scale::{Quality, Scaler};
 pub use segment::{Sample, SegmentWriter};
+pub use shown::show_until;
 pub use track::{
     AudioCodec, AudioTrack, ColourRange, ColourTags, PixelFormat, Rational, Track, VideoCodec,
     VideoTrack,

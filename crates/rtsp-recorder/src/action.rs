@@ -52,7 +52,7 @@ pub struct Opening {
 pub struct Closing {
     /// Why it ends here.
     pub reason: CutReason,
-    /// Video frames in it.
+    /// Video frames that it shows.
     pub frames: u64,
     /// Wall clock of the first frame, by the least delayed frame.
     pub start: Timestamp,
@@ -62,6 +62,9 @@ pub struct Closing {
     pub media_duration: Duration,
     /// RTP packets known to be missing.
     pub packets_lost: u64,
+    /// When its last key frame would be shown, in ticks of 1/90000 s from the first frame, if it is only there for the
+    /// pictures after it, which are shown before it: the next segment shows it.
+    pub hidden_key: Option<i64>,
 }
 
 /// What is to be done with files, in order.

@@ -337,7 +337,10 @@ impl Pacer {
 fn of_media(error: MediaError) -> SessionError {
     let message = crate::finisher::chain(&error);
     match error {
-        MediaError::Refused { .. } => SessionError::new(Failure::Refused, message),
+        // Another status is the server's trouble, such as 503 while it starts, and passes.
+        MediaError::Refused {
+            status: 401 | 403, ..
+        } => SessionError::new(Failure::Refused, message),
         _ => SessionError::new(Failure::Away, message),
     }
 }

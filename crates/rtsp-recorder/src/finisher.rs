@@ -11,7 +11,7 @@
 use crate::board::Board;
 use crate::names::SegmentPaths;
 use jiff::{Timestamp, Zoned};
-use media::MediaError;
+use media::{MediaError, Rational};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -66,6 +66,8 @@ pub struct SegmentFacts {
     pub packets_lost: u64,
     /// Time without a recording before it.
     pub gap_before: Option<Duration>,
+    /// See [`crate::action::Closing::hidden_key`].
+    pub hidden_key: Option<i64>,
 }
 
 /// How far a segment has come.
@@ -232,7 +234,7 @@ impl Shared {
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
                 }
-                Err(FinishError::Queue(error)) if error.must_stop() => {
+                Err(FinishError::Queue(error)) if error.must_stop() && !error.is_read_only() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
                     (self.on_fatal)();
                 }
@@ -340,6 +342,11 @@ fn remux(job: &Job) -> Result<File, FinishError> {
             }
             Err(error) => return Err(media_error("remux", &shown)(error)),
         };
+    if let (true, Some(end)) = (whole, job.facts.hidden_key)
+        && !media::show_until(&temp, end, Rational::MPEG).map_err(media_error("end", &shown))?
+    {
+        warn!(segment = %job.paths.name, "its last frame is the first of the next segment, too");
+    }
     if !whole {
         match media::salvage(&part, &temp).map_err(media_error("salvage", &shown))? {
             Some(saved) => info!(
@@ -390,9 +397,11 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
     let video = probed
         .video()
         .ok_or_else(|| FinishError::Empty(shown.clone()))?;
-    let media_duration = video.duration_seconds().unwrap_or_default();
-    let frames = video.frame_count.unwrap_or_default();
     let facts = &job.facts;
+    let hidden_from = facts.hidden_key.map(|end| Rational::MPEG.seconds(end));
+    let media_duration = hidden_from.or(video.duration_seconds()).unwrap_or_default();
+    let stored = video.frame_count.unwrap_or_default();
+    let frames = stored.saturating_sub(u64::from(hidden_from.is_some()));
     let now = Timestamp::now().to_zoned(facts.start.time_zone().clone());
     let ticket = Ticket {
         // As the old system wrote it: without a leading `./`.
@@ -428,8 +437,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        // Some name their cause themselves.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
     }
     daemon::redact::text(&text).into_owned()

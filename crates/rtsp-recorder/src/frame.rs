@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// An encoded video frame as it came from a source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VideoFrame {
     /// The source's timestamp in ticks of 1/90000 s, wraps undone; any zero point.
     pub raw_90k: i64,

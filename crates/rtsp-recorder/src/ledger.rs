@@ -2,7 +2,8 @@
 //! long, why. The log shows at most one a minute of a flapping camera; this shows all.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,22 @@ impl Ledger {
         Ledger {
             path: log_dir.join("gaps.jsonl"),
         }
+    }
+
+    /// How long nothing was recorded before each recording that is on record, by the source's name and the second in which
+    /// recording went on. What cannot be read is left out.
+    pub fn read(&self) -> HashMap<(String, i64), Duration> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let gap = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let until: Timestamp = line["until"].as_str()?.parse().ok()?;
+            let length = Duration::try_from_secs_f64(line["seconds"].as_f64()?).ok()?;
+            Some((
+                (line["source"].as_str()?.to_owned(), until.as_second()),
+                length,
+            ))
+        };
+        text.lines().filter_map(gap).collect()
     }
 
     /// Writes a gap down. Several threads may do so at once: a line is one write.

@@ -20,38 +20,58 @@ pub enum Coding {
 pub enum Entry {
     /// No: the frame needs earlier ones.
     None,
-    /// Yes, but frames that follow it and are shown before it may need earlier ones (CRA, recovery point).
+    /// Yes, but frames that follow it and are shown before it may need earlier ones, and orders to forget earlier ones,
+    /// which B-frames come with, are errors there (recovery point of H.264).
+    Recovery,
+    /// Yes, but frames that follow it and are shown before it may need earlier ones (CRA).
     Open,
     /// Yes, and nothing after it needs anything before it (IDR, BLA without leading pictures).
     Clean,
 }
 
-/// Classifies a frame with length-prefixed NAL units. `flagged_key` is what the source of the frame says.
+/// Classifies a frame with length-prefixed NAL units. `flagged_key` is what the source of the frame says, which holds where
+/// the frame does not say more: FFmpeg flags all of these.
 pub fn entry(coding: Coding, data: &[u8], flagged_key: bool) -> Entry {
-    if flagged_key {
-        return Entry::Clean;
-    }
-    match coding {
-        Coding::H264 => NalUnits(data).map(h264_entry).max().unwrap_or(Entry::None),
-        Coding::H265 => NalUnits(data).map(h265_entry).max().unwrap_or(Entry::None),
-        Coding::Other => Entry::None,
+    let found = match coding {
+        Coding::H264 => NalUnits(data).map(h264_entry).max(),
+        Coding::H265 => NalUnits(data).map(h265_entry).max(),
+        Coding::Other => None,
+    };
+    match found {
+        None | Some(Entry::None) if flagged_key => Entry::Clean,
+        found => found.unwrap_or(Entry::None),
     }
 }
 
-/// True for a frame that follows an entry point and is shown before it, as H.265 marks it (RADL, RASL: 6 to 9).
-pub fn is_leading(coding: Coding, data: &[u8]) -> bool {
-    let kind = |nal: &[u8]| nal.first().map(|header| (header >> 1) & 0x3f);
-    coding == Coding::H265
-        && NalUnits(data)
-            .filter_map(kind)
-            .any(|kind| (6..=9).contains(&kind))
+/// Whether a frame follows an entry point and is shown before it, as H.265 marks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leading {
+    /// Not marked.
+    No,
+    /// It needs nothing from before the entry point (RADL).
+    Decodable,
+    /// It needs pictures from before the entry point; a decoder that begins there drops it (RASL).
+    Dropped,
+}
+
+/// Table 7-1 of H.265: 6 and 7 are RADL, 8 and 9 RASL. H.264 has no such mark.
+pub fn leading(coding: Coding, data: &[u8]) -> Leading {
+    if coding != Coding::H265 {
+        return Leading::No;
+    }
+    let of_nal = |nal: &[u8]| match nal.first().map(|header| (header >> 1) & 0x3f) {
+        Some(6 | 7) => Leading::Decodable,
+        Some(8 | 9) => Leading::Dropped,
+        _ => Leading::No,
+    };
+    NalUnits(data).map(of_nal).max().unwrap_or(Leading::No)
 }
 
 /// Table 7-1 of H.264: 5 is an IDR slice, 6 an SEI message.
 fn h264_entry(nal: &[u8]) -> Entry {
     match nal.first().map(|header| header & 0x1f) {
         Some(5) => Entry::Clean,
-        Some(6) if has_recovery_point(&nal[1..]) => Entry::Open,
+        Some(6) if has_recovery_point(&nal[1..]) => Entry::Recovery,
         _ => Entry::None,
     }
 }
@@ -121,10 +141,15 @@ mod tests {
         let check = |nals: &[&[u8]]| entry(Coding::H264, &frame(nals), false);
         assert_eq!(check(&[&[0x09, 0xf0], &[0x65, 1, 2]]), Entry::Clean);
         assert_eq!(check(&[&[0x41, 1]]), Entry::None);
-        assert_eq!(check(&[&[0x06, 6, 1, 0xc4, 0x80], &[0x41, 1]]), Entry::Open);
+        let recovery = [0x06, 6, 1, 0xc4, 0x80];
+        assert_eq!(check(&[&recovery, &[0x41, 1]]), Entry::Recovery);
+        let behind_another = [0x06, 5, 2, 9, 9, 6, 1, 0xc4, 0x80];
+        assert_eq!(check(&[&behind_another, &[0x41, 1]]), Entry::Recovery);
+        let flagged = entry(Coding::H264, &frame(&[&recovery, &[0x41, 1]]), true);
+        assert_eq!(flagged, Entry::Recovery);
         assert_eq!(
-            check(&[&[0x06, 5, 2, 9, 9, 6, 1, 0xc4, 0x80], &[0x41, 1]]),
-            Entry::Open
+            entry(Coding::H264, &frame(&[&[0x41, 1]]), true),
+            Entry::Clean
         );
         // Gradual refresh over several frames is no place to start.
         assert_eq!(check(&[&[0x06, 6, 1, 0x24, 0x80], &[0x41, 1]]), Entry::None);
@@ -137,6 +162,9 @@ mod tests {
             (check(19), check(20), check(21)),
             (Entry::Clean, Entry::Clean, Entry::Open)
         );
+        let flagged = |kind: u8| entry(Coding::H265, &frame(&[&[kind << 1, 1, 7]]), true);
+        assert_eq!((flagged(19), flagged(21)), (Entry::Clean, Entry::Open));
+        assert_eq!(entry(Coding::Other, b"jpeg", true), Entry::Clean);
         assert_eq!(
             (check(1), check(9), check(16)),
             (Entry::None, Entry::None, Entry::Open)
@@ -146,9 +174,12 @@ mod tests {
     #[test]
     fn leading_pictures_are_marked_in_h265_only() {
         let rasl = frame(&[&[35 << 1, 1], &[8 << 1, 1, 7]]);
-        assert!(is_leading(Coding::H265, &rasl));
-        assert!(!is_leading(Coding::H265, &frame(&[&[1 << 1, 1, 7]])));
-        assert!(!is_leading(Coding::H264, &rasl));
+        assert_eq!(leading(Coding::H265, &rasl), Leading::Dropped);
+        let radl = frame(&[&[6 << 1, 1, 7]]);
+        assert_eq!(leading(Coding::H265, &radl), Leading::Decodable);
+        let trailing = frame(&[&[1 << 1, 1, 7]]);
+        assert_eq!(leading(Coding::H265, &trailing), Leading::No);
+        assert_eq!(leading(Coding::H264, &rasl), Leading::No);
     }
 
     proptest! {
@@ -156,7 +187,7 @@ mod tests {
         fn any_bytes_are_survived(data in proptest::collection::vec(any::<u8>(), 0..300)) {
             entry(Coding::H264, &data, false);
             entry(Coding::H265, &data, false);
-            is_leading(Coding::H265, &data);
+            leading(Coding::H265, &data);
             has_recovery_point(&data);
         }
     }
@@ -166,7 +197,7 @@ mod tests {
         fn no_bytes_make_it_panic(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), key: bool) {
             for coding in [Coding::H264, Coding::H265, Coding::Other] {
                 entry(coding, &data, key);
-                is_leading(coding, &data);
+                leading(coding, &data);
             }
         }
     }

@@ -4,10 +4,16 @@
 //!  frame -> (first key frame?) -> reorder probe -> Timeline -> DecodeTimes -> held back by one -> cut or append
 //! ```
 //! One frame is always held back: its duration is the distance to the next one, so that the durations of a segment
-//! add up exactly to the start of the next; and only the next frame tells whether an open GOP can be cut cleanly.
+//! add up exactly to the start of the next; and only the next frame tells whether an open GOP is cut.
+//!
+//! An open GOP begins with a key frame whose leading pictures come after it, are shown before it and need the pictures
+//! before it, too. A decoder that begins at such a key frame drops them. So at a cut the leading pictures stay in the
+//! segment that ends, and so does a copy of the key frame, which they need and which is not shown there
+//! ([`Closing::hidden_key`]); the next segment begins with the key frame and goes on with what follows the leading
+//! pictures. Each segment decodes alone, and every frame is shown once.
 //!
 //! Invariants:
-//! - Between the first key frame of a session and its end every frame is in exactly one segment, unless
+//! - Between the first key frame of a session and its end every frame is shown in exactly one segment, unless
 //!   [`Pipeline::interrupt`] is called.
 //! - A segment begins with a frame that can be decoded alone; only past [`hard_cap`] any frame will do.
 //! - A segment is never cut for a strange timestamp.
@@ -15,7 +21,7 @@
 use crate::action::{Action, Closing, Opening, Packet, Track};
 use crate::alignment::{ArrivalSmoother, Place, target_length};
 use crate::frame::{AudioFrame, VideoFrame};
-use crate::nal::{Coding, Entry, entry, is_leading};
+use crate::nal::{Coding, Entry, Leading, entry, leading};
 use crate::reorder::{DecodeTimes, PROBE_FRAMES, Times, depth_of};
 use crate::stream::StreamParams;
 use crate::timeline::{Timeline, from_90k, to_90k};
@@ -69,6 +75,10 @@ struct Session {
     smoother: ArrivalSmoother,
     audio: Option<AudioClock>,
     held: Option<Placed>,
+    /// A key frame that the next segment begins with, as soon as its leading pictures are in the open one.
+    split: Option<Placed>,
+    /// When the key frame is shown that recording began with, while leading pictures of it may come.
+    began_at_90k: Option<i64>,
     opened_any: bool,
 }
 
@@ -80,16 +90,23 @@ struct AudioClock {
 }
 
 /// A frame with its times on the session's timeline.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Placed {
     frame: VideoFrame,
     times: Times,
     /// When it would have arrived without delay.
     time: Duration,
     entry: Entry,
-    /// Marked as shown before the entry point it follows.
-    leading: bool,
+    /// What its mark says.
+    leading: Leading,
     must_cut: bool,
+}
+
+impl Placed {
+    /// True when it is shown before the entry point `entry` that it follows.
+    fn leads(&self, entry: &Placed) -> bool {
+        self.leading != Leading::No || self.times.pts_90k < entry.times.pts_90k
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +123,7 @@ struct Segment {
     audio_end_90k: i64,
     frames: u64,
     packets_lost: u64,
+    hidden_key: Option<i64>,
     new_params: Option<Arc<StreamParams>>,
 }
 
@@ -252,6 +270,7 @@ impl Pipeline {
 
     /// Forgets the open segment: the writer lost it. Recording goes on at the next key frame.
     pub fn abandon(&mut self) {
+        self.session.split = None;
         if let Some(segment) = self.segment.take() {
             self.last_end = Some(segment.opened);
         }
@@ -300,7 +319,7 @@ impl Pipeline {
             .params
             .as_ref()
             .map_or(Coding::Other, |params| params.coding);
-        let leading = is_leading(coding, &frame.data);
+        let leading = leading(coding, &frame.data);
         let stamp = self.session.timeline.stamp(frame.raw_90k, frame.arrival);
         self.anomalies += u64::from(stamp.anomaly.is_some());
         let interval = self.session.timeline.interval_90k();
@@ -333,18 +352,64 @@ impl Pipeline {
 
     /// Puts a frame into the open segment or begins a new one with it.
     fn settle(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
-        let leads =
-            next.is_some_and(|next| next.leading || next.times.pts_90k < held.times.pts_90k);
-        let clean = held.entry == Entry::Clean || (held.entry == Entry::Open && !leads);
         self.note_params(&mut held);
-        match self.cut_reason(&held, clean) {
+        if self.is_orphan(&held) {
+            self.skipped += 1;
+            return;
+        }
+        if let Some(key) = self.session.split.take_if(|key| !held.leads(key)) {
+            self.split_at(key, &held, out);
+        }
+        match self.cut_reason(&held, next) {
+            Some(CutReason::Duration) if next.is_some_and(|next| self.is_open(&held, next)) => {
+                self.session.split = Some(held.clone());
+            }
             Some(reason) => {
                 self.close(reason, held.time, out);
                 self.open(&held, out);
             }
-            None if self.segment.is_none() && held.entry != Entry::None => self.open(&held, out),
+            None if self.segment.is_none() && held.entry != Entry::None => {
+                self.session.began_at_90k = Some(held.times.pts_90k);
+                self.open(&held, out);
+            }
             None => {}
         }
+        self.append(held, next, out);
+    }
+
+    /// True for a leading picture of the key frame that recording began with, whose other pictures were not recorded.
+    fn is_orphan(&mut self, held: &Placed) -> bool {
+        let Some(key_90k) = self.session.began_at_90k else {
+            return false;
+        };
+        let is_orphan = match held.leading {
+            Leading::Dropped => true,
+            Leading::Decodable => false,
+            Leading::No => held.times.pts_90k < key_90k,
+        };
+        if held.leading == Leading::No && !is_orphan {
+            self.session.began_at_90k = None;
+        }
+        is_orphan
+    }
+
+    /// True for a key frame with leading pictures, of which `next` is the first.
+    fn is_open(&self, held: &Placed, next: &Placed) -> bool {
+        !matches!(held.entry, Entry::None | Entry::Clean) && next.leads(held)
+    }
+
+    /// Ends the segment before the key frame `key`, which is in it with its leading pictures, and begins the next one with it.
+    fn split_at(&mut self, key: Placed, next: &Placed, out: &mut Vec<Action>) {
+        let goes_on = self.may_open();
+        if let Some(segment) = self.segment.as_mut().filter(|_| goes_on) {
+            segment.hide(&key);
+        }
+        self.close(CutReason::Duration, key.time, out);
+        self.open(&key, out);
+        self.append(key, Some(next), out);
+    }
+
+    fn append(&mut self, held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
         let interval = self.session.timeline.interval_90k();
         let Some(segment) = &mut self.segment else {
             self.skipped += u64::from(!self.exhausted && !self.finishing);
@@ -369,26 +434,35 @@ impl Pipeline {
         }
     }
 
-    fn cut_reason(&self, held: &Placed, clean: bool) -> Option<CutReason> {
+    fn cut_reason(&self, held: &Placed, next: Option<&Placed>) -> Option<CutReason> {
         let segment = self.segment.as_ref()?;
         if segment.new_params.is_some() && held.entry != Entry::None {
             return Some(CutReason::ParametersChanged);
         }
-        let due = held.time >= segment.deadline && clean;
-        let overdue = held.time >= segment.cap;
-        (due || overdue || held.must_cut).then_some(CutReason::Duration)
+        let leads = next.is_some_and(|next| next.leads(held));
+        let cut_from = match held.entry {
+            Entry::None => segment.cap,
+            Entry::Recovery if leads => segment.cap,
+            _ => segment.deadline,
+        };
+        let due = held.time >= cut_from;
+        (due || held.must_cut).then_some(CutReason::Duration)
+    }
+
+    /// True when another segment may be begun.
+    fn may_open(&self) -> bool {
+        !self.finishing && !self.has_all_segments()
+    }
+
+    fn has_all_segments(&self) -> bool {
+        self.plan
+            .max_segments
+            .is_some_and(|most| self.segments >= most)
     }
 
     fn open(&mut self, held: &Placed, out: &mut Vec<Action>) {
-        self.exhausted |= self
-            .plan
-            .max_segments
-            .is_some_and(|most| self.segments >= most);
-        let Some(params) = self
-            .params
-            .clone()
-            .filter(|_| !self.exhausted && !self.finishing)
-        else {
+        self.exhausted |= self.has_all_segments();
+        let Some(params) = self.params.clone().filter(|_| self.may_open()) else {
             return;
         };
         let delay = held.frame.arrival.saturating_sub(held.time);
@@ -420,6 +494,7 @@ impl Pipeline {
             audio_end_90k: 0,
             frames: 0,
             packets_lost: 0,
+            hidden_key: None,
             new_params: None,
         });
         let gap = self.last_end.map(|end| held.time.saturating_sub(end));
@@ -433,6 +508,7 @@ impl Pipeline {
     }
 
     fn close(&mut self, reason: CutReason, end: Duration, out: &mut Vec<Action>) {
+        self.session.split = None;
         let Some(segment) = self.segment.take() else {
             return;
         };
@@ -461,6 +537,7 @@ impl Pipeline {
             wall_duration,
             media_duration: from_90k(segment.end_pts_90k - segment.first_pts_90k),
             packets_lost: segment.packets_lost,
+            hidden_key: segment.hidden_key,
         }));
     }
 }
@@ -471,6 +548,14 @@ const LATEST_FIRST_FRAME: Duration = Duration::from_secs(5);
 impl Segment {
     fn length_at(&self, time: Duration) -> Duration {
         time.saturating_sub(self.opened)
+    }
+
+    /// Leaves it to the next segment to show the key frame `key`, which is in this one with all its leading pictures.
+    fn hide(&mut self, key: &Placed) {
+        self.frames -= 1;
+        self.packets_lost -= u64::from(key.frame.packets_lost);
+        self.end_pts_90k = key.times.pts_90k;
+        self.hidden_key = Some(key.times.pts_90k - self.first_pts_90k);
     }
 
     fn append(&mut self, held: Placed, duration_90k: i64) -> Packet {

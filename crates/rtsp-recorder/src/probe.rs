@@ -22,9 +22,6 @@ const ENOUGH_KEY_DISTANCES: usize = 2;
 /// A rate taken over less than this says little.
 const SHORTEST_LOOK: Duration = Duration::from_secs(3);
 
-/// Some streams declare the ticks of their clock, such as 90000, which is no frame rate.
-const HIGHEST_RATE: f64 = 240.0;
-
 /// What became of looking at one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
@@ -212,10 +209,8 @@ impl Meter {
         let time = frame.raw_90k;
         if self.frames == 0 {
             (self.earliest, self.latest) = (time, time);
-        } else {
-            // What was lost before the first frame is none of the camera's doing.
-            self.lost += u64::from(frame.packets_lost);
         }
+        self.lost += u64::from(frame.packets_lost);
         self.earliest = self.earliest.min(time);
         self.latest = self.latest.max(time);
         self.frames += 1;
@@ -250,10 +245,7 @@ impl Meter {
             codec: video.codec.name(),
             width: video.width,
             height: video.height,
-            declared_fps: video
-                .average_fps
-                .map(media::Rational::as_f64)
-                .filter(|fps| *fps <= HIGHEST_RATE),
+            declared_fps: video.average_fps.map(media::Rational::as_f64),
             fps,
             bitrate: fps.map(|fps| (self.bytes as f64 * 8.0 / self.frames as f64 * fps) as u64),
             key_frame_seconds: longest.map(|ticks| *ticks as f64 / 90_000.0),

@@ -7,6 +7,7 @@
 
 use crate::disk::files_below;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage};
+use crate::ledger::Ledger;
 use crate::names::SegmentPaths;
 use daemon::status::{self, RecorderStatus};
 use jiff::civil::DateTime;
@@ -14,6 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 use ticket_queue::{CutReason, DirectoryQueue, Queue};
 use tracing::{info, warn};
 
@@ -118,15 +120,23 @@ pub fn last_frames(found: &Found, status_dir: &Path) -> HashMap<String, Timestam
     last
 }
 
-/// Hands what was found over to be finished: every `.part`, and every segment that the queue knows nothing of.
-pub fn hand_over(found: Found, finisher: &FinisherHandle, zone: &TimeZone, sources: &[Origin]) {
+/// Hands what was found over to be finished: every `.part`, and every segment that the queue knows nothing of. `ledger` tells
+/// of gaps before them.
+pub fn hand_over(
+    found: Found,
+    finisher: &FinisherHandle,
+    zone: &TimeZone,
+    sources: &[Origin],
+    ledger: &Ledger,
+) {
+    let gaps = ledger.read();
     let origin = |name: &str| {
         let known = sources.iter().find(|origin| origin.name == name);
         known.cloned().unwrap_or_else(|| Origin::unknown(name))
     };
     for paths in found.parts {
         info!(segment = %paths.name, "finishing a segment of an earlier run");
-        job(paths, Stage::Torn, zone, &origin)
+        job(paths, Stage::Torn, zone, &origin, &gaps)
             .into_iter()
             .for_each(|job| finisher.push(job));
     }
@@ -134,7 +144,7 @@ pub fn hand_over(found: Found, finisher: &FinisherHandle, zone: &TimeZone, sourc
         match standing(finisher.queue(), &paths.id()) {
             Ok(Standing::Unknown) if paths.finished().exists() => {
                 info!(segment = %paths.name, "a segment of an earlier run has no ticket; it gets one");
-                job(paths, Stage::Named, zone, &origin)
+                job(paths, Stage::Named, zone, &origin, &gaps)
                     .into_iter()
                     .for_each(|job| finisher.push(job));
             }
@@ -151,20 +161,22 @@ fn job(
     stage: Stage,
     zone: &TimeZone,
     origin: &dyn Fn(&str) -> Origin,
+    gaps: &HashMap<(String, i64), Duration>,
 ) -> Option<Job> {
     let Some(name) = SegmentName::parse(&paths.finished()) else {
         warn!(file = %paths.part().display(), "not a segment of this recorder; left alone");
         return None;
     };
+    let start = name.start.to_zoned(zone.clone());
+    let start = start.unwrap_or_else(|_| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone()));
+    let second = start.timestamp().as_second();
     let facts = SegmentFacts {
         reason: CutReason::Recovered,
-        start: name
-            .start
-            .to_zoned(zone.clone())
-            .unwrap_or_else(|_| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone())),
+        gap_before: gaps.get(&(name.source.clone(), second)).copied(),
+        start,
         wall_duration: None,
         packets_lost: 0,
-        gap_before: None,
+        hidden_key: None,
     };
     Some(Job {
         paths,

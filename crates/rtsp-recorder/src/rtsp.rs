@@ -8,14 +8,14 @@ use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
 use crate::nal::{Coding, Entry, entry};
 use crate::sound::Sound;
-use crate::stream::StreamParams;
+use crate::stream::{StreamParams, is_frame_rate};
 use crate::timeline::rescale_to_90k;
 use futures::StreamExt;
 use media::{Rational, VideoCodec, VideoTrack};
 use retina::client::{
-    Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions,
-    SetupOptions, Stream, TcpTransportOptions, Transport, UdpTransportOptions,
-    UnassignedChannelDataPolicy, UnknownRtcpSsrcPolicy,
+    Credentials, Demuxed, Described, InitialSequenceNumberPolicy, PlayOptions, Session,
+    SessionGroup, SessionOptions, SetupOptions, Stream, TcpTransportOptions, Transport,
+    UdpTransportOptions, UnassignedChannelDataPolicy, UnknownRtcpSsrcPolicy,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec};
 use settings::Source;
@@ -63,8 +63,11 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
     if source.transport == settings::Transport::Udp {
         crate::sockets::enlarge_udp_buffers();
     }
+    // The number of the first packet is taken from that packet: Hikvision and Tapo name nonsense before, GStreamer a packet that
+    // went to an earlier client only, and what came before the first packet is not lost to this recording.
     // Reolink and others send RTCP with a wrong SSRC early on; that is no reason to drop the video.
     let play = PlayOptions::default()
+        .initial_seq(InitialSequenceNumberPolicy::Ignore)
         .initial_timestamp(retina::client::InitialTimestampPolicy::Permissive)
         .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
     let playing = session.play(play).await.map_err(of_retina)?;
@@ -215,6 +218,7 @@ fn video_track(stream: &Stream) -> Option<VideoTrack> {
     track.average_fps = params
         .frame_rate()
         .and_then(|(num, den)| ratio(den, num))
+        .filter(is_frame_rate)
         .or_else(|| {
             stream
                 .framerate()

@@ -120,9 +120,10 @@ impl Recorder {
             .map(|source| source.name.as_str());
         let sources: Vec<Origin> = names.map(|name| self.origin(name)).collect();
         let (zone, handle) = (self.zone.clone(), self.finisher.handle());
+        let ledger = Ledger::new(&self.settings.places.log_dir);
         std::thread::Builder::new()
             .name("recover".to_owned())
-            .spawn(move || recover::hand_over(found, &handle, &zone, &sources))
+            .spawn(move || recover::hand_over(found, &handle, &zone, &sources, &ledger))
             .context("start the recovery")?;
         Ok(())
     }

@@ -64,6 +64,80 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leave::turn_over;
+    use std::sync::Mutex;
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    const SEGMENT: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// What became of a source in an hour.
+    #[derive(Default)]
+    struct Hour {
+        recorded: Duration,
+        longest_wait: Duration,
+    }
+
+    /// Records whenever it has its turn. A camera that is away costs its turn until the connection times out, and waits
+    /// before the next one without a slot.
+    async fn one_source(slots: Slots, is_away: bool, hour: Arc<Mutex<Hour>>) {
+        loop {
+            let asked = Instant::now();
+            let slot = slots.take().await;
+            let wait = asked.elapsed();
+            {
+                let mut hour = hour.lock().unwrap();
+                hour.longest_wait = hour.longest_wait.max(wait);
+            }
+            if is_away {
+                sleep(Duration::from_secs(10)).await;
+                drop(slot);
+                sleep(Duration::from_secs(30)).await;
+                continue;
+            }
+            let began = Instant::now();
+            turn_over(slots.clone(), SEGMENT).await;
+            // Until the next key frame ends the segment.
+            sleep(Duration::from_secs(2)).await;
+            hour.lock().unwrap().recorded += began.elapsed();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_an_hour_nobody_starves_and_shares_are_equal() {
+        for (sources, count, away) in [(10usize, 3, 0), (10, 3, 2), (50, 4, 0), (3, 2, 1), (4, 4, 0)] {
+            let slots = Slots::new(count);
+            let hours: Vec<_> = (0..sources)
+                .map(|_| Arc::<Mutex<Hour>>::default())
+                .collect();
+            let run = |(number, hour): (usize, &Arc<Mutex<Hour>>)| {
+                tokio::spawn(one_source(slots.clone(), number < away, hour.clone()))
+            };
+            let tasks: Vec<_> = hours.iter().enumerate().map(run).collect();
+            sleep(HOUR + SEGMENT).await;
+            tasks.iter().for_each(|task| task.abort());
+            // A whole round of everybody, and then its own turn.
+            let round = (sources - 1).div_ceil(count) as u32 * (SEGMENT + Duration::from_secs(4));
+            let present = (sources - away) as f64;
+            let fair = (count as f64 / present).min(1.0) * HOUR.as_secs_f64();
+            for (number, hour) in hours.iter().enumerate() {
+                let hour = hour.lock().unwrap();
+                assert!(
+                    hour.longest_wait <= round,
+                    "{number} of {sources}: {:?}",
+                    hour.longest_wait
+                );
+                if number >= away && sources > count {
+                    let share = hour.recorded.as_secs_f64() / fair;
+                    assert!(
+                        (0.75..1.25).contains(&share),
+                        "{number} of {sources}: {share} of its share"
+                    );
+                }
+            }
+        }
+    }
 
     #[tokio::test]
     async fn everybody_gets_a_turn() {

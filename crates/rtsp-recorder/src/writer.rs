@@ -309,6 +309,7 @@ impl Writer {
             wall_duration: Some(closing.wall_duration),
             packets_lost: closing.packets_lost,
             gap_before: open.opening.gap_before,
+            hidden_key: closing.hidden_key,
         };
         let finished = open.muxer.finish();
         let stage = if finished.is_ok() {
@@ -331,6 +332,7 @@ impl Writer {
             wall_duration: None,
             packets_lost: 0,
             gap_before: open.opening.gap_before,
+            hidden_key: None,
         };
         drop(open.muxer);
         self.hand_over(open.paths, facts, Stage::Torn);

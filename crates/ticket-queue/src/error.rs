@@ -140,6 +140,13 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 
+    /// Whether the file system takes no writes at all, as after an error of its disk. What is on it is known again once it
+    /// takes them: it was mounted anew, or synced before it became read-only.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Io { source, .. } | Self::DirectorySync { source, .. }
+            if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// Whether the process should stop, because the state of the disk is unknown.
     pub fn must_stop(&self) -> bool {
         matches!(self, Self::DirectorySync { .. })

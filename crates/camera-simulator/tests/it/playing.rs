@@ -82,6 +82,7 @@ fn size_rate_codec_and_key_distance_can_be_changed_on_load() {
         gop: Some(8),
         codec: Some(VideoCodec::H265),
         mute: true,
+        ..LoadOptions::default()
     };
     let (simulator, url) = start(config);
     let frames = run(async {

@@ -180,6 +180,77 @@ fn sound_keeps_its_distance_to_the_picture() {
 }
 
 #[test]
+fn a_key_frame_can_be_there_for_its_leading_pictures_alone() {
+    for (encoder, parameters) in [("libx264", "x264-params"), ("libx265", "x265-params")] {
+        let value =
+            "keyint=8:min-keyint=8:open-gop=1:bframes=2:b-adapt=0:scenecut=0:log-level=error";
+        let value = value.replace(
+            ":log-level=error",
+            if encoder == "libx264" {
+                ""
+            } else {
+                ":log-level=error"
+            },
+        );
+        let made = TestVideo {
+            encoder: encoder.into(),
+            frames: 40,
+            gop: 1000,
+            b_frames: 2,
+            options: vec![(parameters.into(), value)],
+            ..TestVideo::default()
+        }
+        .encode()
+        .unwrap();
+        let pts = |packet: &Packet| packet.pts().unwrap();
+        let is_open = |pair: &[Packet]| pair[0].is_key() && pts(&pair[1]) < pts(&pair[0]);
+        let key = 1 + made.packets[1..]
+            .windows(2)
+            .position(is_open)
+            .expect("an open GOP");
+        let leads = |packet: &&Packet| pts(packet) < pts(&made.packets[key]);
+        let end = key + 1 + made.packets[key + 1..].iter().take_while(leads).count();
+        let dir = tempdir().unwrap();
+        let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+        let begun = Encoded {
+            packets: made.packets[..end]
+                .iter()
+                .map(|p| p.try_clone().unwrap())
+                .collect(),
+            ..made
+        };
+        record(&part, &begun, 700_000).finish().unwrap();
+        finalise(&part, &dst).unwrap();
+        let shown_before = pts(&begun.packets[key]) - pts(&begun.packets[0]);
+        assert!(media::show_until(&dst, shown_before, begun.track.time_base).unwrap());
+        let wanted: Vec<u32> = (0..end as u32 - 1).collect();
+        assert_eq!(numbers(&dst), wanted, "{encoder}");
+        if let Some(frames) = frames_by_cli(&dst) {
+            assert_eq!(frames, wanted.len() as u64, "{encoder}");
+        }
+        let stored = media::probe::load(&dst).unwrap();
+        assert_eq!(stored.packets.len(), end);
+        assert!(
+            stored
+                .packets
+                .iter()
+                .enumerate()
+                .all(|(number, packet)| packet.is_discarded() == (number == key))
+        );
+    }
+}
+
+#[test]
+fn without_an_edit_list_nothing_is_hidden() {
+    let made = recorded(&TestVideo::default(), 0);
+    let base = made.made.track.time_base;
+    let before = std::fs::read(&made.part).unwrap();
+    assert!(!media::show_until(&made.part, 6000, base).unwrap());
+    assert_eq!(std::fs::read(&made.part).unwrap(), before);
+    assert!(media::show_until(&made.dst, 6000, base).is_err());
+}
+
+#[test]
 fn a_killed_recording_keeps_all_but_the_last_half_second() {
     let dir = tempdir().unwrap();
     let part = dir.path().join(".a.part");

@@ -1,22 +1,10 @@
 //! Cameras that hang, close, jump and lose.
 
-use crate::rig::{Rig, Segment, clip, expect_run, frames, sent, simulator, sleep};
+use crate::rig::{Rig, clip, expect_run, frames, sent, simulator, sleep, stretches};
 use camera_simulator::{CameraConfig, Config, Fault, Simulator};
 use serde_json::json;
 use std::time::Duration;
 use ticket_queue::CutReason;
-
-/// The segments, split where a gap is on record.
-fn stretches(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
-    let mut stretches: Vec<Vec<Segment>> = Vec::new();
-    for segment in segments {
-        if segment.ticket.gap_before.is_some() || stretches.is_empty() {
-            stretches.push(Vec::new());
-        }
-        stretches.last_mut().unwrap().push(segment);
-    }
-    stretches
-}
 
 #[tokio::test]
 async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {

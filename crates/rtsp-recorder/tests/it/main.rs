@@ -6,9 +6,12 @@
 )]
 
 mod camera_trouble;
+mod disk_trouble;
 mod hostile;
+mod http;
 mod probe;
 mod process;
+mod quality;
 mod rig;
 mod rotation;
 mod sources;

@@ -1,7 +1,7 @@
 //! The real program: killed, stopped, misconfigured.
 
 use crate::rig::{Rig, clip, expect_run, frames, sent, simulator};
-use camera_simulator::{AuthScheme, CameraConfig, Config, Credentials, Simulator};
+use camera_simulator::{AuthScheme, CameraConfig, Config, Credentials, Fault, Simulator};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,7 +64,7 @@ fn wait(child: &mut Child) -> ExitStatus {
     panic!("the recorder did not end");
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(15);
     while !condition() {
         assert!(Instant::now() < until, "waited in vain for {what}");
@@ -123,6 +123,114 @@ fn after_a_kill_less_than_a_second_is_missing_and_every_segment_has_its_ticket()
         (-3..15).contains(&missing),
         "{missing} frames missing at the kill"
     );
+}
+
+/// A camera on a port of its own, so that faults can close it, and a rig that records it.
+fn one_camera(clips: &Path) -> (Simulator, Rig) {
+    let config = Config {
+        separate_ports: true,
+        ..Config::new([CameraConfig::new("cam", clip(clips, "a.mp4"))])
+    };
+    let simulator = Simulator::start(config).unwrap();
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    (simulator, rig)
+}
+
+/// What is on record of gaps.
+fn gaps(rig: &Rig) -> Vec<Value> {
+    let text = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_gap_across_a_kill_between_two_segments_is_on_record() {
+    let clips = tempfile::tempdir().unwrap();
+    let (simulator, rig) = one_camera(clips.path());
+    // The status file knows of no frame: it was written at the start and is not again.
+    let rig = rig.set("monitoring_interval", json!(3600));
+    let mut recorder = start(&rig);
+    wait_until("a segment", || {
+        rig.path("queue").exists() && rig.tickets().len() > 1
+    });
+    simulator
+        .fault("cam", &Fault::Reboot(Duration::from_secs(3)))
+        .unwrap();
+    let is_open = || {
+        let files = std::fs::read_dir(rig.path("raw/cam")).unwrap();
+        files
+            .flatten()
+            .any(|file| file.file_name().to_str().unwrap().starts_with('.'))
+    };
+    wait_until("the end of the segment", || !is_open());
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    let before = rig.segments("cam");
+    let last = &before.last().unwrap().ticket;
+    let end = last
+        .start()
+        .unwrap()
+        .timestamp()
+        .as_duration()
+        .as_secs_f64()
+        + last.duration;
+    let mut recorder = start(&rig);
+    wait_until("recording", || rig.tickets().len() > before.len());
+    signal(&recorder, rustix::process::Signal::TERM);
+    assert_eq!(wait(&mut recorder).code(), Some(0));
+    let next = &rig.segments("cam")[before.len()].ticket;
+    let missing = next
+        .start()
+        .unwrap()
+        .timestamp()
+        .as_duration()
+        .as_secs_f64()
+        - end;
+    let gap = next.gap_before.expect("a gap");
+    assert!(
+        missing > 1.0 && (gap - missing).abs() < 0.6,
+        "{gap} s, not {missing} s"
+    );
+    let gaps = gaps(&rig);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(
+        gaps[0]["why"]
+            .as_str()
+            .unwrap()
+            .contains("the recorder was not running"),
+        "{gaps:?}"
+    );
+}
+
+#[test]
+fn a_recovered_segment_keeps_the_gap_before_it() {
+    let clips = tempfile::tempdir().unwrap();
+    let (simulator, rig) = one_camera(clips.path());
+    let rig = rig.set("segment_duration", json!(60));
+    let mut recorder = start(&rig);
+    let is_recording = || !sent(&simulator, "cam").is_empty();
+    wait_until("recording", is_recording);
+    std::thread::sleep(Duration::from_millis(1500));
+    simulator
+        .fault("cam", &Fault::Reboot(Duration::from_secs(1)))
+        .unwrap();
+    wait_until("the gap", || !gaps(&rig).is_empty());
+    std::thread::sleep(Duration::from_millis(1500));
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    let known = gaps(&rig)[0]["seconds"].as_f64().unwrap();
+    let mut recorder = start(&rig);
+    wait_until("recovery", || rig.tickets().len() > 1);
+    signal(&recorder, rustix::process::Signal::TERM);
+    assert_eq!(wait(&mut recorder).code(), Some(0));
+    let segments = rig.segments("cam");
+    let recovered = segments
+        .iter()
+        .find(|s| s.ticket.cut_reason == Some(CutReason::Recovered));
+    let gap = recovered.unwrap().ticket.gap_before.expect("a gap");
+    assert!((gap - known).abs() < 0.001, "{gap} s, not {known} s");
+    assert_eq!(segments[0].ticket.gap_before, None);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Rig {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) ticket: Ticket,
-    /// One hash for each video frame, in decoding order.
+    /// One hash for each video frame that is shown, in decoding order.
     pub(crate) frames: Vec<String>,
     /// Presentation times in ticks of the track.
     pub(crate) pts: Vec<i64>,
@@ -148,21 +148,19 @@ impl Segment {
             "{path:?} does not decode"
         );
         let contents = media::probe::load(path).unwrap();
-        let codec = if ticket.codec.as_deref() == Some("hevc") {
-            VideoCodec::H265
-        } else {
-            VideoCodec::H264
+        let hash = |data: &[u8]| match ticket.codec.as_deref() {
+            Some("hevc") => hash_of(VideoCodec::H265, data),
+            Some("h264") => hash_of(VideoCodec::H264, data),
+            _ => blake3::hash(data).to_hex().to_string(),
         };
         let video = contents
             .tracks
             .iter()
             .position(|t| matches!(t, media::Track::Video(_)))
             .unwrap();
-        let frames: Vec<String> = contents
-            .of_track(video)
-            .map(|p| hash_of(codec, p.data()))
-            .collect();
-        let pts: Vec<i64> = contents.of_track(video).map(|p| p.pts().unwrap()).collect();
+        let shown = || contents.of_track(video).filter(|p| !p.is_discarded());
+        let frames: Vec<String> = shown().map(|p| hash(p.data())).collect();
+        let pts: Vec<i64> = shown().map(|p| p.pts().unwrap()).collect();
         assert_eq!(ticket.frame_count, frames.len() as u64);
         assert!(contents.of_track(video).next().unwrap().is_key());
         Segment {
@@ -170,6 +168,10 @@ impl Segment {
             frames,
             pts,
         }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.ticket.media_duration.unwrap()
     }
 
     pub(crate) fn file_name(&self) -> String {
@@ -191,6 +193,18 @@ fn hash_of(codec: VideoCodec, mut data: &[u8]) -> String {
         data = rest;
     }
     slices_md5(codec, nals)
+}
+
+/// The segments, split where a gap is on record.
+pub(crate) fn stretches(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
+    let mut stretches: Vec<Vec<Segment>> = Vec::new();
+    for segment in segments {
+        if segment.ticket.gap_before.is_some() || stretches.is_empty() {
+            stretches.push(Vec::new());
+        }
+        stretches.last_mut().unwrap().push(segment);
+    }
+    stretches
 }
 
 /// All frames of the segments, in order.

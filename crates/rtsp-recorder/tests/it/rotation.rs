@@ -81,6 +81,56 @@ async fn every_frame_sent_is_on_disk_once_whatever_codec_and_transport() {
 }
 
 #[tokio::test]
+async fn open_gops_are_cut_in_time_and_every_frame_is_shown_once() {
+    let clips = tempfile::tempdir().unwrap();
+    let parameters =
+        "keyint=8:min-keyint=8:open-gop=1:bframes=2:b-adapt=0:scenecut=0:log-level=error";
+    let video = TestVideo {
+        encoder: "libx265".into(),
+        width: 160,
+        height: 120,
+        // No closed GOP but the first.
+        frames: 300,
+        gop: 1000,
+        b_frames: 2,
+        options: vec![("x265-params".into(), parameters.into())],
+        ..TestVideo::default()
+    };
+    let simulator = simulator([CameraConfig::new(
+        "cam",
+        clip_like(clips.path(), "a.mp4", &video),
+    )]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    rig.record(sleep(7.0)).await;
+    let segments = rig.segments("cam");
+    assert!(segments.len() >= 4, "{} segments", segments.len());
+    for segment in &segments[1..segments.len() - 1] {
+        let seconds = segment.ticket.media_duration.unwrap();
+        assert!((0.5..1.7).contains(&seconds), "{seconds} s");
+        assert_eq!(segment.ticket.cut_reason, Some(CutReason::Duration));
+        assert_eq!(segment.pts.iter().min(), Some(&0));
+    }
+    assert!(segments.iter().all(|s| s.ticket.gap_before.is_none()));
+    // What leads the first key frame cannot be decoded.
+    let (mut sent, mut stored) = (sent(&simulator, "cam"), frames(&segments));
+    let second = sent.iter().position(|hash| *hash == stored[1]).unwrap();
+    sent.drain(..second);
+    stored.remove(0);
+    // At a cut the leading pictures are stored in front of their key frame, in the segment before.
+    sent.truncate(stored.len());
+    for (number, hash) in stored.iter().enumerate() {
+        let near = number.saturating_sub(2)..(number + 3).min(sent.len());
+        assert!(
+            sent[near].contains(hash),
+            "frame {number} is not where it was sent"
+        );
+    }
+    sent.sort();
+    stored.sort();
+    assert!(sent == stored, "frames lost or doubled");
+}
+
+#[tokio::test]
 async fn new_parameters_begin_a_segment_without_a_new_session() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

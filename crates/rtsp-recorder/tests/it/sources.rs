@@ -109,6 +109,32 @@ async fn a_stream_that_begins_within_a_frame_is_recorded_from_the_next_key_frame
 }
 
 #[tokio::test]
+async fn packets_before_the_first_one_are_not_lost() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let config = Config {
+        start_at: StartAt::StaleNumber,
+        ..Config::new([CameraConfig::new("cam", &file)])
+    };
+    let simulator = Simulator::start(config).unwrap();
+    let url = simulator.url("cam").unwrap();
+    let rig = Rig::new(json!([
+        {"name": "tcp", "url": url},
+        {"name": "udp", "url": url, "transport": "udp"},
+    ]));
+    rig.record(sleep(3.0)).await;
+    for name in ["tcp", "udp"] {
+        assert_eq!(rig.status(name).packets_lost, 0, "{name}");
+        let segments = rig.segments(name);
+        assert!(
+            segments.iter().all(|s| s.ticket.packets_lost == Some(0)),
+            "{name}"
+        );
+        expect_run(&sent(&simulator, "cam"), &frames(&segments));
+    }
+}
+
+#[tokio::test]
 async fn sound_is_recorded_only_when_asked_for() {
     let clips = tempfile::tempdir().unwrap();
     let video = TestVideo {
@@ -141,4 +167,22 @@ async fn sound_is_recorded_only_when_asked_for() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn parameter_sets_that_only_ffmpeg_can_read_send_the_source_to_its_demuxer() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let mut camera = CameraConfig::new("cam", &file);
+    camera.load.codec = Some(VideoCodec::H265);
+    camera.load.gop = Some(8);
+    camera.load.sets_out_of_band = true;
+    let simulator = simulator([camera]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    rig.record(sleep(6.0)).await;
+    let segments = rig.segments("cam");
+    let stored = frames(&segments);
+    assert!(stored.len() > 20, "{} frames", stored.len());
+    assert_eq!(segments[0].ticket.codec.as_deref(), Some("hevc"));
+    expect_run(&sent(&simulator, "cam"), &stored);
 }

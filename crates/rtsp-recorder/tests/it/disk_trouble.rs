@@ -1,0 +1,131 @@
+//! A real file system that becomes read-only under the recorder and comes back. Needs root, for loop devices.
+
+use crate::rig::{Rig, Segment, clip_like, expect_run, frames, sent, simulator, sleep};
+use camera_simulator::CameraConfig;
+use media::synth::TestVideo;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An ext4 file system in a file.
+struct Disk {
+    image: PathBuf,
+    mounted_at: PathBuf,
+}
+
+impl Disk {
+    /// `None` where such a thing cannot be had.
+    fn new(dir: &Path, mounted_at: PathBuf) -> Option<Self> {
+        let disk = Disk {
+            image: dir.join("disk.img"),
+            mounted_at,
+        };
+        let file = std::fs::File::create(&disk.image).unwrap();
+        file.set_len(128 << 20).unwrap();
+        std::fs::create_dir_all(&disk.mounted_at).unwrap();
+        (did("mkfs.ext4", &["-q", "-F"], &disk.image) && disk.mount()).then_some(disk)
+    }
+
+    fn mount(&self) -> bool {
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "ext4", "-o", "loop,errors=remount-ro"])
+            .args([&self.image, &self.mounted_at]);
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    /// As after an I/O error: the kernel lets nobody write any more. False where the kernel cannot be asked to.
+    fn fail(&self) -> bool {
+        let output = Command::new("findmnt")
+            .args(["-n", "-o", "SOURCE"])
+            .arg(&self.mounted_at)
+            .output()
+            .unwrap();
+        let device = String::from_utf8(output.stdout).unwrap();
+        let name = device.trim().trim_start_matches("/dev/");
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").is_ok()
+    }
+
+    /// As an administrator brings it back.
+    fn repair(&self) {
+        assert!(did("umount", &["-l"], &self.mounted_at));
+        // Files that are still open keep the old mount alive; the check waits for nobody.
+        did("fsck.ext4", &["-y", "-f"], &self.image);
+        assert!(self.mount());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        did("umount", &["-l"], &self.mounted_at);
+    }
+}
+
+fn did(program: &str, options: &[&str], on: &Path) -> bool {
+    let output = Command::new(program).args(options).arg(on).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test]
+async fn a_disk_that_becomes_read_only_and_comes_back_costs_only_that_time() {
+    let clips = tempfile::tempdir().unwrap();
+    // Longer than the test, so that each frame is known by its hash.
+    let video = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 450,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    let Some(disk) = Disk::new(clips.path(), rig.path("raw")) else {
+        eprintln!("SKIPPED: needs root, mkfs.ext4 and loop devices");
+        return;
+    };
+    let mut failed = false;
+    rig.record(async {
+        sleep(3.0).await;
+        failed = disk.fail();
+        sleep(3.0).await;
+        if failed {
+            assert_eq!(rig.status("cam").state, "disk_full");
+            let error = rig.status("cam").error.unwrap();
+            assert!(error.contains("refused"), "{error}");
+            disk.repair();
+        }
+        // What could not be finished is tried again every 10 s.
+        sleep(13.0).await;
+        assert_eq!(rig.status("cam").state, "recording");
+    })
+    .await;
+    if !failed {
+        eprintln!("SKIPPED: this kernel cannot be asked to fail a file system");
+        return;
+    }
+    // A new file system has a directory of its own.
+    std::fs::remove_dir(rig.path("raw/lost+found")).ok();
+    let segments = rig.segments("cam");
+    let gap = segments
+        .iter()
+        .position(|s| s.ticket.gap_before.is_some())
+        .expect("a gap");
+    let (before, after) = segments.split_at(gap);
+    let sent = sent(&simulator, "cam");
+    let lost_from = sent.len() - expect_run(&sent, &frames(before));
+    let lost_to = sent.len() - expect_run(&sent, &frames(after)) - frames(after).len();
+    let missing = lost_to - lost_from;
+    // 3 s without a disk, 2 s until it is tried again, and half a second for a key frame.
+    assert!((30..110).contains(&missing), "{missing} frames missing");
+    let seconds = after[0].ticket.gap_before.unwrap();
+    let told = missing as f64 / 15.0;
+    assert!(
+        (seconds - told).abs() < 1.5,
+        "a gap of {seconds} s, {told} s are missing"
+    );
+    assert!(after.iter().map(Segment::seconds).sum::<f64>() > 6.0);
+    assert_eq!(rig.status("cam").reconnects, 0);
+    let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
+    assert!(gaps.contains("the disk refused a write"), "{gaps}");
+}

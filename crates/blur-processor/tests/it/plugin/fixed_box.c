@@ -247,6 +247,8 @@ static int32_t process(BlurInstance *self, BlurFrame *frame, uint32_t *changed) 
 
 static int32_t reset(BlurInstance *self, uint32_t camera) {
   self->resets++;
+  self->newest = -1;
+  self->glanced = self->glances_seen = 0;
   (void)camera;
   return BLUR_OK;
 }

@@ -94,7 +94,8 @@ fn skin(at: usize, rect: &Rect, x: f32, y: f32) -> Option<f32> {
     })
 }
 
-/// A detector that misses and jitters.
+/// A detector that misses and jitters. What it sees always scores enough to extend a track
+/// (`TrackerSettings::extend_score`), not always enough to start one.
 pub(crate) struct Detector {
     pub(crate) misses: f32,
     pub(crate) jitter: f32,
@@ -123,7 +124,7 @@ impl Detector {
                 Rect::centred(rect.centre(), rect.width * size, rect.height * size).moved(dx, dy);
             seen.push(Detection {
                 rect,
-                score: self.dice.between(0.12, 0.9),
+                score: self.dice.between(0.16, 0.9),
                 kind: Kind::Head,
             });
         }

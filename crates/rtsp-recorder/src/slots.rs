@@ -106,7 +106,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn in_an_hour_nobody_starves_and_shares_are_equal() {
-        for (sources, count, away) in [(10usize, 3, 0), (10, 3, 2), (50, 4, 0), (3, 2, 1), (4, 4, 0)] {
+        for (sources, count, away) in [
+            (10usize, 3, 0),
+            (10, 3, 2),
+            (50, 4, 0),
+            (3, 2, 1),
+            (4, 4, 0),
+        ] {
             let slots = Slots::new(count);
             let hours: Vec<_> = (0..sources)
                 .map(|_| Arc::<Mutex<Hour>>::default())

@@ -52,14 +52,14 @@ impl FileReport {
     }
 
     /// Writes the report durably in place of one that an earlier attempt left. The caller holds
-    /// the ticket, and no video lies beside it yet. What a crash leaves is in `scratch`.
+    /// the ticket, and no video lies beside it yet. What a crash leaves is `temp`.
     ///
     /// # Errors
     /// Of the disk; there is then an old report, none, or the new one.
-    pub fn write_durably(&self, path: &Path, scratch: &Path) -> Result<(), Error> {
+    pub fn write_durably(&self, path: &Path, temp: &Path) -> Result<(), Error> {
         durable::remove_durable(path)?;
         let mut bytes = serde_json::to_vec_pretty(self).expect("a report has text keys only");
         bytes.push(b'\n');
-        durable::write_new_durable(path, scratch, &bytes)
+        durable::write_new_durable(path, temp, &bytes)
     }
 }

@@ -25,7 +25,7 @@ use crate::slots::Slot;
 use crate::stream::StreamParams;
 use crate::writer::Feeder;
 use jiff::Timestamp;
-use settings::Source;
+use settings::{Source, Transport};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -73,6 +73,9 @@ pub struct SourceTask {
     sessions: u64,
     last_failure: Option<String>,
     recovery_limit: OncePerMinute,
+    loss_limit: OncePerMinute,
+    /// Packets lost since the log last spoke of it.
+    lost_unsaid: u64,
     /// Until when an earlier process recorded this source; taken by the first segment.
     recorded_before: Option<Timestamp>,
 }
@@ -124,6 +127,8 @@ impl SourceTask {
             sessions: 0,
             last_failure: None,
             recovery_limit: OncePerMinute::default(),
+            loss_limit: OncePerMinute::default(),
+            lost_unsaid: 0,
             recorded_before,
         }
     }
@@ -306,6 +311,7 @@ impl SourceTask {
         if let Some(params) = &frame.params {
             self.board.set_video(&params.video);
         }
+        self.say_what_is_lost(&frame);
         self.check_disk(frame.arrival);
         if let Some(dropping) = &mut self.dropping {
             dropping.frames += 1;
@@ -316,6 +322,29 @@ impl SourceTask {
             frame.params = self.missed_params.take();
         }
         self.pipeline.push_video(frame, &mut self.actions);
+    }
+
+    /// Once a minute, how many packets did not arrive. A packet that another overtook counts as lost: retina does not wait
+    /// for it.
+    fn say_what_is_lost(&mut self, frame: &VideoFrame) {
+        self.lost_unsaid += u64::from(frame.packets_lost);
+        if frame.packets_lost == 0 || self.loss_limit.allow(frame.arrival).is_none() {
+            return;
+        }
+        let packets = std::mem::take(&mut self.lost_unsaid);
+        let advice = match self.source.transport {
+            Transport::Udp => {
+                "over UDP packets are lost where the network or this machine is busy, or where they overtake one another; \
+                 \"transport\": \"tcp\" for this source avoids that"
+            }
+            Transport::Tcp => {
+                "over TCP it is the camera that leaves packets out; ask it for a lower bitrate or fewer viewers"
+            }
+        };
+        warn!(
+            packets,
+            advice, "packets lost, the frames they belong to are missing or damaged"
+        );
     }
 
     /// Begins or ends dropping frames, by what the writer and the disk say.

@@ -62,15 +62,13 @@ pub fn commit_new_on(
     sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
 }
 
-/// Writes a new file whole or not at all, durably. What a crash leaves is in `scratch`, a directory
-/// of the same file system that somebody sweeps.
+/// Writes a new file whole or not at all, durably, through `temp`: a name on the same file system
+/// that is free, and that somebody sweeps after a crash.
 ///
 /// # Errors
 /// [`Error::is_already_there`] if `path` exists; otherwise the disk.
-pub fn write_new_durable(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temp = temp_in(scratch, &name);
-    write_new_on(&RealDisk, NewFileSteps::TICKET, &temp, path, bytes)
+pub fn write_new_durable(path: &Path, temp: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_new_on(&RealDisk, NewFileSteps::TICKET, temp, path, bytes)
 }
 
 /// Writes a file whole, durably, over whatever lies there: a reader sees the old one or the new one.
@@ -262,8 +260,9 @@ mod tests {
     fn a_new_file_never_replaces_and_leaves_no_temp() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        write_new_durable(&path, dir.path(), b"first").unwrap();
-        let error = write_new_durable(&path, dir.path(), b"second").unwrap_err();
+        let temp = dir.path().join("temp");
+        write_new_durable(&path, &temp, b"first").unwrap();
+        let error = write_new_durable(&path, &temp, b"second").unwrap_err();
         assert!(error.is_already_there(), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(names(dir.path()), ["a"]);

@@ -256,11 +256,10 @@ impl Places {
             Err(refusal) => return self.settle_refusal(lease, refusal),
         };
         let target = self.output_dir.join(output.as_path());
-        // Beside the draft, where leftovers are swept.
-        let scratch = draft.path().parent().unwrap_or(&self.output_dir);
+        let temp = draft.companion("json");
         // Where a video has the name by now, the report beside it is that video's.
         if !target.exists()
-            && let Err(error) = report.write_durably(&FileReport::path_beside(&target), scratch)
+            && let Err(error) = report.write_durably(&FileReport::path_beside(&target), &temp)
         {
             return self.give_back_error(lease, error);
         }

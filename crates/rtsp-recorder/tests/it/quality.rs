@@ -78,9 +78,13 @@ fn the_status_says_what_each_source_does_and_what_befell_it() {
         "WARN camera is up again",
         "INFO state recording=1",
         "recording again after a gap",
+        "packets lost, the frames they belong to are missing or damaged",
+        "it is the camera that leaves packets out",
     ] {
         assert!(log.contains(line), "{line:?} not in {log}");
     }
+    // However often it happens within a minute.
+    assert_eq!(log.matches("packets lost,").count(), 1, "{log}");
     assert_eq!(log.matches("camera is down").count(), 1, "{log}");
 }
 

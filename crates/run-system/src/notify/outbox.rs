@@ -75,12 +75,12 @@ impl Outbox {
         let path = self.dir.join(name);
         let written = serde_json::to_vec_pretty(&notification)
             .map_err(|error| error.to_string())
-            .and_then(
-                |bytes| match durable::write_new_durable(&path, &self.dir, &bytes) {
+            .and_then(|bytes| {
+                match durable::write_new_durable(&path, &path.with_extension("part"), &bytes) {
                     Err(error) if !error.is_already_there() => Err(error.to_string()),
                     _ => Ok(()),
-                },
-            );
+                }
+            });
         if let Err(error) = written {
             tracing::warn!(hook = self.hook, %error, "a notification is kept in memory only");
         }

@@ -44,6 +44,12 @@ impl Draft {
         &self.temp
     }
 
+    /// A temporary name for another file of this attempt, which goes as the draft goes when the
+    /// attempt dies. `extension` must not be the draft's.
+    pub fn companion(&self, extension: &str) -> PathBuf {
+        self.temp.with_extension(extension)
+    }
+
     /// Publishes a verified output durably. It never replaces a file.
     ///
     /// # Errors

@@ -98,8 +98,12 @@ fn an_earlier_attempts_drafts_are_dropped_and_others_kept() {
     );
     fs::write(&mine, "").unwrap();
     fs::write(&other, "").unwrap();
-    let _draft = bench.publisher.draft(&lease, &output()).unwrap();
+    let draft = bench.publisher.draft(&lease, &output()).unwrap();
     assert!(!mine.exists() && other.exists());
+    let companion = draft.companion("json");
+    fs::write(&companion, "").unwrap();
+    let _next = bench.publisher.draft(&lease, &output()).unwrap();
+    assert!(!companion.exists() && other.exists());
 }
 
 #[test]

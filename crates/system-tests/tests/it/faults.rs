@@ -183,12 +183,15 @@ impl Place {
 
     /// The same program without faults, started anew, must end well.
     fn recover(&self, program: &'static str) {
-        for name in self.names("processing_queue/deferred") {
-            File::options()
-                .write(true)
-                .open(self.path(&format!("data/processing_queue/deferred/{name}")))
-                .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH))
-                .expect("due at once");
+        // Long after: what is deferred is due, and what was left half written in the queue is swept.
+        for folder in ["processing_queue/deferred", "processing_queue/.tmp"] {
+            for name in self.names(folder) {
+                File::options()
+                    .write(true)
+                    .open(self.path(&format!("data/{folder}/{name}")))
+                    .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH))
+                    .expect("made old");
+            }
         }
         let mut command = Command::new(programs().join(program));
         command.args(["--config", &format!("{program}.json")]);
@@ -482,6 +485,17 @@ fn long_plans(program: &'static str) -> Vec<(Sweep, usize)> {
         if backup && program == RECORDER {
             continue;
         }
+        let kinds = "write,fsync,rename,link,unlink,create,mkdir,truncate";
+        plans.push((
+            Sweep {
+                program,
+                kinds,
+                action: "kill",
+                lasting: false,
+                backup,
+            },
+            1,
+        ));
         for action in ["ENOSPC", "EIO", "EDQUOT"] {
             for kinds in [
                 "write", "fsync", "rename", "link", "unlink", "create", "mkdir", "truncate",
@@ -514,17 +528,6 @@ fn long_plans(program: &'static str) -> Vec<(Sweep, usize)> {
                 program,
                 kinds: "write",
                 action: "short",
-                lasting: false,
-                backup,
-            },
-            1,
-        ));
-        let kinds = "write,fsync,rename,link,unlink,create,mkdir,truncate";
-        plans.push((
-            Sweep {
-                program,
-                kinds,
-                action: "kill",
                 lasting: false,
                 backup,
             },

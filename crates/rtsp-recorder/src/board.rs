@@ -31,7 +31,21 @@ pub enum State {
 }
 
 impl State {
-    fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        State::Waiting,
+        State::OffSchedule,
+        State::Connecting,
+        State::Recording,
+        State::DiskFull,
+        State::BackingOff,
+        State::Refused,
+        State::Finished,
+        State::Stopped,
+    ];
+
+    /// As in the status file.
+    pub fn name(self) -> &'static str {
         match self {
             State::Waiting => "waiting",
             State::OffSchedule => "off_schedule",

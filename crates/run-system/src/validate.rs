@@ -59,8 +59,8 @@ impl Finding {
             Verdict::Wrong => "WRONG",
         };
         plain::line(&format!(
-            "{verdict}  {:<28}  {}",
-            self.what,
+            "{verdict}  {}  {}",
+            plain::padded(&self.what, 28),
             self.detail.replace('\n', "\n        ")
         ));
     }

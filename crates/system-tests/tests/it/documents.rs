@@ -37,3 +37,12 @@ An entry of `notifications` is an object with these keys; [notifications.md](not
     );
     expect_file!["../../../../docs/configuration.md"].assert_eq(&text);
 }
+
+#[test]
+fn the_dashboard_has_words_for_every_state_of_a_camera() {
+    let texts = include_str!("../../../run-system/src/dashboard/page/texts.js");
+    for state in rtsp_recorder::board::State::ALL {
+        let key = format!("state_{}: ", state.name());
+        assert_eq!(texts.matches(&key).count(), 2, "{key} in two languages");
+    }
+}

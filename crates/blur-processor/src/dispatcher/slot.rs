@@ -129,13 +129,17 @@ async fn work_on(
         pace,
         ..work.job.clone()
     };
+    let ticket = work.lease.ticket();
+    let limits = shared
+        .limits
+        .for_video(ticket.media_duration.unwrap_or(ticket.duration));
     let files = (&work.original.file, work.draft.file());
     let mut drop_work = shared.drop_work.subscribe();
     let stop = async move {
         drop_work.wait_for(|drop| *drop).await.ok();
     };
     let ending = worker
-        .run(job, files, shared.limits, stop, |progress| {
+        .run(job, files, limits, stop, |progress| {
             shared.board.progress(number, progress);
         })
         .await;

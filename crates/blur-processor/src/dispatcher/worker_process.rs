@@ -54,6 +54,22 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
 }
 
+/// Seconds of video that `process_timeout` is for: a segment of the default length.
+const USUAL_SECONDS: f64 = 30.0;
+
+impl Limits {
+    /// The limits for a video of so many seconds, as its ticket says: longer ones than usual get more time.
+    pub(crate) fn for_video(self, seconds: f64) -> Self {
+        let longer = (seconds / USUAL_SECONDS).clamp(1.0, 86_400.0 / USUAL_SECONDS);
+        Self {
+            time: self
+                .time
+                .mul_f64(if longer.is_nan() { 1.0 } else { longer }),
+            ..self
+        }
+    }
+}
+
 /// Why no worker came up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -358,5 +374,22 @@ mod tests {
             ("WARN".to_owned(), "odd frame frame=7".to_owned())
         );
         assert_eq!(understood("hello").0, "PLUGIN");
+    }
+
+    #[test]
+    fn a_long_video_may_take_long() {
+        let limits = Limits {
+            time: Duration::from_secs(300),
+            stall: Duration::from_secs(60),
+            memory: None,
+        };
+        let seconds = |video| limits.for_video(video).time.as_secs();
+        assert_eq!(
+            (seconds(5.0), seconds(30.0), seconds(600.0)),
+            (300, 300, 6000)
+        );
+        // A ticket may say anything.
+        let odd = [f64::NAN, -1.0, 0.0].map(seconds);
+        assert_eq!((odd, seconds(f64::INFINITY)), ([300; 3], 864_000));
     }
 }

@@ -341,7 +341,7 @@ pub const BLUR: &[Key] = &[
         "process_timeout",
         number(1.0, 86_400.0, "s"),
         "300",
-        "Time a video may take; after it the attempt is stopped and counted as failed.",
+        "Time a video of up to half a minute may take, longer ones in proportion; after it the attempt is stopped and counted as failed.",
     ),
     key(
         "stall_timeout",

@@ -55,7 +55,7 @@ impl Order {
             return pass_on(packet);
         }
         if ahead.abs() > WINDOW {
-            self.pass_on_until(i64::MAX, pass_on);
+            self.pass_on_rest(pass_on);
             pass_on(packet);
             self.next = Some(next + ahead + 1);
             return;
@@ -107,11 +107,10 @@ impl Order {
         }
     }
 
-    /// Passes on the packets with numbers below `end`, holes and all.
-    fn pass_on_until(&mut self, end: i64, pass_on: &mut impl FnMut(&[u8])) {
-        while let Some(first) = self.waiting.first_entry().filter(|e| *e.key() < end) {
-            let (_, packet) = first.remove();
-            self.bytes -= packet.len();
+    /// Passes on all that waits, holes and all.
+    fn pass_on_rest(&mut self, pass_on: &mut impl FnMut(&[u8])) {
+        self.bytes = 0;
+        for (_, packet) in std::mem::take(&mut self.waiting).into_values() {
             pass_on(&packet);
         }
     }
@@ -221,11 +220,11 @@ async fn pass_on_all(outer: UdpSocket, inner: UdpSocket) {
         };
         tokio::select! {
             biased;
+            () = expiry => order.expire(Instant::now(), &mut pass_on),
             received = outer.recv(&mut buffer) => match received {
                 Ok(length) => order.push(&buffer[..length], Instant::now(), &mut pass_on),
                 Err(error) => tracing::trace!(%error, "nothing received"),
             },
-            () = expiry => order.expire(Instant::now(), &mut pass_on),
         }
     }
 }

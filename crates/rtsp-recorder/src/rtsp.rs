@@ -113,7 +113,9 @@ fn put_in_order(stream: &Stream) -> Option<OrderedSocket> {
         .ok_or_else(|| std::io::Error::other(format!("no address in {context:?}")))
         .and_then(OrderedSocket::put_in_front);
     ordered
-        .inspect_err(|error| tracing::warn!(%error, "packets that overtake one another will count as lost"))
+        .inspect_err(
+            |error| tracing::warn!(%error, "packets that overtake one another will count as lost"),
+        )
         .ok()
 }
 

@@ -182,6 +182,7 @@ impl Camera {
             Fault::Close => self.close_all(),
             Fault::Silence(duration) => self.conditions().silence(*duration),
             Fault::Loss(percent) => self.conditions().loss = percent / 100.0,
+            Fault::Reorder(packets) => self.conditions().reorder = *packets,
             Fault::Jump(seconds) => self.live().jump_ns += (seconds * 1e9) as i64,
             Fault::Slow(delay) => self.conditions().slow = *delay,
             Fault::Unauthorized(on) => self.conditions().unauthorized = *on,

@@ -14,6 +14,8 @@ pub enum Fault {
     Silence(Duration),
     /// Leave out this percentage (0 to 100) of the RTP packets.
     Loss(f64),
+    /// Over UDP, let this many packets of a unit overtake every fifth one; zero ends it.
+    Reorder(usize),
     /// Move RTP timestamps by this many seconds, forwards or back, from the next unit on.
     Jump(f64),
     /// Go on with another file (other parameter sets, perhaps another size) in the same sessions.
@@ -29,7 +31,7 @@ pub enum Fault {
     Refuse(Duration),
     /// [`Fault::Close`] and [`Fault::Refuse`].
     Reboot(Duration),
-    /// End loss, slowness, silence, refusal and 401. A jump or switch stays.
+    /// End loss, disorder, slowness, silence, refusal and 401. A jump or switch stays.
     Clear,
 }
 
@@ -48,8 +50,8 @@ pub enum FaultError {
 }
 
 /// The fault commands, for messages and help.
-pub const USAGE: &str = "close | silence SECONDS | loss PERCENT | jump SECONDS | switch FILE | \
-    size WxH | slow SECONDS | 401 on|off | refuse SECONDS | reboot SECONDS | clear";
+pub const USAGE: &str = "close | silence SECONDS | loss PERCENT | reorder PACKETS | jump SECONDS | \
+    switch FILE | size WxH | slow SECONDS | 401 on|off | refuse SECONDS | reboot SECONDS | clear";
 
 impl Fault {
     /// Reads the words of [`USAGE`]; `=` between word and value is taken too (`loss=5`).
@@ -69,6 +71,7 @@ impl Fault {
             ("close", "") => Self::Close,
             ("silence", v) => Self::Silence(seconds(v)?),
             ("loss", v) => Self::Loss(number(v).filter(|p| (0.0..=100.0).contains(p))?),
+            ("reorder", v) => Self::Reorder(v.parse().ok().filter(|n| *n <= 1000)?),
             ("jump", v) => Self::Jump(number(v).filter(|s| s.abs() <= 1e9)?),
             ("switch", v) if !v.is_empty() => Self::Switch(PathBuf::from(v)),
             ("size", v) => parse_size(v).map(|(w, h)| Self::Resize(w, h))?,
@@ -109,6 +112,8 @@ fn seconds(text: &str) -> Option<Duration> {
 pub(crate) struct Conditions {
     /// Share of packets to leave out, 0 to 1.
     pub(crate) loss: f64,
+    /// Packets that overtake every fifth one.
+    pub(crate) reorder: usize,
     pub(crate) slow: Duration,
     pub(crate) unauthorized: bool,
     silent_until: Option<Instant>,
@@ -144,6 +149,7 @@ mod tests {
         let check = |words, fault| assert_eq!(Fault::parse(words), Ok(fault), "{words}");
         check("loss 5", Fault::Loss(5.0));
         check("loss=0.5", Fault::Loss(0.5));
+        check("reorder 2", Fault::Reorder(2));
         check("jump -3", Fault::Jump(-3.0));
         check("size 640x360", Fault::Resize(640, 360));
         check("switch /a b.mp4", Fault::Switch("/a b.mp4".into()));
@@ -160,6 +166,7 @@ mod tests {
             "loss 101",
             "loss NaN",
             "silence -1",
+            "reorder -1",
             "size 641x360",
             "close 3",
             "refuse inf",

@@ -151,12 +151,15 @@ impl UdpSession {
             };
             let (rtp, rtp_to) = (Arc::clone(&pair.rtp), pair.rtp_to);
             let (rtcp, rtcp_to) = (Arc::clone(&pair.rtcp), pair.rtcp_to);
+            let first = out.len();
             track.each_packet(unit, self.camera(), |header, payload| {
                 let mut packet = BytesMut::with_capacity(header.len() + payload.len());
                 packet.extend_from_slice(&header);
                 packet.extend_from_slice(payload);
                 out.push((Arc::clone(&rtp), rtp_to, packet.freeze()));
             });
+            let by = self.camera().conditions().reorder;
+            overtake(&mut out[first..], by);
             if let Some(report) = track.due_report(self.camera()) {
                 out.push((rtcp, rtcp_to, report));
             }
@@ -181,10 +184,37 @@ impl UdpSession {
     }
 }
 
+/// Moves every fifth packet back by `by` places, as far as there are so many behind it.
+fn overtake<T>(packets: &mut [T], by: usize) {
+    for place in (0..packets.len()).step_by(5.max(by + 1)) {
+        let end = (place + by).min(packets.len() - 1);
+        packets[place..=end].rotate_left(1);
+    }
+}
+
 /// A datagram that the kernel cannot take now is lost, as on a real network; an ICMP error from a client
 /// that has gone is not ours to handle, the time-out is.
 fn send_now(socket: &UdpSocket, packet: &[u8], to: SocketAddr) {
     if let Err(error) = socket.try_send_to(packet, to) {
         tracing::trace!(%error, %to, "datagram not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_overtake_every_fifth_one() {
+        let check = |by, expected: [u8; 8]| {
+            let mut packets = [0, 1, 2, 3, 4, 5, 6, 7];
+            overtake(&mut packets, by);
+            assert_eq!(packets, expected);
+        };
+        check(0, [0, 1, 2, 3, 4, 5, 6, 7]);
+        check(1, [1, 0, 2, 3, 4, 6, 5, 7]);
+        check(3, [1, 2, 3, 0, 4, 6, 7, 5]);
+        check(6, [1, 2, 3, 4, 5, 6, 0, 7]);
+        overtake::<u8>(&mut [], 2);
     }
 }

@@ -34,6 +34,7 @@ pub mod pipeline;
 pub mod probe;
 pub mod recover;
 pub mod reorder;
+pub mod rtp_order;
 pub mod rtsp;
 pub mod run;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::backoff::Failure;
 use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
 use crate::nal::{Coding, Entry, entry};
+use crate::rtp_order::OrderedSocket;
 use crate::sound::Sound;
 use crate::stream::{StreamParams, is_frame_rate};
 use crate::timeline::rescale_to_90k;
@@ -19,6 +20,7 @@ use retina::client::{
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec};
 use settings::Source;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A session that plays.
@@ -27,6 +29,8 @@ pub struct RtspSession {
     video: usize,
     sound: Option<Sound>,
     params: Option<Arc<StreamParams>>,
+    /// Of streams over UDP.
+    _ordered: Vec<OrderedSocket>,
 }
 
 /// Connects, asks for the video (and the sound where it is wanted) and starts it.
@@ -57,8 +61,9 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         None
     };
     let audio = sound.as_ref().map(Sound::stream);
+    let mut ordered = Vec::new();
     for stream in [Some(video), audio].into_iter().flatten() {
-        set_up(&mut session, stream, source).await?;
+        ordered.extend(set_up(&mut session, stream, source).await?);
     }
     if source.transport == settings::Transport::Udp {
         crate::sockets::enlarge_udp_buffers();
@@ -77,14 +82,16 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         video,
         sound,
         params: None,
+        _ordered: ordered,
     })
 }
 
+/// Asks for one stream. What the answer holds puts its packets in order.
 async fn set_up(
     session: &mut Session<Described>,
     stream: usize,
     source: &Source,
-) -> Result<(), SessionError> {
+) -> Result<Option<OrderedSocket>, SessionError> {
     let transport = match source.transport {
         settings::Transport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
         settings::Transport::Udp => Transport::Udp(UdpTransportOptions::default()),
@@ -92,7 +99,32 @@ async fn set_up(
     let options = SetupOptions::default()
         .transport(transport)
         .frame_format(FrameFormat::MP4);
-    session.setup(stream, options).await.map_err(of_retina)
+    session.setup(stream, options).await.map_err(of_retina)?;
+    Ok(match source.transport {
+        settings::Transport::Tcp => None,
+        settings::Transport::Udp => put_in_order(&session.streams()[stream]),
+    })
+}
+
+/// Puts the packets of a stream over UDP in order, or says that they will come as they come.
+fn put_in_order(stream: &Stream) -> Option<OrderedSocket> {
+    let context = stream.ctx().map(ToString::to_string).unwrap_or_default();
+    let ordered = local_address(&context)
+        .ok_or_else(|| std::io::Error::other(format!("no address in {context:?}")))
+        .and_then(OrderedSocket::put_in_front);
+    ordered
+        .inspect_err(
+            |error| tracing::warn!(%error, "packets that overtake one another will count as lost"),
+        )
+        .ok()
+}
+
+/// Where RTP packets are received, of what retina says of a stream: `127.0.0.1:5000-5001(me) -> ...`.
+fn local_address(context: &str) -> Option<SocketAddr> {
+    let (address, _) = context.split_once("(me)")?;
+    let (ip, ports) = address.rsplit_once(':')?;
+    let (port, _) = ports.split_once('-')?;
+    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
 }
 
 /// The first video stream that retina reads.
@@ -291,5 +323,20 @@ fn advice(message: &str) -> &'static str {
         "; check the host name"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_stream_is_found() {
+        let of = |context| local_address(context).map(|address| address.to_string());
+        let expected = Some("10.0.0.2:5000".to_owned());
+        assert_eq!(of("10.0.0.2:5000-5001(me) -> 10.0.0.9:6970-6971"), expected);
+        let expected = Some("[fe80::1]:5000".to_owned());
+        assert_eq!(of("fe80::1:5000-5001(me) -> fe80::9:6970-6971"), expected);
+        assert_eq!(of("TCP, interleaved channel ids 0-1"), None);
     }
 }

@@ -324,8 +324,7 @@ impl SourceTask {
         self.pipeline.push_video(frame, &mut self.actions);
     }
 
-    /// Once a minute, how many packets did not arrive. A packet that another overtook counts as lost: retina does not wait
-    /// for it.
+    /// Once a minute, how many packets did not arrive.
     fn say_what_is_lost(&mut self, frame: &VideoFrame) {
         self.lost_unsaid += u64::from(frame.packets_lost);
         if frame.packets_lost == 0 || self.loss_limit.allow(frame.arrival).is_none() {
@@ -334,8 +333,8 @@ impl SourceTask {
         let packets = std::mem::take(&mut self.lost_unsaid);
         let advice = match self.source.transport {
             Transport::Udp => {
-                "over UDP packets are lost where the network or this machine is busy, or where they overtake one another; \
-                 \"transport\": \"tcp\" for this source avoids that"
+                "over UDP packets are lost where the network or this machine is busy; \"transport\": \"tcp\" for this source \
+                 avoids that"
             }
             Transport::Tcp => {
                 "over TCP it is the camera that leaves packets out; ask it for a lower bitrate or fewer viewers"

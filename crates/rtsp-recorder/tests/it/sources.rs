@@ -1,7 +1,7 @@
 //! Files, encoding again, sound.
 
 use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, sleep};
-use camera_simulator::{CameraConfig, Config, Simulator, StartAt, VideoCodec};
+use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
 use media::synth::TestVideo;
 use serde_json::json;
 
@@ -71,6 +71,51 @@ async fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
     let stored = frames(&rig.segments("cam"));
     assert!(stored.len() > 20, "{} frames", stored.len());
     expect_run(&sent(&simulator, "cam"), &stored);
+}
+
+#[tokio::test]
+async fn packets_that_overtake_one_another_are_not_lost_and_lost_ones_are_counted() {
+    let clips = tempfile::tempdir().unwrap();
+    // Frames of many packets.
+    let video = TestVideo {
+        width: 640,
+        height: 480,
+        frames: 60,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let names = ["swapped", "late", "lossy"];
+    let simulator = simulator(names.map(|name| CameraConfig::new(name, &file)));
+    for (name, packets) in names.iter().zip([1, 4, 1]) {
+        simulator.fault(name, &Fault::Reorder(packets)).unwrap();
+    }
+    simulator.fault("lossy", &Fault::Loss(3.0)).unwrap();
+    let sources =
+        names.map(|n| json!({"name": n, "url": simulator.url(n).unwrap(), "transport": "udp"}));
+    let rig = Rig::new(json!(sources));
+    rig.record(sleep(4.5)).await;
+    for name in ["swapped", "late"] {
+        let segments = rig.segments(name);
+        let stored = frames(&segments);
+        assert!(stored.len() > 30, "{name}: {} frames", stored.len());
+        expect_run(&sent(&simulator, name), &stored);
+        assert_eq!(rig.status(name).packets_lost, 0, "{name}");
+    }
+    // Nothing that is stored is a part of a frame, and the count of what did not come is right.
+    let segments = rig.segments("lossy");
+    let sent = sent(&simulator, "lossy");
+    assert!(frames(&segments).iter().all(|frame| sent.contains(frame)));
+    let lost: u64 = segments
+        .iter()
+        .map(|s| s.ticket.packets_lost.unwrap())
+        .sum();
+    let left_out = simulator.stats("lossy").unwrap().packets_lost;
+    assert!(
+        lost > 0 && lost <= left_out && rig.status("lossy").packets_lost <= left_out,
+        "{lost} in tickets, {} in the status, {left_out} left out",
+        rig.status("lossy").packets_lost
+    );
 }
 
 #[tokio::test]

@@ -36,11 +36,11 @@ pub struct StatusFile {
 }
 
 impl StatusFile {
-    /// For the daemon of that name. Nothing is written yet.
+    /// For the daemon of that name. Nothing is written yet; what a killed one left half written is removed.
     pub fn new(status_dir: &Path, name: &str) -> Self {
-        Self {
-            path: file(status_dir, name),
-        }
+        let path = file(status_dir, name);
+        crate::atomic::sweep(&path);
+        Self { path }
     }
 
     /// Replaces the file.

@@ -11,10 +11,18 @@ pub const SYSTEM_FILE: &str = "run_system_config.json";
 
 /// No settings file where they are looked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("settings file {} not found; run `run-system --create-configs` to make one, or name another with --config", .tried.first().map(|path| path.display().to_string()).unwrap_or_default())]
-pub struct NotFound {
-    /// Where it was looked for.
-    pub tried: Vec<PathBuf>,
+pub enum NotFound {
+    /// It was named on the command line.
+    #[error("settings file {} not found; mend the path on the command line", .0.display())]
+    Named(PathBuf),
+    /// It is in none of the usual places.
+    #[error("settings file {} not found in {}; start in the folder where it is, or run `run-system --create-configs` to make one", .file.display(), .directory.display())]
+    Usual {
+        /// Where it was looked for first.
+        file: PathBuf,
+        /// The working directory.
+        directory: PathBuf,
+    },
 }
 
 /// The file named on the command line, else `configs/<file_name>`, else `<file_name>`, where the
@@ -23,17 +31,19 @@ pub struct NotFound {
 /// # Errors
 /// When none of them exists.
 pub fn locate(named: Option<&Path>, file_name: &str) -> Result<PathBuf, NotFound> {
-    let tried = match named {
-        Some(path) => vec![path.to_owned()],
-        None => vec![
-            Path::new("configs").join(file_name),
-            PathBuf::from(file_name),
-        ],
-    };
-    match tried.iter().find(|path| path.exists()) {
-        Some(found) => Ok(found.clone()),
-        None => Err(NotFound { tried }),
+    if let Some(path) = named {
+        return match path.exists() {
+            true => Ok(path.to_owned()),
+            false => Err(NotFound::Named(path.to_owned())),
+        };
     }
+    let usual = Path::new("configs").join(file_name);
+    let places = [usual.clone(), PathBuf::from(file_name)];
+    let found = places.into_iter().find(|path| path.exists());
+    found.ok_or_else(|| NotFound::Usual {
+        file: usual,
+        directory: std::env::current_dir().unwrap_or_default(),
+    })
 }
 
 /// As [`locate`], for a file that may be missing: none when it is in neither place.

@@ -139,11 +139,13 @@ impl Courier {
     }
 
     /// Until it has arrived or is given up.
-    async fn bring(&self, waiting: &Waiting) {
+    async fn bring(self: &Arc<Self>, waiting: &Waiting) {
         let notification = &waiting.notification;
         let mut pause = FIRST_PAUSE;
         for attempt in 0_u64.. {
-            let failure = match deliver(&self.hook, &self.client, notification).await {
+            let (courier, sent) = (self.clone(), notification.clone());
+            let delivery = async move { deliver(&courier.hook, &courier.client, &sent).await };
+            let failure = match caught(delivery).await {
                 Ok(()) => return self.note_success(notification),
                 Err(failure) => failure,
             };
@@ -204,6 +206,16 @@ impl Courier {
     fn told(&self) -> MutexGuard<'_, HookStatus> {
         // Figures that a panic left half counted are still figures.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A panic is a failed attempt like any other: it must hold up neither what comes after nor other hooks.
+async fn caught(
+    delivery: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) -> Result<(), Failure> {
+    match tokio::spawn(delivery).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::again("a fault in this program, see its log")),
     }
 }
 
@@ -292,5 +304,11 @@ mod tests {
         let said = "no hook /hooks/T0123456/geheim?key=s3cret-key or T0123456, geheim, s3cret-key, hunter2hunter2\r\n";
         let shown = concealed(&settings.hooks[0].target, said);
         assert_eq!(shown, "no hook *** or ***, ***, ***, ***  ");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failed_attempt() {
+        let failure = caught(async { panic!("a strange answer") }).await;
+        assert_eq!(failure.unwrap_err().then, Then::Again);
     }
 }

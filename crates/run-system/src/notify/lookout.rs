@@ -42,6 +42,7 @@ impl Lookout {
     /// With what was noticed before.
     pub(super) fn new(setup: &Setup, home: &Path) -> Self {
         let file = home.join(FILE);
+        sweep(home);
         let mut memory = load(&file);
         let is_hook = |name: &String| setup.system.hooks.iter().any(|hook| hook.name == *name);
         memory.limits.retain(|name, _| is_hook(name));
@@ -134,6 +135,16 @@ impl Lookout {
     }
 }
 
+/// Removes what a kill in the midst of writing left beside the file. Nobody else writes it: there is one run-system.
+fn sweep(home: &Path) {
+    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
+    let scratch = format!(".{FILE}.");
+    for entry in entries.filter(|it| it.file_name().to_string_lossy().starts_with(&scratch)) {
+        // What cannot be removed is in nobody's way.
+        std::fs::remove_file(entry.path()).ok();
+    }
+}
+
 fn load(file: &Path) -> Memory {
     let Ok(bytes) = std::fs::read(file) else {
         return Memory::default();
@@ -192,4 +203,24 @@ fn published(
     receipts
         .map(|receipt| Ok(known::segment_published(&receipt?, dir, now)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kill_left_of_a_write_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".state.json.0123456789abcdef", "state.json", "chat"] {
+            std::fs::write(dir.path().join(name), "{}").unwrap();
+        }
+        sweep(dir.path());
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["chat", "state.json"]);
+    }
 }

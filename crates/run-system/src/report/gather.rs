@@ -139,6 +139,8 @@ impl Gatherer {
         report.queue = self.queue_or_alarm(&mut alarms);
         report.disk = self.disk(&report, disk_alarm, &mut alarms);
         alarms.extend(report.hooks.iter().filter_map(HookStatus::alarm));
+        let uptime_s = report.processes.first().and_then(|own| own.uptime_s);
+        alarms.extend(uptime_s.and_then(|uptime_s| notify::silence(&self.setup, uptime_s)));
         report.alarms = alarms;
         report
     }

@@ -5,9 +5,16 @@ use settings::{RecorderSettings, locate};
 use std::path::Path;
 
 #[test]
-fn a_missing_file_says_how_to_make_one() {
-    let error = locate(Some(Path::new("/nowhere/x.json")), settings::RECORDER_FILE).unwrap_err();
-    expect!["settings file /nowhere/x.json not found; run `run-system --create-configs` to make one, or name another with --config"].assert_eq(&error.to_string());
+fn a_missing_file_says_where_it_was_looked_for() {
+    let named = locate(Some(Path::new("/nowhere/x.json")), settings::RECORDER_FILE).unwrap_err();
+    expect!["settings file /nowhere/x.json not found; mend the path on the command line"]
+        .assert_eq(&named.to_string());
+    let usual = locate(None, settings::RECORDER_FILE)
+        .unwrap_err()
+        .to_string();
+    let here = std::env::current_dir().unwrap();
+    expect!["settings file configs/rtsp_recorder_config.json not found in HERE; start in the folder where it is, or run `run-system --create-configs` to make one"]
+        .assert_eq(&usual.replace(&here.display().to_string(), "HERE"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Order {
         let next = *self.next.get_or_insert(i64::from(number));
         // The number nearest to the one that is due.
         let ahead = i64::from((number.wrapping_sub(next as u16)) as i16);
-        if ahead < 0 && ahead >= -WINDOW {
+        if (-WINDOW..0).contains(&ahead) {
             // Too late, or a second time: nobody needs it, but how many there are is retina's business.
             return pass_on(packet);
         }

@@ -323,6 +323,33 @@ mod tests {
         assert!(out > 3900, "{out} packets passed on");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_passed_on_once_and_in_time(
+            packets in proptest::collection::vec((0u16..40, 0u64..30, 0usize..2000), 1..200),
+            first in 0u16..=u16::MAX,
+        ) {
+            let mut order = Order::default();
+            let (mut came, mut out, mut now) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
+            for (number, pause, length) in packets {
+                let number = first.wrapping_add(number);
+                let mut packet = packet(number);
+                packet.resize(4 + length, 0);
+                now += Duration::from_millis(pause);
+                let mut pass_on = |packet: &[u8]| *out.entry(sequence_number(packet)).or_insert(0) += 1;
+                order.expire(now, &mut pass_on);
+                order.push(&packet, now, &mut pass_on);
+                *came.entry(Some(number)).or_insert(0) += 1;
+                assert!(order.deadline().is_none_or(|deadline| deadline > now));
+                assert_eq!(order.bytes, order.waiting.values().map(|(_, p)| p.len()).sum::<usize>());
+            }
+            order.expire(now + PATIENCE, &mut |packet| *out.entry(sequence_number(packet)).or_insert(0) += 1);
+            assert!(order.waiting.is_empty());
+            // One that comes again while the first waits is left out.
+            assert!(out.keys().eq(came.keys()) && out.iter().all(|(number, times)| *times <= came[number]));
+        }
+    }
+
     #[tokio::test]
     async fn packets_pass_in_order_through_sockets_that_others_opened() {
         let camera = UdpSocket::bind("127.0.0.1:0").await.unwrap();

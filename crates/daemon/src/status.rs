@@ -19,6 +19,12 @@ pub const SYSTEM: &str = "system";
 /// The blur processor's alarm when nothing more can be written where its outputs go.
 pub const NO_SPACE: &str = "no space left for outputs; tickets wait";
 
+/// How the blur processor's alarm about tickets that were given up ends; their number comes before.
+pub const GIVEN_UP: &str = " tickets were given up; see `blur-processor queue`";
+
+/// How its alarm about a long queue ends.
+pub const TOO_MANY_WAIT: &str = " tickets wait; processing does not keep up";
+
 /// The status file of the daemon of that name.
 pub fn file(status_dir: &Path, name: &str) -> PathBuf {
     status_dir.join(format!("{name}.status.json"))

@@ -27,6 +27,8 @@ pub struct Report {
     pub throughput: Option<Throughput>,
     /// The queue; none when it could not be read.
     pub queue: Option<QueueReport>,
+    /// What was given up last, the newest first; a few of all.
+    pub held_back: Vec<HeldBack>,
     /// The disk; none when it could not be asked.
     pub disk: Option<DiskReport>,
     /// Where notifications go, and whether they arrive; empty when there are no hooks.
@@ -90,6 +92,47 @@ pub struct QueueReport {
     pub oldest_s: Option<u64>,
     /// More waiting tickets than this are an alarm.
     pub limit: Option<u64>,
+    /// Seconds of video that wait or are worked on, estimated from some of the tickets.
+    pub footage_s: Option<u64>,
+    /// What becomes of them; none while the speed of blurring is not known.
+    pub outlook: Option<Outlook>,
+}
+
+/// What becomes of the queue at the present speeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outlook {
+    /// It is worked off in so many seconds.
+    EmptyInSeconds(u64),
+    /// As much comes in as goes out, or more.
+    Grows,
+}
+
+impl Outlook {
+    /// Of so many seconds of footage when `done` seconds of it are blurred and `recorded` come in each second. None when
+    /// nothing waits, or nothing is known of the speed.
+    fn of(footage_s: u64, done: f64, recorded: f64) -> Option<Self> {
+        /// Slower than this it does not count as shrinking.
+        const LEAST: f64 = 0.02;
+        let shrinks = done - recorded;
+        match footage_s {
+            0 => None,
+            _ if done <= 0.0 => None,
+            _ if shrinks < LEAST => Some(Self::Grows),
+            _ => Some(Self::EmptyInSeconds((footage_s as f64 / shrinks) as u64)),
+        }
+    }
+}
+
+/// A ticket that was given up or refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeldBack {
+    /// Its name, which `blur-processor retry` takes.
+    pub stem: String,
+    /// The original as the ticket names it; none when it cannot be read.
+    pub original: Option<String>,
+    /// Why, without credentials.
+    pub reason: String,
 }
 
 impl QueueReport {
@@ -128,4 +171,19 @@ pub struct DirectoryReport {
     pub path: PathBuf,
     /// Bytes of all files in it.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outlook_of_the_queue_counts_what_comes_in_meanwhile() {
+        let minutes = |m: u64| Some(Outlook::EmptyInSeconds(m * 60));
+        assert_eq!(Outlook::of(600, 1.0, 0.0), minutes(10));
+        assert_eq!(Outlook::of(600, 3.0, 2.0), minutes(10));
+        assert_eq!(Outlook::of(600, 1.0, 2.0), Some(Outlook::Grows));
+        assert_eq!(Outlook::of(600, 0.0, 2.0), None, "the first is under way");
+        assert_eq!(Outlook::of(0, 3.0, 2.0), None);
+    }
 }

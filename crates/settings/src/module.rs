@@ -25,7 +25,10 @@ impl BlurModule {
     /// Reads a path, or a bare name such as `head-blur`, which stands for `libhead_blur.so` in the
     /// program's own directory (where cargo builds both) or in `../lib` next to it (where both are
     /// installed).
-    pub(crate) fn read(text: &str, program_dir: Option<&Path>) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What it should be instead, in words for the user.
+    pub fn read(text: &str, program_dir: Option<&Path>) -> Result<Self, String> {
         let path = PathBuf::from(text);
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("py") => Ok(Self::Python(path)),

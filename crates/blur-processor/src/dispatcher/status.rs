@@ -250,15 +250,13 @@ impl Inner {
         if let Some((stats, settings)) = queue {
             if stats.failed + stats.corrupt > 0 {
                 alarms.push(format!(
-                    "{} tickets were given up; see `blur-processor queue`",
-                    stats.failed + stats.corrupt
+                    "{}{}",
+                    stats.failed + stats.corrupt,
+                    daemon::status::GIVEN_UP
                 ));
             }
             if stats.ready > settings.max_queue_size as u64 {
-                alarms.push(format!(
-                    "{} tickets wait; processing does not keep up",
-                    stats.ready
-                ));
+                alarms.push(format!("{}{}", stats.ready, daemon::status::TOO_MANY_WAIT));
             }
         }
         alarms

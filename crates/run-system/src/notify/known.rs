@@ -272,6 +272,7 @@ mod tests {
             workers: Vec::new(),
             throughput: None,
             queue: None,
+            held_back: Vec::new(),
             disk: None,
             hooks: Vec::new(),
             alarms: Vec::new(),

@@ -1,6 +1,8 @@
 //! Gathers a [`Report`].
 
-use super::{DirectoryReport, DiskReport, ProcessReport, QueueReport, Report, Throughput};
+use super::{
+    DirectoryReport, DiskReport, HeldBack, Outlook, ProcessReport, QueueReport, Report, Throughput,
+};
 use crate::notify::{self, HookStatus};
 use crate::processes::Processes;
 use crate::setup::{Program, Setup};
@@ -9,13 +11,19 @@ use daemon::lock::{self, Holder};
 use daemon::status::{self, ProcessorStatus, RecorderStatus};
 use jiff::Timestamp;
 use std::path::Path;
-use std::time::Duration;
-use ticket_queue::{DirectoryQueue, Options, Queue};
+use std::time::{Duration, Instant};
+use ticket_queue::{DirectoryQueue, Entry, Options, Queue, State, Stats, Ticket};
 
 /// A daemon that runs and has not written its status for so long does not seem to work.
 const SILENCE_S: i64 = 60;
 /// Time over which processor time is measured for a single report.
 const SAMPLE: Duration = Duration::from_millis(300);
+/// Listing all tickets is no work for every second.
+const LISTING_HOLDS: Duration = Duration::from_secs(10);
+/// So many waiting tickets tell how long one is.
+const TICKETS_READ: usize = 50;
+/// So many of those that were given up are shown.
+const HELD_BACK_SHOWN: usize = 5;
 
 /// Gathers reports. Processor time is measured from one to the next.
 pub struct Gatherer {
@@ -23,6 +31,17 @@ pub struct Gatherer {
     processes: Processes,
     /// Opened once it is there: opening makes directories and syncs them.
     queue: Option<DirectoryQueue>,
+    listing: Option<Listing>,
+}
+
+/// What only a look at the single tickets tells.
+struct Listing {
+    /// As they were then.
+    stats: Stats,
+    time: Instant,
+    /// Mean length of waiting videos in seconds; none when nothing waits.
+    seconds_each: Option<f64>,
+    held_back: Vec<HeldBack>,
 }
 
 /// What is known of a daemon from its lock.
@@ -40,6 +59,7 @@ impl Gatherer {
             setup: setup.clone(),
             processes,
             queue: None,
+            listing: None,
         }
     }
 
@@ -83,16 +103,45 @@ impl Gatherer {
     /// # Errors
     /// When the queue is there but cannot be read.
     pub fn queue(&mut self) -> Result<QueueReport, ticket_queue::Error> {
+        match self.stats()? {
+            Some(stats) => Ok(self.counted(&stats)),
+            None => Ok(QueueReport::default()),
+        }
+    }
+
+    /// None as long as nobody made a queue.
+    fn stats(&mut self) -> Result<Option<Stats>, ticket_queue::Error> {
         let queue = match &self.queue {
             Some(queue) => queue,
-            None if !self.setup.queue_dir.exists() => return Ok(QueueReport::default()),
+            None if !self.setup.queue_dir.exists() => return Ok(None),
             None => self.queue.insert(DirectoryQueue::open(
                 &self.setup.queue_dir,
                 Options::default(),
             )?),
         };
-        let stats = queue.stats()?;
-        Ok(QueueReport {
+        queue.stats().map(Some)
+    }
+
+    /// Looks at the single tickets, if that was not done lately or if others were given up since.
+    fn list(&mut self, stats: &Stats) -> Result<Option<&Listing>, ticket_queue::Error> {
+        let holds = self.listing.as_ref().is_some_and(|known| {
+            known.time.elapsed() < LISTING_HOLDS
+                && (known.stats.failed, known.stats.corrupt) == (stats.failed, stats.corrupt)
+        });
+        if !holds && let Some(queue) = &self.queue {
+            let entries = queue.list()?;
+            self.listing = Some(Listing {
+                stats: stats.clone(),
+                time: Instant::now(),
+                seconds_each: seconds_each(&entries),
+                held_back: held_back(entries),
+            });
+        }
+        Ok(self.listing.as_ref())
+    }
+
+    fn counted(&self, stats: &Stats) -> QueueReport {
+        QueueReport {
             ready: stats.ready,
             active: stats.active,
             deferred: stats.deferred,
@@ -101,7 +150,32 @@ impl Gatherer {
             done: stats.done,
             oldest_s: stats.oldest_age.map(|age| age.as_secs()),
             limit: self.setup.max_queue_size.map(|limit| limit as u64),
-        })
+            footage_s: None,
+            outlook: None,
+        }
+    }
+
+    /// With what the single tickets tell.
+    fn add_queue(&mut self, report: &mut Report) -> Result<(), ticket_queue::Error> {
+        let Some(stats) = self.stats()? else {
+            report.queue = Some(QueueReport::default());
+            return Ok(());
+        };
+        let mut queue = self.counted(&stats);
+        if let Some(listing) = self.list(&stats)? {
+            report.held_back.clone_from(&listing.held_back);
+            let waiting = queue.ready + queue.active + queue.deferred;
+            let footage = listing.seconds_each.map(|each| each * waiting as f64);
+            queue.footage_s = footage.map(|seconds| seconds as u64);
+        }
+        let recording = report.sources.iter().filter(|it| it.state == "recording");
+        let recorded = recording.count() as f64;
+        let done = report.throughput.as_ref().map(|it| it.realtime_factor);
+        queue.outlook = done
+            .zip(queue.footage_s)
+            .and_then(|(done, footage)| Outlook::of(footage, done, recorded));
+        report.queue = Some(queue);
+        Ok(())
     }
 
     fn gather_as(&mut self, system: Option<&SystemStatus>) -> Report {
@@ -114,6 +188,7 @@ impl Gatherer {
             workers: Vec::new(),
             throughput: None,
             queue: None,
+            held_back: Vec::new(),
             disk: None,
             hooks: notify::status(&self.setup),
             alarms: Vec::new(),
@@ -136,7 +211,15 @@ impl Gatherer {
                 ..self.process(program, &seen, unit)
             });
         }
-        report.queue = self.queue_or_alarm(&mut alarms);
+        if let Err(error) = self.add_queue(&mut report) {
+            alarms.push(format!("the queue cannot be read: {error}"));
+        }
+        alarms.extend(
+            report
+                .queue
+                .iter()
+                .flat_map(|queue| self.queue_alarms(queue)),
+        );
         report.disk = self.disk(&report, disk_alarm, &mut alarms);
         alarms.extend(report.hooks.iter().filter_map(HookStatus::alarm));
         let uptime_s = report.processes.first().and_then(|own| own.uptime_s);
@@ -190,14 +273,8 @@ impl Gatherer {
         }
     }
 
-    fn queue_or_alarm(&mut self, alarms: &mut Vec<String>) -> Option<QueueReport> {
-        let queue = match self.queue() {
-            Ok(queue) => queue,
-            Err(error) => {
-                alarms.push(format!("the queue cannot be read: {error}"));
-                return None;
-            }
-        };
+    fn queue_alarms(&self, queue: &QueueReport) -> Vec<String> {
+        let mut alarms = Vec::new();
         if queue.is_long() {
             alarms.push(
                 "the queue is longer than max_queue_size: the blur processor does not keep up"
@@ -213,7 +290,7 @@ impl Gatherer {
                 ));
             }
         }
-        Some(queue)
+        alarms
     }
 
     /// `told`: what the daemons say is wrong with it.
@@ -307,8 +384,53 @@ fn add_processor(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     Told {
         silence: silence(program, told.updated),
         disk_alarm: is_full.cloned(),
-        alarms: told.alarms,
+        alarms: told
+            .alarms
+            .into_iter()
+            .filter(|it| !is_of_queue(it))
+            .collect(),
     }
+}
+
+/// Whether an alarm of the blur processor tells what the queue itself tells here.
+fn is_of_queue(alarm: &str) -> bool {
+    alarm.ends_with(status::GIVEN_UP) || alarm.ends_with(status::TOO_MANY_WAIT)
+}
+
+/// Mean length of the videos that wait, from some of their tickets.
+fn seconds_each(entries: &[Entry]) -> Option<f64> {
+    let waiting = entries
+        .iter()
+        .filter(|it| matches!(it.state, State::Ready | State::Active | State::Deferred));
+    let read = |entry: &Entry| Ticket::parse(&std::fs::read(&entry.path).ok()?).ok();
+    // One that is gone by now, or cannot be read, tells nothing.
+    let lengths: Vec<f64> = waiting
+        .take(TICKETS_READ)
+        .filter_map(|entry| Some(read(entry)?.duration))
+        .collect();
+    (!lengths.is_empty()).then(|| lengths.iter().sum::<f64>() / lengths.len() as f64)
+}
+
+/// The newest of what was given up.
+fn held_back(mut entries: Vec<Entry>) -> Vec<HeldBack> {
+    let hidden = |text: &str| daemon::redact::text(text).into_owned();
+    entries.retain(|it| matches!(it.state, State::Failed | State::Corrupt));
+    entries.sort_by_key(|it| std::cmp::Reverse(it.why.as_ref().map(|why| why.time)));
+    let shown = entries.into_iter().take(HELD_BACK_SHOWN);
+    shown
+        .map(|entry| HeldBack {
+            stem: entry.stem.to_string(),
+            original: entry
+                .why
+                .as_ref()
+                .and_then(|it| it.original.as_deref().map(hidden)),
+            reason: entry
+                .why
+                .as_ref()
+                .map(|it| hidden(&it.reason))
+                .unwrap_or_default(),
+        })
+        .collect()
 }
 
 fn silence(program: &Program, updated: Timestamp) -> Option<String> {

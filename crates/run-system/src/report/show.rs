@@ -1,6 +1,6 @@
 //! A report as text: a table for `--status`, a few lines for the log.
 
-use super::{DiskReport, ProcessReport, QueueReport, Report, Throughput};
+use super::{DiskReport, Outlook, ProcessReport, QueueReport, Report, Throughput};
 use crate::plain::{bytes, columns, span};
 use daemon::status::SourceStatus;
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ impl Report {
         }
         out.push('\n');
         if let Some(queue) = &self.queue {
-            out.push_str(&format!("{}, {} done\n", queue_in_line(queue), queue.done));
+            out.push_str(&format!("{}\n", queue_in_line(queue)));
         }
         if let Some(throughput) = &self.throughput {
             out.push_str(&format!("{}\n", throughput_in_line(throughput)));
@@ -89,6 +89,7 @@ impl Report {
         if let Some(disk) = &self.disk {
             out.push_str(&disk_in_line(disk));
         }
+        self.add_held_back(&mut out);
         for hook in &self.hooks {
             out.push_str(&format!("{}\n", hook.line()));
         }
@@ -96,6 +97,21 @@ impl Report {
             out.push_str(&format!("ALARM {alarm}\n"));
         }
         out
+    }
+
+    fn add_held_back(&self, out: &mut String) {
+        for it in &self.held_back {
+            let name = it.original.as_deref().unwrap_or(&it.stem);
+            let name = name.rsplit('/').next().unwrap_or(name);
+            out.push_str(&format!("held back {name}: {}\n", it.reason));
+        }
+        let all = self.queue.as_ref().map_or(0, |it| it.failed + it.corrupt);
+        let more = all.saturating_sub(self.held_back.len() as u64);
+        if more > 0 {
+            out.push_str(&format!(
+                "held back: {more} more, see `blur-processor queue`\n"
+            ));
+        }
     }
 
     fn process_rows(&self) -> Vec<Vec<String>> {
@@ -209,7 +225,9 @@ fn source_in_line(source: &SourceStatus, now: Timestamp) -> String {
         }
     }
     if let Some(error) = &source.error {
-        out.push_str(&format!(" ({error})"));
+        // The recorder's log has the rest, and what to do.
+        let gist = error.split(';').next().unwrap_or(error);
+        out.push_str(&format!(" ({gist})"));
     }
     out
 }
@@ -219,19 +237,28 @@ fn queue_in_line(queue: &QueueReport) -> String {
         .oldest_s
         .map(|age| format!(" (oldest {})", span(age)))
         .unwrap_or_default();
+    let outlook = match queue.outlook {
+        Some(Outlook::EmptyInSeconds(seconds)) => {
+            format!("; worked off in about {}", span(seconds))
+        }
+        Some(Outlook::Grows) => "; it grows, more is recorded than blurred".to_owned(),
+        None => String::new(),
+    };
     format!(
-        "queue: {} waiting{oldest}, {} active, {} deferred, {} failed, {} corrupt",
-        queue.ready, queue.active, queue.deferred, queue.failed, queue.corrupt
+        "queue: {} waiting{oldest}, {} active, {} deferred, {} failed, {} corrupt, {} done{outlook}",
+        queue.ready, queue.active, queue.deferred, queue.failed, queue.corrupt, queue.done
     )
 }
 
 fn throughput_in_line(throughput: &Throughput) -> String {
+    // Of videos that are under way only their frames are known.
+    let speed = match throughput.realtime_factor {
+        none if none <= 0.0 => String::new(),
+        factor => format!(", {factor:.1} x real time"),
+    };
     format!(
-        "blurring: {} published, {} failed attempts, {:.1} frames/s, {:.1} x real time",
-        throughput.published,
-        throughput.failed,
-        throughput.frames_per_second,
-        throughput.realtime_factor
+        "blurring: {} published, {} failed attempts, {:.1} frames/s{speed}",
+        throughput.published, throughput.failed, throughput.frames_per_second,
     )
 }
 

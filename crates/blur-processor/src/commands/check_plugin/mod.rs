@@ -23,7 +23,7 @@ use crate::sandbox::Sandbox;
 /// Arguments of `check-plugin`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The plugin: a shared library or a Python module.
+    /// The plugin: a shared library, a Python module, or a name such as head-blur.
     path: PathBuf,
     /// The plugin's settings, a JSON object; without it those of the settings file, if there is one.
     #[arg(long, value_name = "JSON")]
@@ -86,9 +86,15 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
     }))
 }
 
+/// As `blur_module_path` in the settings; anything else is tried as a library.
 fn module(path: &Path) -> BlurModule {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("py") => BlurModule::Python(path.to_owned()),
+    let program = std::env::current_exe().ok();
+    let program_dir = program.as_deref().and_then(Path::parent);
+    let read = path
+        .to_str()
+        .map(|text| BlurModule::read(text, program_dir));
+    match read {
+        Some(Ok(module)) => module,
         _ => BlurModule::Native(path.to_owned()),
     }
 }

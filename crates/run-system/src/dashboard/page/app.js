@@ -32,6 +32,8 @@ const length = (s) => {
 };
 const clock = (time) => new Date(time).toLocaleTimeString(language.now, { hour: "2-digit", minute: "2-digit", hour12: false });
 
+const codec = (name) => ({ h264: "H.264", h265: "H.265", hevc: "H.265", mjpeg: "MJPEG", jpeg: "MJPEG" }[name.toLowerCase()] ?? name.toUpperCase());
+
 async function ask(path, options) {
   const answer = await fetch(path, { credentials: "same-origin", ...options });
   if (answer.status === 401) location.assign("/login");
@@ -83,7 +85,7 @@ function camera(it) {
   if (it.state === "recording") {
     facts.push(`${it.fps.toFixed(1)} ${text("fps")} · ${(it.bitrate_bps / 1e6).toFixed(1)} Mbit/s`);
   }
-  if (it.width && it.height) facts.push(`${it.width}×${it.height}${it.codec ? ` ${it.codec.toUpperCase()}` : ""}`);
+  if (it.width && it.height) facts.push(`${it.width}×${it.height}${it.codec ? ` ${codec(it.codec)}` : ""}`);
   if (it.down_since) facts.push(text("down_since").replace("{}", clock(it.down_since)));
   const troubles = [];
   if (it.gaps) troubles.push(`${text("gaps")}: ${it.gaps}`);
@@ -103,9 +105,15 @@ function drawMachine(report) {
   if (report.queue) {
     const waiting = report.queue.ready + report.queue.active + report.queue.deferred;
     const oldest = report.queue.oldest_s ? ` (${text("oldest")}: ${length(report.queue.oldest_s)})` : "";
-    row(text("queue"), `${waiting}${oldest}`);
+    const outlook = report.queue.outlook;
+    const then = outlook === "grows" ? [text("grows")] : outlook ? [text("empty_in").replace("{}", length(outlook.empty_in_seconds))] : [];
+    row(text("queue"), `${waiting}${oldest}`, ...then);
   }
-  if (report.throughput) row(text("speed"), `${report.throughput.realtime_factor.toFixed(1)} ${text("speed_unit")}`);
+  if (report.throughput) {
+    // Of videos that are under way only their frames are known.
+    const { realtime_factor: factor, frames_per_second: frames } = report.throughput;
+    row(text("speed"), factor > 0 ? `${factor.toFixed(1)} ${text("speed_unit")}` : `${frames.toFixed(1)} ${text("fps")}`);
+  }
   if (report.disk) {
     const hours = report.disk.hours_left;
     const lines = [bytes(report.disk.free_bytes)];
@@ -178,7 +186,7 @@ function drawDay() {
       svg.append(rect);
     }
     for (let hour = 6; hour < 24; hour += 6) svg.append(draw("line", { x1: hour * 60, x2: hour * 60, y1: 0, y2: 40, class: "hour" }));
-    return make("div", { class: "lane" }, make("span", { class: "name" }, source.name), svg);
+    return make("div", { class: "lane" }, make("span", { class: "name", title: source.name }, source.name), svg);
   });
   const hours = make("div", { class: "hours", "aria-hidden": "true" }, ...["00", "06", "12", "18", "24"].map((it) => make("span", {}, it)));
   $("timeline").replaceChildren(...(rows.length ? [...rows, hours] : [make("p", { class: "note" }, text("no_day"))]));
@@ -287,7 +295,7 @@ function drawFailed() {
   $("failed").replaceChildren(...state.failed.map((it) => {
     const name = it.original ? it.original.split("/").at(-1) : it.stem;
     return make("li", {},
-      make("div", { class: "what" }, make("strong", {}, name), make("p", { class: "note" }, it.reason)),
+      make("div", { class: "what" }, make("strong", {}, name), make("p", { class: "note" }, sentence(it.reason))),
       make("div", { class: "actions" }, make("button", { type: "button", "aria-label": `${text("retry")}: ${name}`, onclick: (event) => retry(it.stem, event.target) }, text("retry"))));
   }));
 }

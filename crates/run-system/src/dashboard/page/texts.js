@@ -16,7 +16,7 @@ const TEXTS = {
     good: "Everything is running.", attention: "Please look at this:", offline: "No connection to the system. Trying again…",
     loading: "One moment…", down_since: "no picture since {}", fps: "frames/s", lost: "packets lost", gaps: "interruptions",
     last_segment: "last segment", queue: "Waiting to be blurred", oldest: "oldest", speed: "Blurring speed",
-    speed_unit: "× real time", disk: "Free space", full_in: "full in about", if_kept: "if nothing is deleted",
+    speed_unit: "× real time", grows: "more is recorded than blurred", empty_in: "done in about {}", disk: "Free space", full_in: "full in about", if_kept: "if nothing is deleted",
     hours: "h", days: "days", minutes: "min", seconds: "s", heads: "heads", uptime: "for", restarts: "restarts",
     took: "takes", dir_raw: "Waiting originals", dir_processed: "Blurred videos", dir_backup: "Backups",
     process_system: "Supervisor", process_rtsp_recorder: "Recorder", process_blur_processor: "Blurring",
@@ -24,6 +24,8 @@ const TEXTS = {
     state_disk_full: "Disk full", state_reconnecting: "Reconnecting", state_refused: "Refused", state_stopped: "Stopped",
     state_finished: "Finished", "state_not running": "Not running", state_running: "Running", state_starting: "Starting",
     "state_running alone": "Running", "state_running, adopted": "Running", state_down: "No picture",
+    "state_died, pausing": "Died, starts again soon", state_degraded: "Dies again and again", "state_bad settings": "Settings refused",
+    state_stopping: "Stopping",
     token: "Token", log_in: "Log in", wrong_token: "This is not the token.",
     token_note: "It stands in the settings of the system as dashboard_token.",
   },
@@ -40,7 +42,7 @@ const TEXTS = {
     good: "모두 정상 작동 중입니다.", attention: "확인이 필요합니다:", offline: "시스템에 연결할 수 없습니다. 다시 연결하는 중…",
     loading: "잠시만 기다려 주세요…", down_since: "{}부터 영상 없음", fps: "프레임/초", lost: "패킷 손실", gaps: "끊김",
     last_segment: "마지막 녹화", queue: "블러 대기", oldest: "가장 오래된 것", speed: "블러 속도",
-    speed_unit: "× 실시간", disk: "남은 공간", full_in: "가득 차기까지 약", if_kept: "삭제하지 않을 경우",
+    speed_unit: "× 실시간", grows: "녹화가 블러 처리보다 빠릅니다", empty_in: "약 {} 뒤 완료", disk: "남은 공간", full_in: "가득 차기까지 약", if_kept: "삭제하지 않을 경우",
     hours: "시간", days: "일", minutes: "분", seconds: "초", heads: "사람", uptime: "가동", restarts: "재시작",
     took: "사용", dir_raw: "대기 중인 원본", dir_processed: "블러 처리된 영상", dir_backup: "백업",
     process_system: "감독 프로그램", process_rtsp_recorder: "녹화", process_blur_processor: "블러 처리",
@@ -60,6 +62,7 @@ const PLAINER = [
   [/^tickets in .+: each has its reason.*/, "Some recordings were held back; the list below says why."],
   [/^the queue is longer than max_queue_size.*/, "More is recorded than the machine can blur: the queue grows."],
   [/^less disk space is free than min_free_disk_gb.*/, "The disk is nearly full."],
+  [/^no space left for outputs.*/, "The disk is full: nothing more can be blurred until there is space."],
 ];
 const SENTENCES = [
   [/^notifications to (\S+) do not arrive: (.*)/, "$1 알림이 전달되지 않습니다: $2"],
@@ -74,6 +77,13 @@ const SENTENCES = [
   [/.*(No route to host|Network is unreachable).*/, "카메라에 연결할 수 없습니다. 전원, 케이블, 주소를 확인하세요."],
   [/.*no frame for ([\d.]+) s.*/, "카메라가 $1초 동안 영상을 보내지 않았습니다. 전원과 네트워크를 확인하세요."],
   [/.*the camera refuses user name and password.*/, "카메라가 사용자 이름과 비밀번호를 거부합니다. 설정을 확인하세요."],
+  [/^nobody is notified of anything.*/, "알림이 전달되지 않고 있습니다. run-system을 다시 시작하세요."],
+  [/^no space left for outputs.*/, "디스크가 가득 차서 블러 처리한 영상을 쓸 수 없습니다. 공간이 생기면 다시 처리합니다."],
+  [/^unprocessed videos take more than max_disk_usage_gb.*/, "처리되지 않은 영상이 max_disk_usage_gb를 넘었습니다."],
+  [/.*the disk is full.*/i, "디스크가 가득 찼습니다."],
+  [/^the queue cannot be read.*/, "대기열을 읽을 수 없습니다. 폴더와 권한을 확인하세요."],
+  [/^the video (.+) is empty.*/, "영상 파일이 비어 있습니다: $1"],
+  [/^the video (.+) has (\d+) bytes, its ticket says (\d+).*/, "영상 파일의 크기가 녹화 때와 다릅니다($2바이트, 녹화 때 $3바이트): $1"],
   [/^(\S+) runs but has not told its state.*/, "$1 프로그램이 1분 넘게 상태를 알리지 않습니다."],
 ];
 

@@ -9,7 +9,7 @@ use rtsp_recorder::nal::{self, Coding};
 fuzz_target!(|data: &[u8]| {
     for coding in [Coding::H264, Coding::H265, Coding::Other] {
         nal::entry(coding, data, false);
-        nal::is_leading(coding, data);
+        nal::leading(coding, data);
     }
     for codec in [VideoCodec::H264, VideoCodec::H265] {
         let units: Vec<&[u8]> = h26x::annex_b_units(data).collect();

@@ -285,7 +285,7 @@ impl Gatherer {
             if count > 0 {
                 let place = self.setup.queue_dir.join(dir);
                 alarms.push(format!(
-                    "tickets in {}: each has its reason in a file beside it",
+                    "tickets in {}: each has its reason in a file beside it; mend it, then `blur-processor retry --all`",
                     place.display()
                 ));
             }

@@ -815,6 +815,7 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         // It speaks on the descriptors 3 and 4.
         let line = "exec \"$0\" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe \
+             --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync \
              --user-data-dir=\"$1\" about:blank 3<&0 4>&1 1>/dev/null 2>&1";
         let process = Command::new("sh")
             .args(["-c", line, CHROMIUM])

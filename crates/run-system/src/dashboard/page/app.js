@@ -25,10 +25,12 @@ const bytes = (n) => {
   return `${n.toFixed(n < 10 && i > 0 ? 1 : 0)} ${units[i]}`;
 };
 const length = (s) => {
-  if (s < 90) return `${Math.round(s)} ${text("seconds")}`;
-  if (s < 5400) return `${Math.round(s / 60)} ${text("minutes")}`;
-  if (s < 172800) return `${Math.round(s / 3600)} ${text("hours")}`;
-  return `${Math.round(s / 86400)} ${text("days")}`;
+  // Korean writes the unit close to the number.
+  const of = (n, unit) => `${Math.round(n)}${language.now === "ko" ? "" : " "}${text(unit)}`;
+  if (s < 90) return of(s, "seconds");
+  if (s < 5400) return of(s / 60, "minutes");
+  if (s < 172800) return of(s / 3600, "hours");
+  return of(s / 86400, "days");
 };
 const clock = (time) => new Date(time).toLocaleTimeString(language.now, { hour: "2-digit", minute: "2-digit", hour12: false });
 

@@ -2,6 +2,7 @@
 
 use crate::rig::{Rig, Segment, clip_like, expect_run, frames, sent, simulator, sleep};
 use camera_simulator::CameraConfig;
+use daemon::status::SourceStatus;
 use media::synth::TestVideo;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,18 @@ fn did(program: &str, options: &[&str], on: &Path) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
+/// The status of the camera once it is in that state.
+async fn in_state(rig: &Rig, state: &str) -> SourceStatus {
+    for _ in 0..50 {
+        let status = rig.status("cam");
+        if status.state == state {
+            return status;
+        }
+        sleep(0.1).await;
+    }
+    panic!("not {state}: {:?}", rig.status("cam"));
+}
+
 #[tokio::test]
 async fn a_disk_that_becomes_read_only_and_comes_back_costs_only_that_time() {
     let clips = tempfile::tempdir().unwrap();
@@ -90,14 +103,14 @@ async fn a_disk_that_becomes_read_only_and_comes_back_costs_only_that_time() {
         failed = disk.fail();
         sleep(3.0).await;
         if failed {
-            assert_eq!(rig.status("cam").state, "disk_full");
-            let error = rig.status("cam").error.unwrap();
+            // In between it tries whether the disk takes anything.
+            let error = in_state(&rig, "disk_full").await.error.unwrap();
             assert!(error.contains("refused"), "{error}");
             disk.repair();
         }
         // What could not be finished is tried again every 10 s.
         sleep(13.0).await;
-        assert_eq!(rig.status("cam").state, "recording");
+        in_state(&rig, "recording").await;
     })
     .await;
     if !failed {
@@ -116,8 +129,8 @@ async fn a_disk_that_becomes_read_only_and_comes_back_costs_only_that_time() {
     let lost_from = sent.len() - expect_run(&sent, &frames(before));
     let lost_to = sent.len() - expect_run(&sent, &frames(after)) - frames(after).len();
     let missing = lost_to - lost_from;
-    // 3 s without a disk, 2 s until it is tried again, and half a second for a key frame.
-    assert!((30..110).contains(&missing), "{missing} frames missing");
+    // 3 s without a disk, or up to 5 more until it is seen, 2 s until it is tried again, and half a second for a key frame.
+    assert!((30..190).contains(&missing), "{missing} frames missing");
     let seconds = after[0].ticket.gap_before.unwrap();
     let told = missing as f64 / 15.0;
     assert!(

@@ -272,7 +272,8 @@ impl Pipeline {
     pub fn abandon(&mut self) {
         self.session.split = None;
         if let Some(segment) = self.segment.take() {
-            self.last_end = Some(segment.opened);
+            // Where the segment before it ended is where the gap begins, also when this one was only an attempt.
+            self.last_end.get_or_insert(segment.opened);
         }
     }
 

@@ -88,11 +88,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
 
 /// As `blur_module_path` in the settings; anything else is tried as a library.
 fn module(path: &Path) -> BlurModule {
-    let program = std::env::current_exe().ok();
-    let program_dir = program.as_deref().and_then(Path::parent);
+    let program_dir = Environment::of_process().program_dir;
     let read = path
         .to_str()
-        .map(|text| BlurModule::read(text, program_dir));
+        .map(|text| BlurModule::read(text, program_dir.as_deref()));
     match read {
         Some(Ok(module)) => module,
         _ => BlurModule::Native(path.to_owned()),

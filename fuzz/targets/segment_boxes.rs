@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use media::boxes;
+use media::{boxes, fragments};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(found) = boxes::top_boxes(data) {
@@ -11,5 +11,5 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     boxes::whole_part(data).ok();
-    boxes::declared_samples(data).ok();
+    fragments::stored_samples(data).ok();
 });

@@ -11,8 +11,10 @@ use media::segment::SegmentOptions;
 use media::synth::TestVideo;
 use media::{
     Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, PixelFormat, Quality, Rate, Sample,
-    Scaler, SegmentWriter, Track, VideoTrack, finalise,
+    Scaler, SegmentWriter, Track, VideoTrack, finalise, finalise_in_place,
 };
+
+use std::time::Duration;
 
 const CAMERAS: usize = 200;
 
@@ -82,7 +84,8 @@ fn record(dir: &std::path::Path, track: &VideoTrack, packets: &[&media::Packet])
             .truncate(true)
             .open(path)
             .unwrap();
-        SegmentWriter::create(file, track, None, &SegmentOptions::default()).unwrap()
+        let options = SegmentOptions::for_length(Duration::from_secs(30));
+        SegmentWriter::create(file, track, None, &options).unwrap()
     };
     let start = cpu_ms();
     let mut writers: Vec<_> = (0..CAMERAS).map(open).collect();
@@ -117,6 +120,11 @@ fn record(dir: &std::path::Path, track: &VideoTrack, packets: &[&media::Packet])
         .unwrap();
     }
     report("finalise", count, "segment", start);
+    let start = cpu_ms();
+    for index in 0..count {
+        assert!(finalise_in_place(dir.join(format!("{index}.part")), None).unwrap());
+    }
+    report("finalise in place", count, "segment", start);
 }
 
 fn decode(track: &VideoTrack, packets: &[&media::Packet]) -> Vec<Frame> {

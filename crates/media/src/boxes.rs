@@ -122,54 +122,6 @@ pub fn whole_part(data: &(impl Bytes + ?Sized)) -> io::Result<WholePart> {
     Ok(whole)
 }
 
-/// Number of frames and audio packets that the fragments declare; `None` if there are no fragments or one
-/// makes no sense.
-///
-/// # Errors
-/// The operating system's; damage is not an error here.
-pub fn declared_samples(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
-    let mut total = None;
-    for fragment in top_boxes(data)?
-        .iter()
-        .filter(|found| &found.kind == b"moof")
-    {
-        // A fragment of half a second takes a few hundred bytes.
-        let Some(size) = usize::try_from(fragment.size)
-            .ok()
-            .filter(|size| *size < 1 << 24)
-        else {
-            return Ok(None);
-        };
-        let mut body = vec![0; size];
-        let mut have = 0;
-        while have < size {
-            match data.read_at(&mut body[have..], fragment.start + have as u64) {
-                Ok(0) => return Ok(None),
-                Ok(count) => have += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let Some(count) = samples_of(&body) else {
-            return Ok(None);
-        };
-        total = Some(total.unwrap_or(0u64).saturating_add(count));
-    }
-    Ok(total)
-}
-
-/// The sum of the sample counts of all `moof/traf/trun` of one fragment.
-fn samples_of(moof: &[u8]) -> Option<u64> {
-    let mut total = 0;
-    for traf in children(moof)?.iter().filter(|(kind, _)| kind == b"traf") {
-        for (_, trun) in children(traf.1)?.iter().filter(|(kind, _)| kind == b"trun") {
-            let count: [u8; 4] = trun.get(12..16)?.try_into().ok()?;
-            total += u64::from(u32::from_be_bytes(count));
-        }
-    }
-    Some(total)
-}
-
 /// Where in a plain container box the box lies that `path` leads to, each name the first of its kind; header included.
 pub(crate) fn inside(parent: &[u8], path: &[[u8; 4]]) -> Option<Range<usize>> {
     let mut found = 0..parent.len();
@@ -185,7 +137,7 @@ pub(crate) fn inside(parent: &[u8], path: &[[u8; 4]]) -> Option<Range<usize>> {
 }
 
 /// The boxes inside a plain container box, each whole.
-fn children(parent: &[u8]) -> Option<Vec<([u8; 4], &[u8])>> {
+pub(crate) fn children(parent: &[u8]) -> Option<Vec<([u8; 4], &[u8])>> {
     let body = parent.get(8..)?;
     let mut at = 0u64;
     let mut found = Vec::new();

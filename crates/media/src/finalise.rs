@@ -7,16 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::boxes;
 use crate::error::MediaError;
+use crate::fragments::{Stored, stored_samples};
 use crate::h26x;
 use crate::packet::Packet;
 use crate::reader::{Reader, ReaderOptions};
 use crate::track::{Rational, Track, VideoTrack};
 use crate::write::{FileWriter, WriterOptions};
-
-/// A recording that declares more is damaged; room for its index is not worth trusting it.
-const MOST_SAMPLES: u64 = 1 << 20;
 
 /// What a finished file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +101,8 @@ pub(crate) fn remux(
     dst: File,
     torn: Torn,
 ) -> Result<Option<Finalised>, MediaError> {
-    let room = boxes::declared_samples(&*part)
-        .map_err(|error| MediaError::io("read recording", error))?
-        .filter(|samples| *samples <= MOST_SAMPLES);
+    let stored = stored_samples(&*part).map_err(|error| MediaError::io("read recording", error))?;
+    let room = stored.as_ref().map(|samples| samples.len() as u64);
     let mut reader =
         Reader::open_part(part, limit, "recording".into(), &ReaderOptions::as_stored())?;
     let (video_index, video) = reader.require_video()?;
@@ -120,6 +116,7 @@ pub(crate) fn remux(
         audio_base: audio.as_ref().map(|(_, track)| track.time_base),
         origin: None,
         early_audio: Vec::new(),
+        audio_duration: stored.map_or(0, |samples| last_audio_duration(&samples)),
         waiting_for_key: true,
         done: Finalised {
             track: video,
@@ -146,6 +143,11 @@ pub(crate) fn remux(
     Ok(Some(copy.done))
 }
 
+fn last_audio_duration(samples: &[Stored]) -> i64 {
+    let last = samples.iter().rev().find(|sample| sample.track == 1);
+    last.map_or(0, |sample| sample.duration.into())
+}
+
 fn next(reader: &mut Reader, torn: Torn) -> Result<Option<Packet>, MediaError> {
     match reader.next_packet() {
         // What is behind the damage is not trusted.
@@ -162,6 +164,8 @@ struct Copy {
     /// The first video frame's pts.
     origin: Option<i64>,
     early_audio: Vec<Packet>,
+    /// AAC frames are all of one length, and FFmpeg's demuxer does not tell it in a fragmented file.
+    audio_duration: i64,
     waiting_for_key: bool,
     done: Finalised,
 }
@@ -209,7 +213,7 @@ impl Copy {
         packet.set_times(
             shifted(packet.pts()),
             shifted(packet.dts()),
-            packet.duration(),
+            packet.duration().max(self.audio_duration),
         );
         if packet.is_corrupt() {
             return Ok(());

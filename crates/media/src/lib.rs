@@ -2,7 +2,7 @@
 //!
 //! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`mod@write`]), decoding ([`decode`]),
 //! encoding ([`encode`]), scaling ([`scale`]), making an interrupted recording whole again
-//! ([`mod@salvage`], [`mod@finalise`]), hiding its last frames ([`shown`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
+//! ([`mod@salvage`], [`mod@finalise`], [`in_place`]), hiding its last frames ([`shown`]), looking into files ([`mod@probe`], [`mod@verify`]) and H.264/H.265
 //! byte helpers ([`h26x`]). It knows nothing of cameras, tickets, heads or settings.
 //!
 //! Invariants:
@@ -26,8 +26,10 @@ pub mod encode;
 pub mod error;
 mod ff;
 pub mod finalise;
+pub mod fragments;
 pub mod frame;
 pub mod h26x;
+pub mod in_place;
 pub mod log;
 pub mod packet;
 pub mod probe;
@@ -46,6 +48,7 @@ pub use encode::{Encoder, EncoderSettings, Rate};
 pub use error::MediaError;
 pub use finalise::finalise;
 pub use frame::Frame;
+pub use in_place::finalise_in_place;
 pub use packet::Packet;
 pub use probe::{probe, probe_index};
 pub use reader::{Reader, ReaderOptions, StopHandle};

@@ -3,8 +3,8 @@
 //! Every finished fragment (half a second by default, and always at a key frame) is pushed to the kernel at
 //! once, so `kill -9` loses at most one fragment (measured: 204 of 207 frames survived, a plain MP4 kept 0).
 //! Whether data also survives a power cut is up to the caller's `fsync`.
-//! When the recording ends, [`crate::finalise()`] makes an ordinary MP4 of it; after a crash,
-//! [`crate::salvage()`] does.
+//! When the recording ends, [`crate::in_place`] or [`crate::finalise()`] makes an ordinary MP4 of it; after a
+//! crash, [`crate::salvage()`] does.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::error::MediaError;
 use crate::ff::NO_TIME;
 use crate::ff::output::{Output, Setup};
+use crate::in_place;
 use crate::packet::Packet;
 use crate::track::{AudioTrack, Rational, Track, VideoTrack};
 
@@ -31,17 +32,37 @@ pub struct Sample<'a> {
     pub key: bool,
 }
 
+/// Room for the index of some hours; what is longer is copied when it is finished.
+const LARGEST_ROOM: u32 = 4 << 20;
+
 /// How a segment is written.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentOptions {
     /// Longest fragment: what a kill may cost.
     pub fragment: Duration,
+    /// Bytes kept free at the front for the index of the finished file; 0 for none. See [`crate::in_place`].
+    pub room: u32,
+}
+
+impl SegmentOptions {
+    /// With room for the index of a recording that is about `length` long.
+    pub fn for_length(length: Duration) -> Self {
+        let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            room: seconds
+                .saturating_mul(1024)
+                .saturating_add(8192)
+                .min(LARGEST_ROOM),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for SegmentOptions {
     fn default() -> Self {
         Self {
             fragment: Duration::from_millis(500),
+            room: 0,
         }
     }
 }
@@ -113,9 +134,10 @@ impl SegmentWriter {
         let file = Arc::new(file);
         let mut tracks = vec![Track::Video(video.clone())];
         tracks.extend(audio.cloned().map(Track::Audio));
-        let flags = "frag_keyframe+empty_moov+default_base_moof+frag_discont";
-        let output = Output::open(
+        let flags = "frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer";
+        let mut output = Output::open(
             Arc::clone(&file),
+            options.room.into(),
             &Setup {
                 format: "mp4",
                 tracks: &tracks,
@@ -129,6 +151,11 @@ impl SegmentWriter {
                 name: "segment".into(),
             },
         )?;
+        if options.room > 0 {
+            output.flush()?;
+            in_place::keep_room(&file, options.room)
+                .map_err(|error| MediaError::io("start segment", error))?;
+        }
         Ok(Self {
             output,
             file,

@@ -44,7 +44,7 @@ pub fn show_until(
 }
 
 /// Sets the durations of the last edit and of the track (ISO/IEC 14496-12, 8.6.6 and 8.3.2) of the first track.
-fn shorten(moov: &mut [u8], end: i64, time_base: Rational) -> Option<()> {
+pub(crate) fn shorten(moov: &mut [u8], end: i64, time_base: Rational) -> Option<()> {
     let movie = inside(moov, &[*b"mvhd"])?;
     let track = inside(moov, &[*b"trak", *b"tkhd"])?;
     let edits = inside(moov, &[*b"trak", *b"edts", *b"elst"])?;

@@ -98,6 +98,7 @@ impl FileWriter {
         let settings = muxer_options(tracks, options, packets);
         let output = Output::open(
             Arc::clone(&file),
+            0,
             &Setup {
                 format: options.container.name(),
                 tracks,
@@ -204,7 +205,7 @@ fn index_room(tracks: &[Track], packets: u64) -> u64 {
     4_096 + 2 * extradata.sum::<usize>() as u64 + packets * (8 + 8 + 4 + 4 + 12 + 8)
 }
 
-fn muxer_options(
+pub(crate) fn muxer_options(
     tracks: &[Track],
     options: &WriterOptions,
     packets: Option<u64>,

@@ -43,6 +43,8 @@ pub struct Opening {
     pub params: Arc<StreamParams>,
     /// Wall clock of its first frame.
     pub start: Timestamp,
+    /// How long it will be if nothing cuts it short.
+    pub length: Duration,
     /// Time without a recording before it, since the segment before; `None` if it follows without a gap.
     pub gap_before: Option<Duration>,
 }

@@ -1,6 +1,8 @@
 //! What happens to a segment after its last packet, off the receive path, on a few threads:
-//! ordinary MP4 with the index first -> `fsync` -> rename without replacing -> `fsync` of the directory -> remove the
-//! `.part` -> hash -> ticket.
+//! ordinary MP4 with the index first -> `fsync` -> rename without replacing -> `fsync` of the directory -> hash -> ticket.
+//!
+//! The `.part` itself becomes the MP4 ([`media::in_place`]). One whose end was not seen, or whose room for the index is
+//! too small, is copied into a `.tmp` instead, and removed when that has its name.
 //!
 //! Invariants:
 //! - A segment has its final name only when it is whole and durable; a ticket exists only for a durable segment.
@@ -320,16 +322,45 @@ fn name_segment(job: &Job) -> Result<(), FinishError> {
     let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
     let named_before = finished.symlink_metadata().is_ok();
     if !named_before {
-        let temp_file = remux(job)?;
-        commit_new(&temp_file, &temp, &finished)?;
+        let made = if is_made_in_place(job)? {
+            &part
+        } else {
+            remux(job)?;
+            &temp
+        };
+        let file = File::open(made).map_err(|source| FinishError::Io {
+            action: "open the final form of",
+            path: part.display().to_string(),
+            source,
+        })?;
+        commit_new(&file, made, &finished)?;
     }
     remove_durable(&temp)?;
     remove_durable(&part)?;
     Ok(())
 }
 
+/// Makes the `.part` an ordinary MP4, if that can be done.
+fn is_made_in_place(job: &Job) -> Result<bool, FinishError> {
+    if job.stage != Stage::Complete {
+        return Ok(false);
+    }
+    let part = job.paths.part();
+    let end = job.facts.hidden_key.map(|end| (end, Rational::MPEG));
+    match media::finalise_in_place(&part, end) {
+        Err(error @ MediaError::Io { .. }) => {
+            Err(media_error("finish", &part.display().to_string())(error))
+        }
+        Err(error) => {
+            debug!(segment = %job.paths.name, %error, "its index cannot be written in place; it is copied");
+            Ok(false)
+        }
+        Ok(made) => Ok(made),
+    }
+}
+
 /// Writes the ordinary MP4 to the temporary name.
-fn remux(job: &Job) -> Result<File, FinishError> {
+fn remux(job: &Job) -> Result<(), FinishError> {
     let (part, temp) = (job.paths.part(), job.paths.temp());
     let shown = part.display().to_string();
     remove_durable(&temp)?;
@@ -362,11 +393,7 @@ fn remux(job: &Job) -> Result<File, FinishError> {
             }
         }
     }
-    File::open(&temp).map_err(|source| FinishError::Io {
-        action: "open the final form of",
-        path: shown,
-        source,
-    })
+    Ok(())
 }
 
 fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {

@@ -504,6 +504,7 @@ impl Pipeline {
             round: self.session.round,
             params,
             start,
+            length,
             gap_before: gap.filter(|gap| !gap.is_zero()),
         }));
     }

@@ -243,7 +243,7 @@ impl Writer {
                 source,
             })?;
         let params = &opening.params;
-        let options = SegmentOptions::default();
+        let options = SegmentOptions::for_length(opening.length);
         let muxer =
             match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
                 Ok(muxer) => muxer,

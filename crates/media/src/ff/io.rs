@@ -18,8 +18,53 @@ use crate::error::MediaError;
 const BUFFER: usize = 64 * 1024;
 const EIO: c_int = -5;
 
+/// An index of days takes a few megabytes.
+const LARGEST_TAIL: usize = 1 << 26;
+
+/// What is behind the I/O.
+enum Medium {
+    /// A file from this offset on.
+    File { file: Arc<File>, base: u64 },
+    /// Nothing; only what is written at `from` and behind it is kept.
+    Tail { from: u64, kept: Vec<u8> },
+}
+
+impl Medium {
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::File { file, base } => retry(|| file.read_at(into, base + position)),
+            Self::Tail { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn write_at(&mut self, given: &[u8], position: u64) -> io::Result<()> {
+        let (from, kept) = match self {
+            Self::File { file, base } => return file.write_all_at(given, *base + position),
+            Self::Tail { from, kept } => (*from, kept),
+        };
+        let Some(at) = position.checked_sub(from) else {
+            return Ok(());
+        };
+        let at = usize::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let end = at + given.len();
+        if end > LARGEST_TAIL {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        kept.resize(kept.len().max(end), 0);
+        kept[at..end].copy_from_slice(given);
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::File { file, base } => Ok(file.metadata()?.len().saturating_sub(*base)),
+            Self::Tail { from, kept } => Ok(from.saturating_add(kept.len() as u64)),
+        }
+    }
+}
+
 struct State {
-    file: Arc<File>,
+    medium: Medium,
     position: u64,
     /// Reading ends here even if the file goes on (a torn tail is cut off that way).
     limit: Option<u64>,
@@ -37,16 +82,23 @@ unsafe impl Send for FileIo {}
 
 impl FileIo {
     pub(crate) fn reader(file: Arc<File>, limit: Option<u64>) -> Result<Self, MediaError> {
-        Self::new(file, limit, false)
+        Self::new(Medium::File { file, base: 0 }, limit, false)
     }
 
-    pub(crate) fn writer(file: Arc<File>) -> Result<Self, MediaError> {
-        Self::new(file, None, true)
+    /// FFmpeg's offset 0 is `base` in the file.
+    pub(crate) fn writer(file: Arc<File>, base: u64) -> Result<Self, MediaError> {
+        Self::new(Medium::File { file, base }, None, true)
     }
 
-    fn new(file: Arc<File>, limit: Option<u64>, write: bool) -> Result<Self, MediaError> {
+    /// Throws away what is written, until [`Self::keep_from`] says otherwise.
+    pub(crate) fn tail() -> Result<Self, MediaError> {
+        let (from, kept) = (u64::MAX, Vec::new());
+        Self::new(Medium::Tail { from, kept }, None, true)
+    }
+
+    fn new(medium: Medium, limit: Option<u64>, write: bool) -> Result<Self, MediaError> {
         let state = Box::into_raw(Box::new(State {
-            file,
+            medium,
             position: 0,
             limit,
             error: None,
@@ -92,6 +144,23 @@ impl FileIo {
         // SAFETY: the caller's promise; `new` stored the state as the context's opaque pointer.
         let state = unsafe { (*context).opaque.cast() };
         Self { context, state }
+    }
+
+    /// Of a [`Self::tail`]: keeps what is written at `offset` and behind it from now on.
+    pub(crate) fn keep_from(&mut self, offset: u64) {
+        // SAFETY: `&mut self`: no FFmpeg call is running that could use the state.
+        if let Medium::Tail { from, .. } = unsafe { &mut (*self.state).medium } {
+            *from = offset;
+        }
+    }
+
+    /// What a [`Self::tail`] kept.
+    pub(crate) fn take_kept(&mut self) -> Vec<u8> {
+        // SAFETY: as above.
+        match unsafe { &mut (*self.state).medium } {
+            Medium::Tail { kept, .. } => std::mem::take(kept),
+            Medium::File { .. } => Vec::new(),
+        }
     }
 
     /// The operating system's error behind the last failed call, if it was one.
@@ -144,7 +213,7 @@ unsafe extern "C" fn read(opaque: *mut c_void, data: *mut u8, size: c_int) -> c_
             let room = wanted
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = retry(|| state.file.read_at(&mut wanted[..room], state.position))?;
+            let count = state.medium.read_at(&mut wanted[..room], state.position)?;
             state.position += count as u64;
             Ok(if count == 0 {
                 ffi::AVERROR_EOF
@@ -160,7 +229,7 @@ unsafe extern "C" fn write(opaque: *mut c_void, data: *mut u8, size: c_int) -> c
     unsafe {
         let given = std::slice::from_raw_parts(data, usize::try_from(size).unwrap_or(0));
         with_state(opaque, EIO, |state| {
-            state.file.write_all_at(given, state.position)?;
+            state.medium.write_at(given, state.position)?;
             state.position += given.len() as u64;
             Ok(size)
         })
@@ -173,7 +242,7 @@ unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i6
         with_state(opaque, i64::from(EIO), |state| {
             let length =
                 || -> io::Result<i64> {
-                    let length = state.file.metadata()?.len();
+                    let length = state.medium.length()?;
                     Ok(i64::try_from(state.limit.map_or(length, |l| l.min(length)))
                         .unwrap_or(i64::MAX))
                 };

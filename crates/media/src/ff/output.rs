@@ -43,7 +43,7 @@ pub(crate) struct Output {
     context: *mut ffi::AVFormatContext,
     io: FileIo,
     /// `context.opaque` points to it: for reading back while the index is moved to the front.
-    file: Arc<File>,
+    file: Option<Arc<File>>,
     time_bases: Vec<Rational>,
     name: String,
 }
@@ -52,9 +52,19 @@ pub(crate) struct Output {
 unsafe impl Send for Output {}
 
 impl Output {
-    pub(crate) fn open(file: Arc<File>, setup: &Setup<'_>) -> Result<Self, MediaError> {
+    /// Writes into `file`, from offset `base` on.
+    pub(crate) fn open(file: Arc<File>, base: u64, setup: &Setup<'_>) -> Result<Self, MediaError> {
+        let io = FileIo::writer(Arc::clone(&file), base)?;
+        Self::start(io, Some(file), setup)
+    }
+
+    /// Writes nothing but the index, which [`Self::finish_index`] gives.
+    pub(crate) fn open_index(setup: &Setup<'_>) -> Result<Self, MediaError> {
+        Self::start(FileIo::tail()?, None, setup)
+    }
+
+    fn start(io: FileIo, file: Option<Arc<File>>, setup: &Setup<'_>) -> Result<Self, MediaError> {
         crate::init();
-        let io = FileIo::writer(Arc::clone(&file))?;
         let format = c_string(setup.format);
         let mut context = ptr::null_mut();
         // SAFETY: a zero-ended name; the result is ours.
@@ -79,7 +89,9 @@ impl Output {
             (*context).pb = output.io.as_ptr();
             (*context).flags |= ffi::AVFMT_FLAG_CUSTOM_IO | ffi::AVFMT_FLAG_BITEXACT;
             (*context).flush_packets = c_int::from(setup.flush);
-            (*context).opaque = Arc::as_ptr(&output.file).cast_mut().cast();
+            if let Some(file) = &output.file {
+                (*context).opaque = Arc::as_ptr(file).cast_mut().cast();
+            }
             (*context).io_open = Some(read_back);
             (*context).io_close2 = Some(close_read_back);
             (*context).avoid_negative_ts = 0;
@@ -199,9 +211,39 @@ impl Output {
         result
     }
 
+    /// Hands everything written so far to the kernel.
+    pub(crate) fn flush(&mut self) -> Result<(), MediaError> {
+        // SAFETY: our own I/O context.
+        unsafe { ffi::avio_flush(self.io.as_ptr()) };
+        self.check(0, "write")
+    }
+
+    /// The next packet lies at `offset`, which the MP4 muxer notes in the index.
+    pub(crate) fn seek(&mut self, offset: u64) -> Result<(), MediaError> {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        // SAFETY: our own I/O context; the muxer asks it for the position before each packet.
+        let at = unsafe { ffi::avio_seek(self.io.as_ptr(), offset, 0) };
+        self.check(c_int::from(at != offset) * EINVAL, "seek in")
+    }
+
+    /// Of [`Self::open_index`]: the index (`moov`) of packets that lie where [`Self::seek`] said.
+    pub(crate) fn finish_index(mut self) -> Result<Vec<u8>, MediaError> {
+        self.flush()?;
+        // SAFETY: our own I/O context. (`avio_tell` is a macro.)
+        let end = unsafe { ffi::avio_seek(self.io.as_ptr(), 0, 1) };
+        self.io.keep_from(u64::try_from(end).unwrap_or(u64::MAX));
+        self.write_trailer()?;
+        Ok(self.io.take_kept())
+    }
+
     /// Writes what is still held back and the index.
     pub(crate) fn finish(mut self) -> Result<(), MediaError> {
-        // SAFETY: a started context, finished once since `self` is consumed.
+        self.write_trailer()
+    }
+
+    /// Called once, by what consumes the value.
+    fn write_trailer(&mut self) -> Result<(), MediaError> {
+        // SAFETY: a started context, finished once since the callers consume it.
         let code = unsafe { ffi::av_write_trailer(self.context) };
         self.check(code, "finish")?;
         // SAFETY: our own I/O context.
@@ -236,9 +278,12 @@ unsafe extern "C" fn read_back(
     if flags & ffi::AVIO_FLAG_WRITE != 0 {
         return EINVAL;
     }
-    // SAFETY: `opaque` is the content of the Arc that the `Output` keeps; `opened` is FFmpeg's out pointer.
+    // SAFETY: `opaque` is null or the content of the Arc that the `Output` keeps; `opened` is FFmpeg's out pointer.
     unsafe {
         let file = (*context).opaque.cast::<File>().cast_const();
+        if file.is_null() {
+            return EINVAL;
+        }
         Arc::increment_strong_count(file);
         match FileIo::reader(Arc::from_raw(file), None) {
             Ok(io) => {

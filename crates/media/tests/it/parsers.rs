@@ -1,7 +1,8 @@
 //! Parsers of foreign bytes: no input makes them panic, and what they take apart they put together again.
 
 use media::VideoCodec;
-use media::boxes::{declared_samples, top_boxes, whole_part};
+use media::boxes::{top_boxes, whole_part};
+use media::fragments::stored_samples;
 use media::h26x::{
     AccessPoint, ParameterSets, access_point, annex_b_units, is_well_formed, length_prefixed_units,
     length_size, max_parameter_set_ids, sps_info, to_annex_b, to_length_prefixed,
@@ -35,7 +36,7 @@ proptest! {
             prop_assert!(one.size >= 8 && one.end() <= data.len() as u64);
             at = one.end();
         }
-        declared_samples(&data[..]).unwrap();
+        stored_samples(&data[..]).unwrap();
         let whole = whole_part(&data[..]).unwrap();
         prop_assert_eq!(whole.end + whole.torn, data.len() as u64);
     }

@@ -1,14 +1,19 @@
 //! Recordings: written, finished, killed, salvaged.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use media::boxes::{declared_samples, top_boxes, whole_part};
+use media::boxes::{top_boxes, whole_part};
+use media::fragments::stored_samples;
 use media::h26x::{self, ParameterSets};
-use media::segment::SegmentOptions;
+use media::segment::{SegmentOptions, SegmentStats};
 use media::synth::{Encoded, TestVideo, read_number};
 use media::verify::{VerifyOptions, verify_frames};
-use media::{MediaError, Packet, Sample, SegmentWriter, VideoCodec, finalise, salvage, verify};
+use media::{
+    MediaError, Packet, Sample, SegmentWriter, VideoCodec, finalise, finalise_in_place, salvage,
+    verify,
+};
 use tempfile::{TempDir, tempdir};
 
 use crate::frames_by_cli;
@@ -34,13 +39,16 @@ fn create(path: &Path) -> File {
 
 /// Records a test video, whose times begin somewhere in the middle of a camera's life, into a `.part`.
 fn record(path: &Path, made: &Encoded, shift: i64) -> SegmentWriter {
+    record_with(path, made, shift, &SegmentOptions::default())
+}
+
+fn record_with(path: &Path, made: &Encoded, shift: i64, options: &SegmentOptions) -> SegmentWriter {
     let audio = made.audio.as_ref();
-    let options = SegmentOptions::default();
     let mut writer = SegmentWriter::create(
         create(path),
         &made.track,
         audio.map(|(track, _)| track),
-        &options,
+        options,
     )
     .unwrap();
     let mut sound = audio
@@ -238,6 +246,187 @@ fn a_key_frame_can_be_there_for_its_leading_pictures_alone() {
                 .all(|(number, packet)| packet.is_discarded() == (number == key))
         );
     }
+}
+
+/// A recording with room for its index, beside a plain copy of it.
+fn recorded_with_room(
+    made: &Encoded,
+    room: u32,
+    shift: i64,
+) -> (TempDir, PathBuf, PathBuf, SegmentStats) {
+    let dir = tempdir().unwrap();
+    let (part, copy) = (dir.path().join(".a.part"), dir.path().join(".b.part"));
+    let options = SegmentOptions {
+        room,
+        ..SegmentOptions::default()
+    };
+    let stats = record_with(&part, made, shift, &options).finish().unwrap();
+    std::fs::copy(&part, &copy).unwrap();
+    (dir, part, copy, stats)
+}
+
+fn kinds(path: &Path) -> Vec<[u8; 4]> {
+    let boxes = top_boxes(&File::open(path).unwrap()).unwrap();
+    boxes.iter().map(|found| found.kind).collect()
+}
+
+fn hash(data: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Everything that a player sees of each packet.
+fn facts(path: &Path) -> Vec<(usize, Option<i64>, Option<i64>, i64, bool, bool, u64)> {
+    let mut reader = media::Reader::open_path(path, &media::ReaderOptions::default()).unwrap();
+    let mut found = Vec::new();
+    while let Some(packet) = reader.next_packet().unwrap() {
+        assert!(!packet.is_corrupt());
+        found.push((
+            packet.track(),
+            packet.pts(),
+            packet.dts(),
+            packet.duration(),
+            packet.is_key(),
+            packet.is_discarded(),
+            hash(packet.data()),
+        ));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn finished_in_place_it_is_what_a_copy_would_be() {
+    for (encoder, b_frames, audio, shift) in [
+        ("libx264", 0, false, 0),
+        ("libx264", 2, true, 123_457),
+        ("libx265", 2, false, 9_000_000_000),
+        ("mjpeg", 0, true, 77),
+    ] {
+        if !media::encode::is_available(encoder) {
+            continue;
+        }
+        let pts: Vec<i64> = (0..45).map(|i| i * 6_000 + (i * 31) % 97).collect();
+        let made = TestVideo {
+            encoder: encoder.into(),
+            b_frames,
+            audio,
+            frames: 45,
+            pts: Some(pts),
+            ..TestVideo::default()
+        }
+        .encode()
+        .unwrap();
+        // One tick before the last frame it ends to be shown.
+        for end in [None, Some(44 * 6_000)] {
+            let (dir, part, copy, stats) = recorded_with_room(&made, 32 << 10, shift);
+            assert_eq!(kinds(&part)[..3], [*b"ftyp", *b"free", *b"moov"]);
+            let dst = dir.path().join("b.mp4");
+            finalise(&copy, &dst).unwrap();
+            let base = made.track.time_base;
+            if let Some(end) = end {
+                assert!(media::show_until(&dst, end, base).unwrap());
+            }
+            let end = end.map(|end| (end, base));
+            assert!(finalise_in_place(&part, end).unwrap(), "{encoder}");
+            assert_eq!(
+                kinds(&part),
+                [*b"ftyp", *b"moov", *b"free", *b"mdat"],
+                "{encoder}"
+            );
+            let (one, other) = (facts(&part), facts(&dst));
+            for (one, other) in one.iter().zip(&other) {
+                assert_eq!(one, other, "{encoder} {end:?}");
+            }
+            let rest = |longer: &[_], shorter: &[_]| longer.get(shorter.len()).cloned();
+            assert_eq!(
+                rest(&one, &other).or(rest(&other, &one)),
+                None,
+                "{encoder} {end:?}"
+            );
+            assert_eq!(numbers(&part), numbers(&dst), "{encoder} {end:?}");
+            assert_eq!(frames_by_cli(&part), frames_by_cli(&dst), "{encoder}");
+            let probed = |path: &Path| media::probe_index(path).unwrap().video().unwrap().clone();
+            let (one, other) = (probed(&part), probed(&dst));
+            assert_eq!(one.extradata, other.extradata);
+            assert_eq!(one.frame_count, Some(45));
+            let shown = end.map_or(stats.duration, |(end, _)| end - 1);
+            let seconds = one.duration_seconds().unwrap();
+            // The last frame's duration is that of the one decoded last.
+            assert!(
+                (seconds - base.seconds(shown)).abs() < 0.001,
+                "{encoder} {end:?}"
+            );
+            // Done twice it stays what it is.
+            let before = std::fs::read(&part).unwrap();
+            assert!(finalise_in_place(&part, end).unwrap());
+            assert_eq!(std::fs::read(&part).unwrap(), before);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_room_for_its_index_is_left_as_it_is() {
+    let made = TestVideo::default().encode().unwrap();
+    for room in [0, 64, 500] {
+        let (_dir, part, copy, _) = recorded_with_room(&made, room, 0);
+        assert!(!finalise_in_place(&part, None).unwrap(), "{room}");
+        assert_eq!(std::fs::read(&part).unwrap(), std::fs::read(&copy).unwrap());
+    }
+    // Cut off anywhere behind the first fragment it is none of its business either.
+    let (_dir, part, copy, _) = recorded_with_room(&made, 32 << 10, 0);
+    let bytes = std::fs::read(&copy).unwrap();
+    for cut in [bytes.len() - 1, bytes.len() - 5_000, bytes.len() / 2] {
+        std::fs::write(&part, &bytes[..cut]).unwrap();
+        assert!(!finalise_in_place(&part, None).unwrap(), "{cut}");
+        assert_eq!(std::fs::read(&part).unwrap(), &bytes[..cut]);
+    }
+}
+
+#[test]
+fn a_power_cut_while_it_is_finished_in_place_costs_no_frame() {
+    let made = TestVideo {
+        frames: 60,
+        gop: 15,
+        ..TestVideo::default()
+    }
+    .encode()
+    .unwrap();
+    let (dir, part, copy, _) = recorded_with_room(&made, 8 << 10, 0);
+    let before = std::fs::read(&copy).unwrap();
+    assert!(finalise_in_place(&part, None).unwrap());
+    let after = std::fs::read(&part).unwrap();
+    assert_eq!(before.len(), after.len());
+    let changed: Vec<usize> = (0..before.len())
+        .filter(|at| before[*at] != after[*at])
+        .collect();
+    // The eight bytes that turn one into the other; all else is in the body of the `free` box.
+    let header = top_boxes(&before[..]).unwrap()[1].start as usize;
+    let room = top_boxes(&before[..]).unwrap()[1].end() as usize;
+    assert!(changed.iter().all(|at| (header..room).contains(at)));
+    assert_eq!(header / 512, (header + 7) / 512);
+    let torn = dir.path().join("torn.part");
+    let dst = dir.path().join("torn.mp4");
+    let frames_of = |bytes: &[u8]| {
+        std::fs::write(&torn, bytes).unwrap();
+        let report = salvage(&torn, &dst).unwrap().unwrap();
+        std::fs::remove_file(&dst).unwrap();
+        report.file.frames
+    };
+    // Until the sync before the last write, any of the pages may have reached the disk, in any order.
+    for pattern in 0u32..1 << (room.div_ceil(512)).min(5) {
+        let mut bytes = before.clone();
+        for (sector, chunk) in (0..room).collect::<Vec<_>>().chunks(512).enumerate() {
+            if pattern >> (sector % 5) & 1 == 1 {
+                for at in chunk.iter().filter(|at| **at >= header + 8) {
+                    bytes[*at] = after[*at];
+                }
+            }
+        }
+        assert_eq!(frames_of(&bytes), 60, "{pattern:b}");
+    }
+    assert_eq!(frames_of(&after), 60);
 }
 
 #[test]
@@ -480,7 +669,7 @@ fn the_whole_part_is_found() {
     let whole = whole_part(&file).unwrap();
     assert!(whole.has_index && whole.fragments >= 4, "{whole:?}");
     assert_eq!(whole.torn, 0);
-    assert_eq!(declared_samples(&file).unwrap(), Some(30));
+    assert_eq!(stored_samples(&file).unwrap().unwrap().len(), 30);
 }
 
 #[test]

@@ -92,7 +92,11 @@ impl Request {
 
 fn strip_scheme(uri: &str) -> Option<&str> {
     let (scheme, rest) = uri.split_once("://")?;
-    scheme.eq_ignore_ascii_case("rtsp").then_some(rest)
+    // Something that speaks TLS may stand in front of us.
+    ["rtsp", "rtsps"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+        .then_some(rest)
 }
 
 /// Takes the next whole message off the front of `buffer`; `None` while more bytes are needed.

@@ -28,3 +28,30 @@ impl Hosts {
         semaphore.acquire_owned().await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::{Environment, RecorderSettings};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_is_asked_a_few_times_at_once_and_others_do_not_wait_for_it() {
+        let hosts = Hosts::default();
+        let camera = |host: &str, number: usize| {
+            let sources = serde_json::json!({"sources": [format!("rtsp://{host}/{number}")]});
+            let settings = RecorderSettings::from_text(&sources.to_string(), &Environment::empty());
+            settings.unwrap().sources.remove(0).url
+        };
+        let mut turns = Vec::new();
+        for number in 0..AT_ONCE {
+            turns.push(hosts.turn(&camera("recorder", number)).await.unwrap());
+        }
+        let next = camera("recorder", AT_ONCE);
+        let wait = || tokio::time::timeout(Duration::from_secs(60), hosts.turn(&next));
+        assert!(wait().await.is_err(), "too many at once");
+        assert!(hosts.turn(&camera("other", 0)).await.is_some());
+        turns.pop();
+        assert!(wait().await.unwrap().is_some());
+    }
+}

@@ -3,8 +3,11 @@
 use crate::rig::{Rig, clip, expect_run, frames, sent, simulator, sleep, stretches};
 use camera_simulator::{CameraConfig, Config, Fault, Simulator};
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use ticket_queue::CutReason;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 #[tokio::test]
 async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
@@ -64,6 +67,66 @@ async fn a_camera_that_fails_is_recorded_again_and_the_gap_is_on_record() {
             "{name}"
         );
     }
+}
+
+#[tokio::test]
+async fn sessions_that_are_given_up_are_torn_down() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let attached = || simulator.stats("cam").unwrap().attached;
+    // A session over UDP outlives its connection, for a minute.
+    let rig = Rig::new(
+        json!([{"name": "cam", "url": simulator.url("cam").unwrap(), "transport": "udp"}]),
+    );
+    rig.record(async {
+        sleep(2.0).await;
+        let in_use = attached();
+        assert!(in_use > 0);
+        simulator
+            .fault("cam", &Fault::Silence(Duration::from_secs(2)))
+            .unwrap();
+        sleep(6.0).await;
+        assert!(rig.status("cam").reconnects > 0);
+        assert_eq!(attached(), in_use, "sessions of before are left");
+    })
+    .await;
+    sleep(0.5).await;
+    assert_eq!(attached(), 0, "sessions are left at the end");
+}
+
+#[tokio::test]
+async fn a_camera_that_denies_access_is_left_alone_for_long() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rtsp://{}/cam", listener.local_addr().unwrap());
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                if line.to_ascii_lowercase().starts_with("cseq") {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let answer = format!("RTSP/1.0 403 Forbidden\r\n{}\r\n\r\n", line.trim());
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+                line.clear();
+            }
+        }
+    });
+    let rig = Rig::new(json!([{"name": "cam", "url": url}]));
+    rig.record(async {
+        sleep(4.0).await;
+        let status = rig.status("cam");
+        assert_eq!(status.state, "refused");
+        let error = status.error.unwrap();
+        assert!(error.contains("denies access"), "{error}");
+    })
+    .await;
+    // One that is merely away would have been asked every second.
+    let requests = requests.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&requests), "{requests} requests");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A real file system that becomes read-only under the recorder and comes back. Needs root, for loop devices.
 
-use crate::rig::{Rig, Segment, clip_like, expect_run, frames, sent, simulator, sleep};
+use crate::rig::{Rig, Segment, clip, clip_like, expect_run, frames, sent, simulator, sleep};
 use camera_simulator::CameraConfig;
 use daemon::status::SourceStatus;
 use media::synth::TestVideo;
@@ -23,7 +23,7 @@ impl Disk {
             mounted_at,
         };
         let file = std::fs::File::create(&disk.image).unwrap();
-        file.set_len(128 << 20).unwrap();
+        file.set_len(256 << 20).unwrap();
         std::fs::create_dir_all(&disk.mounted_at).unwrap();
         (did("mkfs.ext4", &["-q", "-F"], &disk.image) && disk.mount()).then_some(disk)
     }
@@ -57,8 +57,20 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Lets all who write wait, until it is thawed. False where that cannot be had.
+    fn freeze(&self) -> bool {
+        did("fsfreeze", &["-f"], &self.mounted_at)
+    }
+
+    fn thaw(&self) {
+        did("fsfreeze", &["-u"], &self.mounted_at);
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
+        self.thaw();
         did("umount", &["-l"], &self.mounted_at);
     }
 }
@@ -149,4 +161,81 @@ async fn a_disk_that_becomes_read_only_and_comes_back_costs_only_that_time() {
     assert_eq!(rig.status("cam").reconnects, 0);
     let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
     assert!(gaps.contains("the disk refused a write"), "{gaps}");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_costs_bounded_memory_and_frames_of_its_source_alone() {
+    let clips = tempfile::tempdir().unwrap();
+    // 24 Mbit/s, so that what may wait is used up within seconds.
+    let large = clips.path().join("large.mp4");
+    let noise = "testsrc2=size=640x360:rate=15,noise=alls=60:allf=t,format=yuv420p";
+    let made = Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-f", "lavfi", "-i", noise, "-t", "30", "-c:v", "libx264",
+        ])
+        .args([
+            "-preset",
+            "ultrafast",
+            "-g",
+            "15",
+            "-bf",
+            "0",
+            "-b:v",
+            "24M",
+        ])
+        .arg(&large)
+        .status();
+    assert!(made.unwrap().success());
+    let small = clip(clips.path(), "small.mp4");
+    let simulator = simulator([
+        CameraConfig::new("slow", &large),
+        CameraConfig::new("fast", &small),
+    ]);
+    let url = |name: &str| simulator.url(name).unwrap();
+    let rig = Rig::new(json!([
+        {"name": "slow", "url": url("slow")},
+        {"name": "fast", "url": url("fast")},
+    ]));
+    let Some(disk) = Disk::new(clips.path(), rig.path("raw/slow")) else {
+        eprintln!("SKIPPED: needs root, mkfs.ext4 and loop devices");
+        return;
+    };
+    let mut frozen = false;
+    rig.record(async {
+        while !rig.path("queue").exists() || rig.tickets().len() < 4 {
+            sleep(0.1).await;
+        }
+        frozen = disk.freeze();
+        sleep(9.0).await;
+        let status = rig.status("slow");
+        disk.thaw();
+        if frozen {
+            assert_eq!(status.state, "disk_full", "{status:?}");
+            assert_eq!(status.error.as_deref(), Some("the disk is too slow"));
+            assert_eq!(rig.status("fast").state, "recording");
+        }
+        sleep(6.0).await;
+        assert_eq!(rig.status("slow").state, "recording");
+    })
+    .await;
+    if !frozen {
+        eprintln!("SKIPPED: this file system cannot be frozen");
+        return;
+    }
+    std::fs::remove_dir(rig.path("raw/slow/lost+found")).ok();
+    let fast = rig.segments("fast");
+    expect_run(&sent(&simulator, "fast"), &frames(&fast));
+    assert!(fast.iter().map(Segment::seconds).sum::<f64>() > 14.0);
+    let slow = rig.segments("slow");
+    let gap = slow
+        .iter()
+        .position(|s| s.ticket.gap_before.is_some())
+        .expect("a gap");
+    let (before, after) = slow.split_at(gap);
+    for stretch in [before, after] {
+        expect_run(&sent(&simulator, "slow"), &frames(stretch));
+    }
+    let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
+    assert!(gaps.contains("the disk is too slow"), "{gaps}");
+    assert_eq!(rig.status("slow").reconnects, 0);
 }

@@ -131,6 +131,36 @@ async fn open_gops_are_cut_in_time_and_every_frame_is_shown_once() {
 }
 
 #[tokio::test]
+async fn key_frames_far_apart_cost_neither_the_session_nor_a_frame() {
+    let clips = tempfile::tempdir().unwrap();
+    let video = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 240,
+        gop: 60,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    // The recorder comes after the first key frame. The wait for the next one is longer than `read_timeout`, than
+    // `connection_timeout` and than a segment.
+    sleep(0.5).await;
+    rig.record(sleep(13.0)).await;
+    let status = rig.status("cam");
+    assert_eq!((status.reconnects, status.gaps), (0, 0), "{status:?}");
+    let segments = rig.segments("cam");
+    let seconds: Vec<f64> = segments.iter().map(|s| s.seconds()).collect();
+    assert!(
+        segments.len() >= 2 && (3.9..4.1).contains(&seconds[0]),
+        "{seconds:?}"
+    );
+    let stored = frames(&segments);
+    assert!(stored.len() > 100, "{} frames", stored.len());
+    expect_run(&sent(&simulator, "cam"), &stored);
+}
+
+#[tokio::test]
 async fn new_parameters_begin_a_segment_without_a_new_session() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

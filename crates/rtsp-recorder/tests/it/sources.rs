@@ -4,6 +4,11 @@ use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, slee
 use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
 use media::synth::TestVideo;
 use serde_json::json;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 #[tokio::test]
 async fn a_file_is_paced_and_repeated_under_loop_names() {
@@ -177,6 +182,49 @@ async fn packets_before_the_first_one_are_not_lost() {
         );
         expect_run(&sent(&simulator, "cam"), &frames(&segments));
     }
+}
+
+/// Speaks TLS in front of `address`; the port it listens on.
+async fn tls_before(address: String) -> u16 {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((outer, _)) = listener.accept().await {
+            let (acceptor, address) = (acceptor.clone(), address.clone());
+            tokio::spawn(async move {
+                let mut inner = TcpStream::connect(address).await?;
+                let mut outer = acceptor.accept(outer).await?;
+                tokio::io::copy_bidirectional(&mut outer, &mut inner).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_camera_behind_tls_is_recorded_through_ffmpeg() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let url = simulator.url("cam").unwrap();
+    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
+    let port = tls_before(address.to_owned()).await;
+    let rig = Rig::new(json!([{"name": "cam", "url": format!("rtsps://127.0.0.1:{port}/{path}")}]))
+        .set("connection_timeout", json!(5000))
+        .set("read_timeout", json!(5000));
+    rig.record(sleep(8.0)).await;
+    assert!(rig.status("cam").segments > 0, "{:?}", rig.status("cam"));
+    let stored = frames(&rig.segments("cam"));
+    assert!(stored.len() > 40, "{} frames", stored.len());
+    expect_run(&sent(&simulator, "cam"), &stored);
+    assert_eq!(rig.status("cam").reconnects, 0);
 }
 
 #[tokio::test]

@@ -274,4 +274,50 @@ mod tests {
         });
         assert_eq!(begun, 1);
     }
+
+    #[test]
+    fn nobody_looking_after_the_hooks_is_seen_after_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = setup(dir.path());
+        assert_eq!(silence(&setup, 30), None, "it has only just started");
+        assert!(silence(&setup, 90).is_some());
+        let file = StatusFile::new(dir.path(), NAME);
+        tell(&file, &[], &mut None);
+        assert_eq!(silence(&setup, 90), None);
+        let long_ago = Status {
+            updated: Timestamp::now() - jiff::SignedDuration::from_secs(90),
+            hooks: Vec::new(),
+        };
+        file.write(&long_ago).unwrap();
+        assert!(silence(&setup, 90).is_some());
+        let mut told = Some(long_ago);
+        tell(&file, &[], &mut told);
+        assert_eq!(silence(&setup, 90), None, "a sign of life without news");
+    }
+
+    fn setup(dir: &Path) -> Setup {
+        let hooks = r#"{"notifications": [{"name": "a", "command": ["/bin/true"]}]}"#;
+        let environment = settings::Environment::empty();
+        Setup {
+            programs: Vec::new(),
+            queue_dir: dir.to_owned(),
+            max_queue_size: None,
+            video_dirs: Vec::new(),
+            disk: settings::DiskBudget {
+                max_usage_bytes: 0,
+                min_free_bytes: 0,
+                cleanup_old_files: true,
+                max_file_age: Duration::ZERO,
+            },
+            monitoring: settings::Monitoring {
+                enabled: true,
+                interval: Duration::from_secs(1),
+            },
+            places: settings::Places {
+                log_dir: dir.to_owned(),
+                status_dir: dir.to_owned(),
+            },
+            system: settings::SystemSettings::from_text(hooks, &environment).unwrap(),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use ticket_queue::{DirectoryQueue, Failure, Options, Queue as _, Ticket};
 
 /// A stage with the real program in it, beside the scripts.
 pub(crate) fn installed(recorder: &str, processor: &str) -> Stage {
@@ -468,4 +469,41 @@ fn the_status_can_be_asked_for_without_the_daemons_passwords() {
         "{}",
         text(&checked)
     );
+}
+
+#[test]
+fn the_status_says_why_something_was_held_back_and_when_the_queue_is_empty() {
+    let stage = installed(GOOD, GOOD);
+    let queue = DirectoryQueue::open(&stage.path("processing_queue"), Options::default()).unwrap();
+    for i in 0..6 {
+        let ticket = Ticket {
+            filepath: format!("gate/{i}.mp4"),
+            source_name: "gate".to_owned(),
+            duration: 60.0,
+            ..Ticket::default()
+        };
+        queue.enqueue(&ticket).unwrap();
+    }
+    let lease = queue.claim().unwrap().unwrap();
+    let reason = "cannot be decoded, from rtsp://admin:geheim@10.0.0.1/x".to_owned();
+    queue.fail(lease, Failure::Dead { reason }).unwrap();
+    let _runs = daemon::Singleton::acquire(&stage.path("logs/blur_processor.lock")).unwrap();
+    let told = daemon::status::ProcessorStatus {
+        updated: jiff::Timestamp::now(),
+        realtime_factor: 2.0,
+        alarms: vec![format!("1{}", daemon::status::GIVEN_UP)],
+        ..daemon::status::ProcessorStatus::default()
+    };
+    daemon::StatusFile::new(&stage.path("logs"), "blur_processor")
+        .write(&told)
+        .unwrap();
+    let shown = text(&output(&stage, &[&["--status"], &FILES[..]].concat()));
+    for part in [
+        "worked off in about 2 min 30 s",
+        ".mp4: cannot be decoded, from rtsp://***@10.0.0.1",
+        "ALARM tickets in ./processing_queue/failed",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert_eq!(shown.matches("ALARM").count(), 1, "told once: {shown}");
 }

@@ -1,4 +1,4 @@
-//! The systemd units, as systemd judges them.
+//! The systemd units, as systemd judges them, and the program that asks them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,4 +55,49 @@ fn units() -> Vec<PathBuf> {
         .collect();
     assert_eq!(units.len(), 3);
     units
+}
+
+#[test]
+fn services_are_asked_with_their_settings_in_their_folder_and_with_their_passwords() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let script = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("it can be written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("it can be made executable");
+    };
+    let asking = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/rtsp-recorder-ctl");
+    let asking = std::fs::read_to_string(asking).expect("it is there");
+    script("rtsp-recorder-ctl", &asking);
+    script(
+        "run-system",
+        "pwd; echo \"$#: $*\"; echo \"$CAMERA_PASSWORD|$TOKEN\"",
+    );
+    script("blur-processor", "echo \"$#: $*\"");
+    // The user of the services is not there on every machine.
+    script("setpriv", "shift 5; exec \"$@\"");
+    let etc = dir.path().join("etc");
+    std::fs::create_dir(&etc).expect("a folder");
+    std::fs::write(etc.join("rtsp_recorder_config.json"), "{}").expect("it can be written");
+    let environment = "# of cameras\nCAMERA_PASSWORD=a$b & 'c'\nTOKEN=\"quoted\"\n";
+    std::fs::write(etc.join("environment"), environment).expect("it can be written");
+    let ask = |arguments: &[&str]| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let asked = Command::new(dir.path().join("rtsp-recorder-ctl"))
+            .args(arguments)
+            .env("PATH", format!("{}:{path}", dir.path().display()))
+            .env("RTSP_RECORDER_ETC", &etc)
+            .env("RTSP_RECORDER_HOME", dir.path())
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        let told = told.replace(&dir.path().display().to_string(), "DIR");
+        (asked.status.code(), told)
+    };
+    let status = "DIR\n8: --status --recorder-config DIR/etc/rtsp_recorder_config.json --blur-config \
+        DIR/etc/blur_processor_config.json --system-config DIR/etc/run_system_config.json --watch\na$b & 'c'|quoted\n";
+    assert_eq!(ask(&["status", "--watch"]), (Some(0), status.to_owned()));
+    let retry = "4: --config DIR/etc/blur_processor_config.json retry --all\n";
+    assert_eq!(ask(&["retry", "--all"]), (Some(0), retry.to_owned()));
+    assert_eq!(ask(&["restart"]).0, Some(2));
 }

@@ -435,5 +435,19 @@ fn is_report(path: &Path) -> bool {
         .is_some_and(|extension| extension == "json")
 }
 
+/// Bytes for people, in the powers of 1024 that the settings use: `1.2 GiB`.
+pub fn bytes_text(count: u64) -> String {
+    let steps = [
+        (1_u64 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    match steps.iter().find(|(size, _)| count >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
+        None => format!("{count} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Loading: file checks, the dynamic loader, the table's checks.
 
 use std::fmt;
+use std::io::Read as _;
 use std::mem::{ManuallyDrop, size_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,8 +73,9 @@ impl Plugin {
         };
         // SAFETY: loading runs the library's initialisers. The operator named
         // this file, and the checks above keep others from replacing it.
-        let library = unsafe { Library::new(&checked.path) }
-            .map_err(|error| refused(format!("cannot be loaded: {}", in_full(&error))))?;
+        let library = unsafe { Library::new(&checked.path) }.map_err(|error| {
+            refused(format!("cannot be loaded: {}", why(&error, &checked.path)))
+        })?;
         let library = ManuallyDrop::new(library);
         // SAFETY: the symbol's name carries the version that fixes its type.
         let entry = unsafe { library.get::<raw::EntryFn>(raw::ENTRY_SYMBOL) }
@@ -252,6 +254,19 @@ fn no_entry(library: &Library) -> String {
         }
     }
     "not a blur plugin: it exports no symbol blur_plugin_v1".to_owned()
+}
+
+/// The loader's reason, or a plainer one for a file that is something else altogether.
+fn why(error: &libloading::Error, path: &Path) -> String {
+    let mut start = [0; 4];
+    let is_library = std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| &start == b"\x7fELF");
+    if is_library {
+        in_full(error)
+    } else {
+        "it is not a compiled library (.so); a Python module's name ends in .py".to_owned()
+    }
 }
 
 fn in_full(error: &dyn std::error::Error) -> String {

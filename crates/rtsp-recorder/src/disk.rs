@@ -6,7 +6,7 @@
 //!   thereby make room.
 
 use crate::names::SegmentPaths;
-use daemon::disk::{Budget, Deletes, Room, VideoDirs};
+use daemon::disk::{Budget, Deletes, Room, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl DiskKeeper {
         if is_short {
             report.alarms.push(format!(
                 "less than {} free where {} lies; recording waits until there is space",
-                gib(self.min_free_bytes),
+                bytes_text(self.min_free_bytes),
                 self.raw_dir.display()
             ));
         }
@@ -99,8 +99,8 @@ impl DiskKeeper {
             format!(
                 "videos take {}, more than max_disk_usage_gb allows, and {} of them are not yet processed; \
                  nothing of these is deleted; {then}",
-                gib(room.used_bytes),
-                gib(room.waiting_bytes)
+                bytes_text(room.used_bytes),
+                bytes_text(room.waiting_bytes)
             )
         })
     }
@@ -134,10 +134,6 @@ pub fn files_below(raw_dir: &Path) -> impl Iterator<Item = PathBuf> {
         .flat_map(move |dir| entries(&dir.path()))
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
         .map(|entry| entry.path())
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 #[cfg(test)]

@@ -9,20 +9,6 @@ pub(crate) fn line(text: &str) {
     writeln!(std::io::stdout().lock(), "{text}").ok();
 }
 
-/// Bytes for people, in the powers of 1024 that the settings use: `1.2 GiB`.
-pub(crate) fn bytes(count: u64) -> String {
-    let steps = [
-        (1_u64 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    match steps.iter().find(|(size, _)| count >= *size) {
-        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
-        None => format!("{count} B"),
-    }
-}
-
 /// A time for people, by its two largest units: `3 h 20 min`.
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {

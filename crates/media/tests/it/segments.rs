@@ -276,8 +276,11 @@ fn hash(data: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Track, pts, dts, duration, whether it is a key frame, whether it is not shown, a hash of its bytes.
+type Facts = (usize, Option<i64>, Option<i64>, i64, bool, bool, u64);
+
 /// Everything that a player sees of each packet.
-fn facts(path: &Path) -> Vec<(usize, Option<i64>, Option<i64>, i64, bool, bool, u64)> {
+fn facts(path: &Path) -> Vec<Facts> {
     let mut reader = media::Reader::open_path(path, &media::ReaderOptions::default()).unwrap();
     let mut found = Vec::new();
     while let Some(packet) = reader.next_packet().unwrap() {

@@ -1,8 +1,9 @@
 //! What was noticed so far: compared with a report it gives what is new.
 
 use super::notification::{Notification, Subject};
-use crate::plain::{bytes, span};
+use crate::plain::span;
 use crate::report::{DiskReport, ProcessReport, QueueReport, Report};
+use daemon::disk::bytes_text;
 use daemon::status::SourceStatus;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -151,7 +152,7 @@ impl Known {
             return None;
         }
         self.disk = disk.alarm.is_some();
-        let free = bytes(disk.free_bytes);
+        let free = bytes_text(disk.free_bytes);
         let (event, words) = match &disk.alarm {
             Some(alarm) => (HookEvent::DiskAlarm, format!("{alarm}; {free} free")),
             None => (

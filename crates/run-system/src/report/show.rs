@@ -1,7 +1,8 @@
 //! A report as text: a table for `--status`, a few lines for the log.
 
 use super::{DiskReport, Outlook, ProcessReport, QueueReport, Report, Throughput};
-use crate::plain::{bytes, columns, span};
+use crate::plain::{columns, span};
+use daemon::disk::bytes_text;
 use daemon::status::SourceStatus;
 use jiff::Timestamp;
 
@@ -22,7 +23,7 @@ impl Report {
         parts.extend(
             self.disk
                 .as_ref()
-                .map(|disk| format!("disk: {} free", bytes(disk.free_bytes))),
+                .map(|disk| format!("disk: {} free", bytes_text(disk.free_bytes))),
         );
         lines.push(parts.join(" | "));
         lines
@@ -126,7 +127,7 @@ impl Report {
                 or_dash(process.uptime_s.map(span)),
                 or_dash(process.restarts),
                 or_dash(process.cpu_percent.map(|percent| format!("{percent:.1} %"))),
-                or_dash(process.memory_bytes.map(bytes)),
+                or_dash(process.memory_bytes.map(bytes_text)),
                 or_dash(process.last_exit.as_deref()),
             ]
         });
@@ -187,7 +188,7 @@ fn process_in_line(process: &ProcessReport) -> String {
         process
             .cpu_percent
             .map(|percent| format!("{percent:.1} % CPU")),
-        process.memory_bytes.map(bytes),
+        process.memory_bytes.map(bytes_text),
     ]
     .into_iter()
     .flatten()
@@ -266,7 +267,7 @@ fn disk_in_line(disk: &DiskReport) -> String {
     let used: Vec<String> = disk
         .used
         .iter()
-        .map(|dir| format!("{} {}", dir.name, bytes(dir.bytes)))
+        .map(|dir| format!("{} {}", dir.name, bytes_text(dir.bytes)))
         .collect();
     let mut out = format!("disk: {}", used.join(", "));
     if !used.is_empty() {
@@ -274,8 +275,8 @@ fn disk_in_line(disk: &DiskReport) -> String {
     }
     out.push_str(&format!(
         "{} free, {} kept free",
-        bytes(disk.free_bytes),
-        bytes(disk.min_free_bytes)
+        bytes_text(disk.free_bytes),
+        bytes_text(disk.min_free_bytes)
     ));
     if let Some(hours) = disk.hours_left {
         out.push_str(&format!(

@@ -1,9 +1,10 @@
 //! Directories and disk space.
 
 use super::Finding;
-use crate::plain::{bytes, span};
+use crate::plain::span;
 use crate::report::free_bytes;
 use crate::setup::Loaded;
+use daemon::disk::bytes_text;
 use std::path::{Path, PathBuf};
 
 pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
@@ -81,20 +82,20 @@ fn space(loaded: &Loaded) -> Option<Finding> {
     Some(if free <= floor {
         let detail = format!(
             "{} free, but min_free_disk_gb keeps {}: nothing would be recorded; make room",
-            bytes(free),
-            bytes(floor)
+            bytes_text(free),
+            bytes_text(floor)
         );
         Finding::wrong("disk space", detail)
     } else if free - floor < budget {
         let detail = format!(
             "{} free: less than max_disk_usage_gb ({}), so the disk decides; old processed videos go when {} are left",
-            bytes(free),
-            bytes(budget),
-            bytes(floor)
+            bytes_text(free),
+            bytes_text(budget),
+            bytes_text(floor)
         );
         Finding::note("disk space", detail)
     } else {
-        Finding::ok("disk space", format!("{} free", bytes(free)))
+        Finding::ok("disk space", format!("{} free", bytes_text(free)))
     })
 }
 
@@ -116,7 +117,7 @@ pub(super) fn forecast(loaded: &Loaded, bitrate: u64) -> Option<Finding> {
 fn judge(room: u64, rate: u64, age: Option<u64>) -> Finding {
     let what = "disk forecast";
     let seconds = room / rate.max(1);
-    let pace = format!("{} an hour from all cameras", bytes(rate * 3_600));
+    let pace = format!("{} an hour from all cameras", bytes_text(rate * 3_600));
     match age {
         Some(age) if age <= seconds => Finding::ok(
             what,

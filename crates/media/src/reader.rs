@@ -40,7 +40,7 @@ pub struct ReaderOptions {
     /// to some seconds of a live stream. Without it MP4 still tells codec, size, extradata and times.
     pub analyse: bool,
     /// Hand out packets and times exactly as stored: without FFmpeg's guesses, start codes left as they are.
-    /// For copying our own files.
+    /// For copying our own files: anything but MP4 is refused.
     pub as_stored: bool,
     /// Longest time opening may take.
     pub open_timeout: Option<Duration>,

@@ -121,7 +121,12 @@ impl Input {
                 (*context).flags |= ffi::AVFMT_FLAG_NOFILLIN | ffi::AVFMT_FLAG_NOPARSE;
             }
             input.context = context;
-            input.open_context(&setup.from, &setup.options, setup.open_limit)?;
+            // Stored as our own files are: nothing else has to be asked whether it knows the file.
+            let format = match setup.as_stored {
+                true => ffi::av_find_input_format(c"mov".as_ptr()),
+                false => ptr::null(),
+            };
+            input.open_context(&setup.from, format, &setup.options, setup.open_limit)?;
             if setup.analyse {
                 let code = ffi::avformat_find_stream_info(input.context, ptr::null_mut());
                 input.check(code, "analyse", setup.open_limit)?;
@@ -131,10 +136,11 @@ impl Input {
     }
 
     /// # Safety
-    /// `self.context` is freshly allocated.
+    /// `self.context` is freshly allocated; `format` is null or one of FFmpeg's.
     unsafe fn open_context(
         &mut self,
         from: &From,
+        format: *const ffi::AVInputFormat,
         options: &[(String, String)],
         limit: Option<Duration>,
     ) -> Result<(), MediaError> {
@@ -148,12 +154,7 @@ impl Input {
         }
         // SAFETY: on failure FFmpeg frees the context and sets the pointer to null, which Drop respects.
         let code = unsafe {
-            ffi::avformat_open_input(
-                &mut self.context,
-                url.as_ptr(),
-                ptr::null(),
-                dict.as_mut_ptr(),
-            )
+            ffi::avformat_open_input(&mut self.context, url.as_ptr(), format, dict.as_mut_ptr())
         };
         self.check(code, "open", limit)?;
         let unknown = dict.left_over();

@@ -161,3 +161,19 @@ pub(crate) fn positive(value: i64) -> Option<u64> {
 pub(crate) fn int(value: impl TryInto<c_int>) -> c_int {
     value.try_into().unwrap_or(c_int::MAX)
 }
+
+/// Lets the C allocator keep up to `bytes` of freed memory per thread instead of giving them back to the kernel.
+pub(crate) fn keep_freed_memory(bytes: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        // SAFETY: sets two numbers of the allocator; allowed at any time, from any thread.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
+            // Larger pieces are mapped and unmapped each time.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}

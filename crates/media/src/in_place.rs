@@ -13,9 +13,9 @@
 //! ```
 //!
 //! All of the new front is first written into the body of the `free` box, where no reader looks, and synced. Then the
-//! eight bytes of that box's header are overwritten with those of the new `moov`. They lie in one sector, so that the
-//! file is the old recording or the whole MP4 at any moment, after a power cut too. What headers the fragments had are
-//! dead bytes in the new `mdat` (0.04 %).
+//! eight bytes of that box's header are overwritten with those of the new `moov`. They lie in one sector and are written
+//! in one call, which the kernel does whole or not at all, so that the file is the old recording or the whole MP4 at any
+//! moment, after a kill or a power cut too. What headers the fragments had are dead bytes in the new `mdat` (0.04 %).
 //!
 //! Copying instead ([`crate::finalise()`]) writes every frame twice and needs room for both files.
 

@@ -231,7 +231,7 @@ impl Shared {
     fn work(&self) {
         while let Some((attempt, last_chance)) = self.next() {
             let name = &attempt.job.paths.name;
-            match self.finish(&attempt.job) {
+            match self.finish(&attempt) {
                 Ok(()) => {}
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
@@ -295,9 +295,12 @@ impl Shared {
         }
     }
 
-    fn finish(&self, job: &Job) -> Result<(), FinishError> {
+    fn finish(&self, attempt: &Attempt) -> Result<(), FinishError> {
+        let job = &attempt.job;
         if job.stage != Stage::Named {
-            name_segment(job)?;
+            // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
+            let in_place = job.stage == Stage::Complete && attempt.failures == 0;
+            name_segment(job, in_place)?;
         }
         let (ticket, bytes) = ticket_for(job)?;
         self.queue.enqueue(&ticket)?;
@@ -317,12 +320,12 @@ impl Shared {
 }
 
 /// Gives the segment its final form and name, durably.
-fn name_segment(job: &Job) -> Result<(), FinishError> {
+fn name_segment(job: &Job, in_place: bool) -> Result<(), FinishError> {
     let paths = &job.paths;
     let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
     let named_before = finished.symlink_metadata().is_ok();
     if !named_before {
-        let made = if is_made_in_place(job)? {
+        let made = if in_place && is_made_in_place(job)? {
             &part
         } else {
             remux(job)?;
@@ -342,9 +345,6 @@ fn name_segment(job: &Job) -> Result<(), FinishError> {
 
 /// Makes the `.part` an ordinary MP4, if that can be done.
 fn is_made_in_place(job: &Job) -> Result<bool, FinishError> {
-    if job.stage != Stage::Complete {
-        return Ok(false);
-    }
     let part = job.paths.part();
     let end = job.facts.hidden_key.map(|end| (end, Rational::MPEG));
     match media::finalise_in_place(&part, end) {

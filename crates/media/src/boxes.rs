@@ -150,17 +150,27 @@ pub(crate) fn children(parent: &[u8]) -> Option<Vec<([u8; 4], &[u8])>> {
     Some(found)
 }
 
-fn header(data: &(impl Bytes + ?Sized), at: u64, length: u64) -> io::Result<Option<TopBox>> {
-    let mut bytes = [0; 16];
+/// Reads until `into` is full or the data ends; how many bytes there were.
+pub(crate) fn fill(
+    data: &(impl Bytes + ?Sized),
+    into: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
     let mut have = 0;
-    while have < bytes.len() {
-        match data.read_at(&mut bytes[have..], at.saturating_add(have as u64)) {
+    while have < into.len() {
+        match data.read_at(&mut into[have..], offset.saturating_add(have as u64)) {
             Ok(0) => break,
             Ok(count) => have += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(have)
+}
+
+fn header(data: &(impl Bytes + ?Sized), at: u64, length: u64) -> io::Result<Option<TopBox>> {
+    let mut bytes = [0; 16];
+    let have = fill(data, &mut bytes, at)?;
     if have < 8 {
         return Ok(None);
     }

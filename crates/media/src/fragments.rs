@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::boxes::{Bytes, TopBox, children, top_boxes};
+use crate::boxes::{Bytes, TopBox, children, fill, top_boxes};
 
 /// A recording that declares more is damaged; memory for its index is not worth trusting it.
 const MOST_SAMPLES: usize = 1 << 20;
@@ -41,7 +41,14 @@ pub struct Stored {
 /// # Errors
 /// The operating system's.
 pub fn stored_samples(data: &(impl Bytes + ?Sized)) -> io::Result<Option<Vec<Stored>>> {
-    let boxes = top_boxes(data)?;
+    samples_in(data, &top_boxes(data)?)
+}
+
+/// [`stored_samples`] of data whose outermost boxes are known.
+pub(crate) fn samples_in(
+    data: &(impl Bytes + ?Sized),
+    boxes: &[TopBox],
+) -> io::Result<Option<Vec<Stored>>> {
     let mut all = Vec::new();
     for (at, fragment) in boxes.iter().enumerate() {
         if &fragment.kind != b"moof" {
@@ -73,16 +80,8 @@ fn read_whole(data: &(impl Bytes + ?Sized), found: &TopBox) -> io::Result<Option
         return Ok(None);
     }
     let mut body = vec![0; usize::try_from(found.size).unwrap_or(0)];
-    let mut have = 0;
-    while have < body.len() {
-        match data.read_at(&mut body[have..], found.start + have as u64) {
-            Ok(0) => return Ok(None),
-            Ok(count) => have += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Some(body))
+    let have = fill(data, &mut body, found.start)?;
+    Ok((have == body.len()).then_some(body))
 }
 
 /// Adds the samples of one `moof` that begins at offset `start` of the file.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::boxes::{TopBox, top_boxes};
 use crate::error::MediaError;
 use crate::ff::output::{Output, Setup};
-use crate::fragments::{Stored, stored_samples};
+use crate::fragments::{Stored, samples_in};
 use crate::packet::Packet;
 use crate::reader::{Reader, ReaderOptions};
 use crate::shown;
@@ -82,7 +82,7 @@ pub fn finalise_in_place(
     let Some(room) = room(&boxes, length) else {
         return Ok(false);
     };
-    let Some(samples) = stored_samples(&*file).map_err(failed)? else {
+    let Some(samples) = samples_in(&*file, &boxes).map_err(failed)? else {
         return Ok(false);
     };
     let Some(mut index) = index_of(&file, &samples)? else {
@@ -199,9 +199,8 @@ fn index_of(file: &Arc<File>, samples: &[Stored]) -> Result<Option<Vec<u8>>, Med
         output.write_borrowed(&blank[..sample.size as usize], &mut packet)?;
     }
     let index = output.finish_index()?;
-    let declared = index.first_chunk().map(|size| u32::from_be_bytes(*size));
-    let is_index = declared.is_some_and(|size| size as usize == index.len())
-        && index.get(4..8) == Some(b"moov");
+    let is_index = matches!(top_boxes(&index[..]).as_deref(),
+        Ok([one]) if &one.kind == b"moov" && one.end() == index.len() as u64);
     Ok(is_index.then_some(index))
 }
 

@@ -17,6 +17,7 @@ use media::{MediaError, Rational};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -325,18 +326,20 @@ fn name_segment(job: &Job, in_place: bool) -> Result<(), FinishError> {
     let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
     let named_before = finished.symlink_metadata().is_ok();
     if !named_before {
-        let made = if in_place && is_made_in_place(job)? {
-            &part
-        } else {
-            remux(job)?;
-            &temp
+        let name = |made: &Path| {
+            let file = File::open(made).map_err(|source| FinishError::Io {
+                action: "open the final form of",
+                path: part.display().to_string(),
+                source,
+            })?;
+            Ok::<_, FinishError>(commit_new(&file, made, &finished)?)
         };
-        let file = File::open(made).map_err(|source| FinishError::Io {
-            action: "open the final form of",
-            path: part.display().to_string(),
-            source,
-        })?;
-        commit_new(&file, made, &finished)?;
+        if in_place && is_made_in_place(job)? {
+            // Nothing is left beside it.
+            return name(&part);
+        }
+        remux(job)?;
+        name(&temp)?;
     }
     remove_durable(&temp)?;
     remove_durable(&part)?;

@@ -8,6 +8,8 @@
 //! - Detections of one head in one frame are joined first ([`crowd`]).
 //! - Confident detections are matched first, weak ones can only extend a track that was clearly
 //!   seen once; it takes the weak sightings it would explain, before and after it.
+//! - What was weakly seen on a spot before somebody came, and looks as it did, is not him
+//!   ([`clutter`]).
 //! - Between two sightings the head is where image matching from either side says; where both
 //!   lose it, around the straight line and wherever either went ([`path`]).
 //! - Before the first and after the last sighting the box is carried on: for `pad` in any case,
@@ -19,6 +21,7 @@
 mod ask;
 mod associate;
 mod border;
+mod clutter;
 mod crowd;
 mod follow;
 mod path;
@@ -33,6 +36,7 @@ use crate::detection::Detection;
 use crate::geometry::{PictureSize, Rect};
 use crate::mask::{Certainty, FrameMasks, Mask, TrackId, without_hidden};
 use associate::{Gate, pairs};
+use clutter::Clutter;
 use crowd::{Placed, distinct, is_twin, settle};
 use follow::Follower;
 use path::{Expected, Key, Track};
@@ -56,6 +60,7 @@ pub struct Tracker {
     settings: TrackerSettings,
     window: Window,
     tracks: Vec<Track>,
+    clutter: Clutter,
     next_track: u64,
     now: f64,
     finished: bool,
@@ -80,6 +85,7 @@ impl Tracker {
             settings,
             window,
             tracks,
+            clutter: Clutter::default(),
             next_track,
             now: 0.0,
             finished: false,
@@ -199,31 +205,34 @@ impl Tracker {
     fn observe(&mut self, frame: i64, seen: Vec<Detection>) {
         self.window.note_look(frame);
         let seen = self.worth_a_look(seen);
-        let (mut strong, mut weak): (Vec<_>, Vec<_>) = seen
+        self.clear_things(frame, &seen);
+        let (things, heads): (Vec<_>, Vec<_>) = seen
             .into_iter()
             .enumerate()
-            .partition(|(_, seen)| seen.score >= self.settings.start_score);
+            .partition(|(_, seen)| self.is_thing(frame, seen));
+        let is_strong = |(_, seen): &(usize, Detection)| seen.score >= self.settings.start_score;
+        let (mut strong, mut weak): (Vec<_>, Vec<_>) = heads.into_iter().partition(is_strong);
+        let (mut strong_things, weak_things): (Vec<_>, Vec<_>) =
+            things.into_iter().partition(is_strong);
         let mut open = self.expected_at(frame);
-        for (gate, list) in [(Gate::Confident, 0), (Gate::Weak, 1), (Gate::Jump, 0)] {
-            let list = if list == 0 { &mut strong } else { &mut weak };
-            let trusted = |at: usize| self.tracks[at].score >= TRUSTED;
-            let fit: Vec<_> = open
-                .iter()
-                .copied()
-                .filter(|(at, _)| matches!(gate, Gate::Confident) || trusted(*at))
-                .collect();
-            for (track, at) in pairs(&fit, list, gate) {
-                if let Some((_, seen)) = list.iter().find(|(number, _)| *number == at).copied() {
-                    self.sight(track, frame, &seen);
-                }
-                list.retain(|(number, _)| *number != at);
-                open.retain(|(number, _)| *number != track);
-            }
-        }
+        let (any, trusted) = (|_: &Track| true, |track: &Track| track.score >= TRUSTED);
+        self.share_out(frame, Gate::Confident, &mut strong, &mut open, any);
+        // What is a thing never belongs to somebody who walks past, only to its own mistaken track.
+        self.share_out(
+            frame,
+            Gate::Confident,
+            &mut strong_things,
+            &mut open,
+            |track| !trusted(track),
+        );
+        self.share_out(frame, Gate::Weak, &mut weak, &mut open, trusted);
+        self.share_out(frame, Gate::Jump, &mut strong, &mut open, trusted);
+        let nobodys = weak.iter().chain(&strong_things).chain(&weak_things);
+        self.note_things(frame, nobodys.map(|(_, seen)| *seen).collect());
         if let Some(slot) = self.window.get_mut(frame) {
             slot.unclaimed = Some(weak.into_iter().map(|(_, seen)| seen).collect());
         }
-        for (_, seen) in strong {
+        for (_, seen) in strong.into_iter().chain(strong_things) {
             // A twin of what has a track by now needs none of its own.
             let known = |track: &Track| {
                 track
@@ -233,6 +242,61 @@ impl Tracker {
             if !self.tracks.iter().any(known) {
                 self.start(frame, &seen);
             }
+        }
+    }
+
+    /// Gives detections to tracks that fit and `may` have them, and takes both off the lists.
+    fn share_out(
+        &mut self,
+        frame: i64,
+        gate: Gate,
+        seen: &mut Vec<(usize, Detection)>,
+        open: &mut Vec<(usize, Expected)>,
+        may: impl Fn(&Track) -> bool,
+    ) {
+        let fit: Vec<_> = open
+            .iter()
+            .copied()
+            .filter(|(at, _)| may(&self.tracks[*at]))
+            .collect();
+        for (track, at) in pairs(&fit, seen, gate) {
+            if let Some((_, seen)) = seen.iter().find(|(number, _)| *number == at).copied() {
+                self.sight(track, frame, &seen);
+            }
+            seen.retain(|(number, _)| *number != at);
+            open.retain(|(number, _)| *number != track);
+        }
+    }
+
+    /// Whether a sighting is of a thing that stood there before and looks a little like a head.
+    fn is_thing(&self, frame: i64, seen: &Detection) -> bool {
+        let picture = self
+            .window
+            .get(frame)
+            .and_then(|slot| slot.picture.as_ref());
+        seen.score < TRUSTED
+            && picture.is_some_and(|picture| self.clutter.holds(seen, picture, self.window.size()))
+    }
+
+    fn note_things(&mut self, frame: i64, nobodys: Vec<Detection>) {
+        let Some(slot) = self.window.get(frame) else {
+            return;
+        };
+        if let Some(picture) = &slot.picture {
+            self.clutter
+                .note(&nobodys, picture, self.window.size(), slot.time);
+        }
+    }
+
+    /// Spots about somebody who is clearly seen are no things.
+    fn clear_things(&mut self, frame: i64, seen: &[Detection]) {
+        let Some(slot) = self.window.get(frame) else {
+            return;
+        };
+        let Some(picture) = &slot.picture else { return };
+        for seen in seen.iter().filter(|seen| seen.score >= TRUSTED) {
+            self.clutter
+                .clear(&seen.rect, picture, self.window.size(), slot.time);
         }
     }
 

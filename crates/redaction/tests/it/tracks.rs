@@ -451,6 +451,88 @@ fn only_a_lifeless_low_scored_spot_loses_its_mask() {
     assert!(masked_at_the_end(rules, false, 0.5), "it scored high once");
 }
 
+/// Somebody comes in on the left after 8 s and vanishes at x = 1200, where a post stands that a detector weakly
+/// takes for a head all the time. How many frames are masked from 10 s after he has gone on.
+fn masked_after_a_passer_by(post_stands_still: bool) -> usize {
+    let passer = Head {
+        width: 80.0,
+        frames: 120..180,
+        centre: |seconds| (300.0 + 240.0 * (seconds - 8.0), 450.0),
+        turned: NEVER,
+    };
+    // The post; where it does not stand still it nods, as somebody who sits there would.
+    let post = Head {
+        width: 80.0,
+        frames: 0..420,
+        centre: |_| (1240.0, 450.0),
+        turned: NEVER,
+    };
+    let nodding = Head {
+        centre: |seconds| (1240.0, 450.0 + 10.0 * (7.0 * seconds).sin()),
+        ..post.clone()
+    };
+    let heads = [passer, if post_stands_still { post } else { nodding }];
+    let mut tracker = tracker(TrackerSettings {
+        look_ahead: 30,
+        ..TrackerSettings::default()
+    });
+    let mut masked = 0;
+    for frame in 0..420u64 {
+        let of_passer = heads[0].rect(frame).map(|rect| Detection {
+            rect,
+            ..seen(0.0, 0.8)
+        });
+        let of_post = heads[1].rect(frame).map(|rect| Detection {
+            rect,
+            ..seen(0.0, 0.2)
+        });
+        let looks = frame.is_multiple_of(3);
+        let both = || of_passer.into_iter().chain(of_post).collect();
+        tracker.push(FrameInput {
+            picture: Some(picture(&heads, frame)),
+            ..input(frame as f64 / FPS, looks.then(both))
+        });
+        let late = tracker.pull().filter(|masks| masks.frame >= 330);
+        masked += usize::from(late.is_some_and(|masks| !masks.is_clear()));
+    }
+    masked
+}
+
+#[test]
+fn nobody_hands_his_mask_on_to_a_post() {
+    assert_eq!(masked_after_a_passer_by(true), 0, "a post");
+    assert!(masked_after_a_passer_by(false) > 50, "somebody who nods");
+}
+
+#[test]
+fn a_still_head_that_is_clearly_seen_now_and_then_is_no_post() {
+    let head = Head {
+        width: 80.0,
+        frames: 0..450,
+        centre: |_| (540.0, 450.0),
+        turned: NEVER,
+    };
+    let heads = [head];
+    let mut tracker = tracker(TrackerSettings {
+        look_ahead: 30,
+        ..TrackerSettings::default()
+    });
+    let mut masked = Vec::new();
+    for frame in 0..450u64 {
+        let clear = (150..180).contains(&frame);
+        let seen = seen(500.0, if clear { 0.6 } else { 0.2 });
+        let looks = frame.is_multiple_of(3);
+        tracker.push(FrameInput {
+            picture: Some(picture(&heads, frame)),
+            ..input(frame as f64 / FPS, looks.then(|| vec![seen]))
+        });
+        masked.extend(tracker.pull());
+    }
+    masked.extend(rest(&mut tracker));
+    let shown = |masks: &&FrameMasks| masks.frame >= 150 && masks.is_clear();
+    assert_eq!(masked.iter().filter(shown).count(), 0);
+}
+
 #[test]
 fn the_detector_is_asked_where_a_track_begins_ends_and_jumps() {
     let mut tracker = tracker(TrackerSettings::default());

@@ -1,0 +1,155 @@
+//! Things of the place that look a little like heads: posts, corners, cones.
+//!
+//! A detector sees them again and again, weakly, and somebody who walks past would hand his track on to
+//! them. What was seen on a spot for a while before, belonged to nobody and still looks the same to the
+//! last pixel is none of him. A still head is told from a thing by being clearly seen, more than for a moment,
+//! while the spot looks as it does.
+
+use crate::detection::Detection;
+use crate::geometry::{PictureSize, Rect};
+use crate::motion::LumaPicture;
+
+/// Boxes that overlap by this much (intersection over union) are on one spot.
+const ONE_SPOT: f32 = 0.6;
+/// ... and by this much, one may be about the other.
+const ABOUT: f32 = 0.3;
+/// Grey levels between two small pictures that count as a change.
+const CHANGE: u8 = 8;
+/// Share of a spot that may have changed while it looks the same: noise and coding.
+const NOISE: f32 = 0.05;
+/// A head that moved a little has changed less of a spot than this; one that came into it more.
+const NEWCOMER: f32 = 0.15;
+/// Seconds between two clear sightings that make a spot a head's: where somebody is half out of the picture, a
+/// detector takes the wall beside him for his head in a picture or two.
+const TWICE: f64 = 0.5;
+/// Seconds and looks until a spot is known.
+const KNOWN_AFTER: (f64, u32) = (3.0, 4);
+/// A spot is forgotten when nothing was seen there for so many seconds.
+const REMEMBERED: f64 = 30.0;
+/// Most spots; the oldest is forgotten.
+const MOST: usize = 128;
+
+/// The spots of one camera.
+#[derive(Debug, Default)]
+pub(super) struct Clutter(Vec<Spot>);
+
+#[derive(Debug)]
+struct Spot {
+    rect: Rect,
+    /// The small picture's part in `rect`, row by row.
+    look: Vec<u8>,
+    since: f64,
+    last: f64,
+    looks: u32,
+    /// When it was first clearly seen.
+    clear_at: Option<f64>,
+    /// It was so again: it is no thing.
+    head: bool,
+}
+
+impl Clutter {
+    /// Whether a sighting is of a thing that was there before.
+    pub(super) fn holds(&self, seen: &Detection, picture: &LumaPicture, size: PictureSize) -> bool {
+        self.0.iter().any(|spot| {
+            spot.is_known()
+                && spot.rect.iou(&seen.rect) >= ONE_SPOT
+                && spot.change(picture, size) <= NOISE
+        })
+    }
+
+    /// Takes the weak sightings that belonged to nobody at `time`.
+    pub(super) fn note(
+        &mut self,
+        seen: &[Detection],
+        picture: &LumaPicture,
+        size: PictureSize,
+        time: f64,
+    ) {
+        for seen in seen {
+            let spot = self
+                .0
+                .iter_mut()
+                .find(|spot| spot.rect.iou(&seen.rect) >= ONE_SPOT);
+            match spot {
+                Some(spot) if spot.change(picture, size) <= NOISE => {
+                    spot.looks += 1;
+                    spot.last = spot.last.max(time);
+                }
+                // A known spot is not lost to what passes in front of it.
+                Some(spot) if spot.is_known() => {}
+                Some(spot) => *spot = Spot::new(seen.rect, picture, size, time),
+                None => self.0.push(Spot::new(seen.rect, picture, size, time)),
+            }
+        }
+        self.0.retain(|spot| time - spot.last <= REMEMBERED);
+        let surplus = self.0.len().saturating_sub(MOST);
+        self.0.drain(..surplus);
+    }
+
+    /// Somebody was clearly seen at `time`: spots about him that look as they did may never have been things.
+    pub(super) fn clear(
+        &mut self,
+        head: &Rect,
+        picture: &LumaPicture,
+        size: PictureSize,
+        time: f64,
+    ) {
+        for spot in &mut self.0 {
+            if spot.rect.iou(head) >= ABOUT && spot.change(picture, size) < NEWCOMER {
+                let first = *spot.clear_at.get_or_insert(time);
+                spot.head |= (time - first).abs() >= TWICE;
+            }
+        }
+    }
+}
+
+impl Spot {
+    fn new(rect: Rect, picture: &LumaPicture, size: PictureSize, time: f64) -> Self {
+        Self {
+            rect,
+            look: part(picture, &rect, size).collect(),
+            since: time,
+            last: time,
+            looks: 1,
+            clear_at: None,
+            head: false,
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        !self.head && self.looks >= KNOWN_AFTER.1 && self.last - self.since >= KNOWN_AFTER.0
+    }
+
+    /// Share of it that does not look as it did; all of it where nothing can be compared.
+    fn change(&self, picture: &LumaPicture, size: PictureSize) -> f32 {
+        let now = part(picture, &self.rect, size);
+        let pairs = self.look.iter().zip(now);
+        let (same, compared) = pairs.fold((0, 0), |(same, compared), (&before, now)| {
+            (
+                same + u32::from(before.abs_diff(now) <= CHANGE),
+                compared + 1,
+            )
+        });
+        match compared {
+            0 => 1.0,
+            compared => 1.0 - same as f32 / compared as f32,
+        }
+    }
+}
+
+/// The pixels of a small picture within a box of the full one.
+fn part<'a>(
+    picture: &'a LumaPicture,
+    rect: &Rect,
+    size: PictureSize,
+) -> impl Iterator<Item = u8> + use<'a> {
+    let whole = Rect::new(0.0, 0.0, picture.width() as f32, picture.height() as f32);
+    let part = picture.to_small(rect, size).intersection(&whole);
+    let columns = part.x as usize..(part.right().ceil() as usize).min(picture.width());
+    let rows = part.y as usize..(part.bottom().ceil() as usize).min(picture.height());
+    rows.flat_map(move |y| {
+        picture.pixels()[y * picture.width()..][columns.clone()]
+            .iter()
+            .copied()
+    })
+}

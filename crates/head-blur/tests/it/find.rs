@@ -1,5 +1,6 @@
 //! The fetched models find people, at their heads, and nobody where nobody is.
 
+use head_blur::HeadBlur;
 use plugin_abi::{Detector, FrameInfo, FrameView, PixelFormat, Region, RegionKind};
 
 use crate::figures::{Head, Picture};
@@ -71,6 +72,33 @@ fn a_glance_finds_heads_and_asks_one_network() {
     assert_eq!(regions, one, "the smaller network for persons alone");
     let faces = glance(r#", "detectors": ["centerface"]"#);
     assert!(!faces.is_empty(), "without it, what there is");
+}
+
+#[test]
+fn every_other_close_look_is_for_persons_only() {
+    let (picture, _) = street();
+    let look = |plugin: &mut HeadBlur, seconds: f64| -> Vec<Region> {
+        let info = FrameInfo {
+            pts_ns: (seconds * 1e9) as i64,
+            ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
+        };
+        let stride = picture.size.0 as usize * 3;
+        let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
+        let mut regions = Vec::new();
+        plugin.detect(&frame, &mut regions).expect("detects");
+        regions
+    };
+    let mut persons = plugin(r#", "detectors": ["nanodet"]"#).expect("starts");
+    let mut both = plugin("").expect("starts");
+    let (of_persons, all) = (look(&mut persons, 0.0), look(&mut both, 0.0));
+    assert_ne!(of_persons, all, "the street has faces");
+    assert_eq!(look(&mut both, 0.4), of_persons);
+    assert_eq!(look(&mut both, 0.8), all);
+    assert_eq!(look(&mut both, 2.0), all, "too long ago");
+    both.reset(0);
+    assert_eq!(look(&mut both, 2.2), all, "another video");
+    let mut faces = plugin(r#", "detectors": ["centerface"]"#).expect("starts");
+    assert_eq!(look(&mut faces, 0.0), look(&mut faces, 0.4));
 }
 
 #[test]

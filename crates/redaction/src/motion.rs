@@ -50,9 +50,15 @@ impl LumaPicture {
                     *sum += u16::from(pixel);
                 }
             }
-            let blocks = sums.chunks_exact(columns_per_block);
-            let sums = blocks.map(|block| block.iter().map(|&sum| u32::from(sum)).sum::<u32>());
-            pixels.extend(sums.map(|sum| ((sum + samples / 2) / samples) as u8));
+            match (columns_per_block, rows_per_block) {
+                // Of 1080p and 4K to 320 columns: numbers known to the compiler spare a third of the time.
+                (6, 6) => pixels.extend(means::<6>(&sums)),
+                (12, 12) => pixels.extend(means::<12>(&sums)),
+                (columns, _) => {
+                    let blocks = sums.chunks_exact(columns);
+                    pixels.extend(blocks.map(|block| mean(block, samples)));
+                }
+            }
         }
         Self {
             width,
@@ -84,6 +90,20 @@ impl LumaPicture {
     }
 }
 
+/// Of square blocks.
+fn means<const BLOCK: usize>(sums: &[u16]) -> impl Iterator<Item = u8> + '_ {
+    let (blocks, _) = sums.as_chunks::<BLOCK>();
+    let samples = (BLOCK * BLOCK) as u32;
+    blocks.iter().map(move |block| mean(block, samples))
+}
+
+/// Of `samples` pixels, of which the columns' sums are given.
+#[inline]
+fn mean(sums: &[u16], samples: u32) -> u8 {
+    let sum: u32 = sums.iter().map(|&sum| u32::from(sum)).sum();
+    ((sum + samples / 2) / samples) as u8
+}
+
 /// Patches are compared on at most this many samples a side; larger ones are thinned out.
 const MOST_SAMPLES: usize = 16;
 /// ... and are cut at least this many pixels wide and high: less says too little.
@@ -91,6 +111,10 @@ const LEAST_SIDE: f32 = 7.0;
 /// This many of the best places on a coarse grid are searched around: sharp detail shows only close
 /// to the right place.
 const CANDIDATES: usize = 4;
+/// From this similarity on, what is found by climbing from where a patch is expected is the patch: no wider search.
+const UNMISTAKABLE: f32 = 0.9;
+/// Less than this at the expected place is not worth climbing from.
+const WORTH_CLIMBING: f32 = 0.6;
 /// Below this standard deviation (grey levels) a patch is too plain to be found again.
 const PLAIN: f32 = 3.0;
 
@@ -174,6 +198,44 @@ impl Patch {
         }
         let start = (start.0 as i32, start.1 as i32);
         let radius = radius.clamp(1.0, 64.0);
+        let fine = match self.climb(picture, start, radius) {
+            Some(top) => top,
+            None => self.search(picture, start, radius)?,
+        };
+        let similarity = self.similarity(picture, fine)?;
+        let shift = self.below_pixel(picture, fine, similarity);
+        let centre = |at: i32, shift: f32, offset: f32| at as f32 + shift - offset;
+        Some(Found {
+            centre: (
+                centre(fine.0, shift.0, self.offset.0),
+                centre(fine.1, shift.1, self.offset.1),
+            ),
+            similarity,
+        })
+    }
+
+    /// Uphill from the expected place, a pixel at a time; `None` if that leads to nothing unmistakable within
+    /// `radius`. Most things move as they did before, and are found after a tenth of a search.
+    fn climb(&self, picture: &LumaPicture, start: (i32, i32), radius: f32) -> Option<(i32, i32)> {
+        let mut here = (start, self.similarity(picture, start)?);
+        if here.1 < WORTH_CLIMBING {
+            return None;
+        }
+        for _ in 0..radius as i32 {
+            let around = (-1..=1).flat_map(|y| (-1..=1).map(move |x| (x, y)));
+            let places = around.map(|(x, y)| (here.0.0 + x, here.0.1 + y));
+            let others = places.filter(|at| *at != here.0);
+            let judged = others.filter_map(|at| Some((at, self.similarity(picture, at)?)));
+            match judged.max_by(|a, b| a.1.total_cmp(&b.1)) {
+                Some(better) if better.1 > here.1 => here = better,
+                _ => return (here.1 >= UNMISTAKABLE).then_some(here.0),
+            }
+        }
+        None
+    }
+
+    /// The best place within `radius` of `start`.
+    fn search(&self, picture: &LumaPicture, start: (i32, i32), radius: f32) -> Option<(i32, i32)> {
         // Every other pixel leads to the right one.
         let spacing = (self.spacing as i32).max(if radius > 3.0 { 2 } else { 1 });
         let steps = (radius / spacing as f32).ceil() as i32;
@@ -199,16 +261,7 @@ impl Patch {
             .flat_map(|&(at, _)| near(at))
             .filter_map(judge);
         let (fine, _) = fine.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let similarity = self.similarity(picture, fine)?;
-        let shift = self.below_pixel(picture, fine, similarity);
-        let centre = |at: i32, shift: f32, offset: f32| at as f32 + shift - offset;
-        Some(Found {
-            centre: (
-                centre(fine.0, shift.0, self.offset.0),
-                centre(fine.1, shift.1, self.offset.1),
-            ),
-            similarity,
-        })
+        Some(fine)
     }
 
     /// The top of the parabola through the best place and its neighbours, per axis.

@@ -72,6 +72,9 @@ pub(crate) struct Normal {
 pub(crate) struct Feeder {
     resized: Vec<u8>,
     rows: Vec<f32>,
+    /// Vertical and horizontal, of the sizes last resized from and to.
+    taps: (Vec<Tap>, Vec<Tap>),
+    sizes: [usize; 4],
 }
 
 impl Feeder {
@@ -99,10 +102,15 @@ impl Feeder {
     /// first: that pass runs over whole rows and is the larger one.
     fn resize(&mut self, frame: &FrameView<'_>, width: usize, height: usize) {
         let info = frame.info();
-        let vertical = taps(info.height as usize, height);
-        let horizontal = taps(info.width as usize, width);
+        let sizes = [info.width as usize, info.height as usize, width, height];
+        if self.sizes != sizes {
+            self.taps = (taps(sizes[1], height), taps(sizes[0], width));
+            self.sizes = sizes;
+        }
+        let (vertical, horizontal) = &self.taps;
         self.resized.resize(width * height * 3, 0);
-        self.rows.resize(info.width as usize * 3, 0.0);
+        // One more than a row: the last pixel is read as if it had a fourth channel.
+        self.rows.resize(info.width as usize * 3 + 1, 0.0);
         for (tap, out) in vertical
             .iter()
             .zip(self.resized.chunks_exact_mut(width * 3))
@@ -115,11 +123,12 @@ impl Feeder {
                 }
             }
             for (tap, pixel) in horizontal.iter().zip(out.chunks_exact_mut(3)) {
-                let mut sum = [0.5f32; 3];
-                for (x, &weight) in tap.weights.iter().enumerate() {
-                    let at = (tap.first + x) * 3;
-                    for (channel, sum) in sum.iter_mut().enumerate() {
-                        *sum += weight * self.rows[at + channel];
+                // Four channels, the last one's sum unused: they fit one register.
+                let mut sum = [0.5f32; 4];
+                let pixels = self.rows[tap.first * 3..].windows(4).step_by(3);
+                for (&weight, samples) in tap.weights.iter().zip(pixels) {
+                    for (sum, sample) in sum.iter_mut().zip(samples) {
+                        *sum += weight * sample;
                     }
                 }
                 for (sample, sum) in pixel.iter_mut().zip(sum) {

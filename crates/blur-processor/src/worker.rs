@@ -32,6 +32,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Runs the worker on its standard input until the dispatcher closes the other end.
 pub fn run() -> ExitCode {
     media::init();
+    media::share_one_heap();
     forbid_core_dumps();
     // Recording must not lose packets to blurring; a failure only means usual priority.
     rustix::process::nice(NICENESS).ok();

@@ -111,7 +111,7 @@ impl Detector for HeadBlur {
         let precision = engine.precision();
         let mut models = match &config.model {
             Some(path) => {
-                let network = Network::new(engine, ModelFile::read(path)?);
+                let network = Network::new(engine, ModelFile::open(path)?);
                 Models::User(Yolo::new(
                     network,
                     &config.classes,
@@ -210,7 +210,7 @@ impl Models {
 fn own_models(engine: &Engine, config: &Config) -> Result<Models, Failure> {
     let open = |name: DetectorName, file: &str| -> Result<Option<Network>, Failure> {
         if config.detectors.contains(&name) {
-            let file = ModelFile::read(&config.model_dir.join(file))?;
+            let file = ModelFile::open(&config.model_dir.join(file))?;
             Ok(Some(Network::new(engine.clone(), file)))
         } else {
             Ok(None)

@@ -126,21 +126,17 @@ fn choose_precision(core: &Core, wish: Precision) -> Result<&'static str, Failur
     })
 }
 
-/// A model file: its bytes and their hash.
+/// A model file. It is read again for every shape of pictures that it is compiled for: its bytes take megabytes,
+/// and a new shape is rare.
 pub(crate) struct ModelFile {
     pub(crate) name: String,
     pub(crate) blake3: String,
-    pub(crate) bytes: Vec<u8>,
+    path: PathBuf,
 }
 
 impl ModelFile {
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = fs::read(path).map_err(|error| {
-            format!(
-                "model {}: {error}; run scripts/setup (or scripts/fetch-model), or set plugin.model_dir",
-                path.display()
-            )
-        })?;
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let bytes = read(path)?;
         Ok(Self {
             name: path
                 .file_name()
@@ -148,9 +144,32 @@ impl ModelFile {
                 .to_string_lossy()
                 .into_owned(),
             blake3: blake3::hash(&bytes).to_hex().to_string(),
-            bytes,
+            path: path.to_owned(),
         })
     }
+
+    /// The same bytes as when it was opened.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        let bytes = read(&self.path)?;
+        if blake3::hash(&bytes).to_hex().as_str() != self.blake3 {
+            return Err(format!(
+                "model {} is another one than at the start; start again",
+                self.path.display()
+            )
+            .into());
+        }
+        Ok(bytes)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| {
+        format!(
+            "model {}: {error}; run scripts/setup (or scripts/fetch-model), or set plugin.model_dir",
+            path.display()
+        )
+        .into()
+    })
 }
 
 /// One model, compiled for the picture shapes in use.
@@ -176,9 +195,10 @@ impl Network {
 
     /// Width and height the model is fixed to; `None` if it takes any.
     pub(crate) fn fixed_size(&self) -> Result<Option<(u32, u32)>, Failure> {
+        let bytes = self.file.bytes()?;
         let mut core = lock(&self.engine.core);
         let shape = (|| {
-            let model = core.read_model_from_buffer(&self.file.bytes, None)?;
+            let model = core.read_model_from_buffer(&bytes, None)?;
             model.get_input_by_index(0)?.get_partial_shape()
         })()
         .map_err(|error| self.explain("cannot be read", &error))?;
@@ -222,9 +242,10 @@ impl Network {
     }
 
     fn compile(&self, width: u32, height: u32) -> Result<Session, Failure> {
+        let bytes = self.file.bytes()?;
         let mut core = lock(&self.engine.core);
         let compiled = (|| {
-            let mut model = core.read_model_from_buffer(&self.file.bytes, None)?;
+            let mut model = core.read_model_from_buffer(&bytes, None)?;
             let shape = [1, 3, i64::from(height), i64::from(width)];
             model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
             let mut compiled = core.compile_model(&model, DeviceType::CPU)?;
@@ -324,6 +345,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_model_that_was_replaced_is_not_mixed_with_the_first() {
+        let folder = tempfile::tempdir().expect("a temp dir");
+        let path = folder.path().join("nanodet.onnx");
+        fs::write(&path, b"one").expect("written");
+        let model = ModelFile::open(&path).expect("opens");
+        assert_eq!(model.bytes().expect("unchanged"), b"one");
+        fs::write(&path, b"another").expect("written");
+        let refusal = model.bytes().expect_err("changed").to_string();
+        assert!(
+            refusal.contains("is another one than at the start"),
+            "{refusal}"
+        );
+    }
 
     #[test]
     fn libraries_that_others_may_write_are_refused() {

@@ -56,7 +56,7 @@ impl Yolo {
         classes: &[ClassName],
         size: (u32, u32),
     ) -> Result<Self, Failure> {
-        let labels = labels::of_model(&network.file().bytes);
+        let labels = labels::of_model(&network.file().bytes()?);
         let wanted = choose(classes, &labels)
             .map_err(|error| format!("model {}: {error}", network.file().name))?;
         let whole = (size.0.next_multiple_of(STEP), size.1.next_multiple_of(STEP));

@@ -162,6 +162,15 @@ pub(crate) fn int(value: impl TryInto<c_int>) -> c_int {
     value.try_into().unwrap_or(c_int::MAX)
 }
 
+/// Has all threads of the process allocate from one heap instead of one each: see [`crate::share_one_heap`].
+pub(crate) fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator; allowed at any time, from any thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Lets the C allocator keep up to `bytes` of freed memory per thread instead of giving them back to the kernel.
 pub(crate) fn keep_freed_memory(bytes: u32) {
     #[cfg(target_env = "gnu")]

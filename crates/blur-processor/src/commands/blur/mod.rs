@@ -74,6 +74,7 @@ enum Outcome {
 /// the exit code tells.
 pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<ExitCode> {
     media::init();
+    media::share_one_heap();
     let whole_folder = arguments.input.is_dir();
     let tasks = match whole_folder {
         true => files::of_folder(&arguments.input, &arguments.output)?,

@@ -25,6 +25,9 @@ const HINT: f32 = 0.1;
 /// much as all that looks for persons. On two development clips with people in every picture masks missed 8 of
 /// the 8,795 sightings of 0.6 and more that all networks make in all pictures, and 11 with faces in every look.
 const FACES_WITHIN: i64 = 600_000_000;
+/// ... unless somebody is close: a face of this share of the picture's height says better where the head is than
+/// the body does, of which little is to be seen. Without it masks of close heads were a third larger.
+const CLOSE: f32 = 0.07;
 
 /// The detector.
 pub struct HeadBlur {
@@ -32,7 +35,7 @@ pub struct HeadBlur {
     models: Models,
     feeder: Feeder,
     precision: &'static str,
-    /// When the last thorough look was, if it was for faces as well, nanoseconds of the video.
+    /// When the last thorough look was, if it was for faces as well and nobody was close, nanoseconds of the video.
     faces_at: Option<i64>,
 }
 
@@ -81,9 +84,6 @@ impl HeadBlur {
                     (1..=FACES_WITHIN).contains(&frame.info().pts_ns.saturating_sub(then))
                 });
                 let persons_only = glance || just_now && nanodet.is_some();
-                if !glance {
-                    self.faces_at = (!persons_only).then_some(frame.info().pts_ns);
-                }
                 if let Some(network) = centerface.as_mut().filter(|_| !persons_only) {
                     let fit = Letterbox::fit(size, config.face_input_size, ENLARGE, STEP);
                     let floor = least(config.face_threshold);
@@ -91,6 +91,14 @@ impl HeadBlur {
                 }
                 rescale(&mut persons, config.person_threshold);
                 rescale(&mut faces, config.face_threshold);
+                if !glance {
+                    let close = CLOSE * size.1 as f32;
+                    let close = faces
+                        .iter()
+                        .any(|face| face.score >= FOUND && face.height() >= close);
+                    let may_spare = !persons_only && !close;
+                    self.faces_at = may_spare.then_some(frame.info().pts_ns);
+                }
                 Ok(regions(&persons, &faces, config.target))
             }
         }

@@ -74,31 +74,49 @@ fn a_glance_finds_heads_and_asks_one_network() {
     assert!(!faces.is_empty(), "without it, what there is");
 }
 
-#[test]
-fn every_other_close_look_is_for_persons_only() {
-    let (picture, _) = street();
-    let look = |plugin: &mut HeadBlur, seconds: f64| -> Vec<Region> {
-        let info = FrameInfo {
-            pts_ns: (seconds * 1e9) as i64,
-            ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
-        };
-        let stride = picture.size.0 as usize * 3;
-        let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
-        let mut regions = Vec::new();
-        plugin.detect(&frame, &mut regions).expect("detects");
-        regions
+/// What is found `seconds` into a video of one picture.
+fn look(plugin: &mut HeadBlur, picture: &Picture, seconds: f64) -> Vec<Region> {
+    let info = FrameInfo {
+        pts_ns: (seconds * 1e9) as i64,
+        ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
     };
+    let stride = picture.size.0 as usize * 3;
+    let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
+    let mut regions = Vec::new();
+    plugin.detect(&frame, &mut regions).expect("detects");
+    regions
+}
+
+#[test]
+fn every_other_look_is_for_persons_only() {
+    let (picture, _) = street();
     let mut persons = plugin(r#", "detectors": ["nanodet"]"#).expect("starts");
     let mut both = plugin("").expect("starts");
-    let (of_persons, all) = (look(&mut persons, 0.0), look(&mut both, 0.0));
+    let (of_persons, all) = (
+        look(&mut persons, &picture, 0.0),
+        look(&mut both, &picture, 0.0),
+    );
     assert_ne!(of_persons, all, "the street has faces");
-    assert_eq!(look(&mut both, 0.4), of_persons);
-    assert_eq!(look(&mut both, 0.8), all);
-    assert_eq!(look(&mut both, 2.0), all, "too long ago");
+    assert_eq!(look(&mut both, &picture, 0.4), of_persons);
+    assert_eq!(look(&mut both, &picture, 0.8), all);
+    assert_eq!(look(&mut both, &picture, 2.0), all, "too long ago");
     both.reset(0);
-    assert_eq!(look(&mut both, 2.2), all, "another video");
+    assert_eq!(look(&mut both, &picture, 2.2), all, "another video");
     let mut faces = plugin(r#", "detectors": ["centerface"]"#).expect("starts");
-    assert_eq!(look(&mut faces, 0.0), look(&mut faces, 0.4));
+    let all = look(&mut faces, &picture, 0.0);
+    assert_eq!(all, look(&mut faces, &picture, 0.4));
+}
+
+#[test]
+fn faces_of_those_who_are_close_are_always_looked_for() {
+    let mut picture = Picture::empty(960, 540);
+    picture.person(480.0, 60.0, 500.0, [120, 60, 40]);
+    let mut persons = plugin(r#", "detectors": ["nanodet"]"#).expect("starts");
+    let mut both = plugin("").expect("starts");
+    let of_persons = look(&mut persons, &picture, 0.0);
+    for seconds in [0.0, 0.4, 0.8] {
+        assert_ne!(look(&mut both, &picture, seconds), of_persons);
+    }
 }
 
 #[test]

@@ -57,11 +57,7 @@ fn a_glance_finds_heads_and_asks_one_network() {
             glance: true,
             ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
         };
-        let stride = picture.size.0 as usize * 3;
-        let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
-        let mut regions = Vec::new();
-        plugin.detect(&frame, &mut regions).expect("detects");
-        regions
+        seen(&mut plugin, &picture, info)
     };
     let regions = glance("");
     for head in heads {
@@ -80,6 +76,10 @@ fn look(plugin: &mut HeadBlur, picture: &Picture, seconds: f64) -> Vec<Region> {
         pts_ns: (seconds * 1e9) as i64,
         ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
     };
+    seen(plugin, picture, info)
+}
+
+fn seen(plugin: &mut HeadBlur, picture: &Picture, info: FrameInfo) -> Vec<Region> {
     let stride = picture.size.0 as usize * 3;
     let frame = FrameView::new(info, &[(&picture.bgr, stride)]).expect("fits");
     let mut regions = Vec::new();

@@ -82,6 +82,16 @@ impl LumaPicture {
         &self.pixels
     }
 
+    /// The pixels within a box of the full picture, row by row.
+    pub(crate) fn part(&self, rect: &Rect, size: PictureSize) -> impl Iterator<Item = u8> + '_ {
+        let whole = Rect::new(0.0, 0.0, self.width as f32, self.height as f32);
+        let part = self.to_small(rect, size).intersection(&whole);
+        let left = (part.x as usize).min(self.width);
+        let right = (part.right().ceil() as usize).clamp(left, self.width);
+        let rows = part.y as usize..(part.bottom().ceil() as usize).min(self.height);
+        rows.flat_map(move |y| self.pixels[y * self.width..][left..right].iter().copied())
+    }
+
     /// A full-picture box in this picture's pixels.
     pub fn to_small(&self, rect: &Rect, size: PictureSize) -> Rect {
         let fx = self.width as f32 / size.width as f32;
@@ -198,11 +208,10 @@ impl Patch {
         }
         let start = (start.0 as i32, start.1 as i32);
         let radius = radius.clamp(1.0, 64.0);
-        let fine = match self.climb(picture, start, radius) {
+        let (fine, similarity) = match self.climb(picture, start, radius) {
             Some(top) => top,
             None => self.search(picture, start, radius)?,
         };
-        let similarity = self.similarity(picture, fine)?;
         let shift = self.below_pixel(picture, fine, similarity);
         let centre = |at: i32, shift: f32, offset: f32| at as f32 + shift - offset;
         Some(Found {
@@ -216,7 +225,12 @@ impl Patch {
 
     /// Uphill from the expected place, a pixel at a time; `None` if that leads to nothing unmistakable within
     /// `radius`. Most things move as they did before, and are found after a tenth of a search.
-    fn climb(&self, picture: &LumaPicture, start: (i32, i32), radius: f32) -> Option<(i32, i32)> {
+    fn climb(
+        &self,
+        picture: &LumaPicture,
+        start: (i32, i32),
+        radius: f32,
+    ) -> Option<((i32, i32), f32)> {
         let mut here = (start, self.similarity(picture, start)?);
         if here.1 < WORTH_CLIMBING {
             return None;
@@ -228,14 +242,19 @@ impl Patch {
             let judged = others.filter_map(|at| Some((at, self.similarity(picture, at)?)));
             match judged.max_by(|a, b| a.1.total_cmp(&b.1)) {
                 Some(better) if better.1 > here.1 => here = better,
-                _ => return (here.1 >= UNMISTAKABLE).then_some(here.0),
+                _ => return (here.1 >= UNMISTAKABLE).then_some(here),
             }
         }
         None
     }
 
-    /// The best place within `radius` of `start`.
-    fn search(&self, picture: &LumaPicture, start: (i32, i32), radius: f32) -> Option<(i32, i32)> {
+    /// The best place within `radius` of `start`, and the similarity there.
+    fn search(
+        &self,
+        picture: &LumaPicture,
+        start: (i32, i32),
+        radius: f32,
+    ) -> Option<((i32, i32), f32)> {
         // Every other pixel leads to the right one.
         let spacing = (self.spacing as i32).max(if radius > 3.0 { 2 } else { 1 });
         let steps = (radius / spacing as f32).ceil() as i32;
@@ -261,7 +280,7 @@ impl Patch {
             .flat_map(|&(at, _)| near(at))
             .filter_map(judge);
         let (fine, _) = fine.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(fine)
+        Some((fine, self.similarity(picture, fine)?))
     }
 
     /// The top of the parabola through the best place and its neighbours, per axis.

@@ -58,9 +58,9 @@ impl Clutter {
     }
 
     /// Takes the weak sightings that belonged to nobody at `time`.
-    pub(super) fn note(
+    pub(super) fn note<'a>(
         &mut self,
-        seen: &[Detection],
+        seen: impl Iterator<Item = &'a Detection>,
         picture: &LumaPicture,
         size: PictureSize,
         time: f64,
@@ -107,7 +107,7 @@ impl Spot {
     fn new(rect: Rect, picture: &LumaPicture, size: PictureSize, time: f64) -> Self {
         Self {
             rect,
-            look: part(picture, &rect, size).collect(),
+            look: picture.part(&rect, size).collect(),
             since: time,
             last: time,
             looks: 1,
@@ -122,7 +122,7 @@ impl Spot {
 
     /// Share of it that does not look as it did; all of it where nothing can be compared.
     fn change(&self, picture: &LumaPicture, size: PictureSize) -> f32 {
-        let now = part(picture, &self.rect, size);
+        let now = picture.part(&self.rect, size);
         let pairs = self.look.iter().zip(now);
         let (same, compared) = pairs.fold((0, 0), |(same, compared), (&before, now)| {
             (
@@ -135,21 +135,4 @@ impl Spot {
             compared => 1.0 - same as f32 / compared as f32,
         }
     }
-}
-
-/// The pixels of a small picture within a box of the full one.
-fn part<'a>(
-    picture: &'a LumaPicture,
-    rect: &Rect,
-    size: PictureSize,
-) -> impl Iterator<Item = u8> + use<'a> {
-    let whole = Rect::new(0.0, 0.0, picture.width() as f32, picture.height() as f32);
-    let part = picture.to_small(rect, size).intersection(&whole);
-    let columns = part.x as usize..(part.right().ceil() as usize).min(picture.width());
-    let rows = part.y as usize..(part.bottom().ceil() as usize).min(picture.height());
-    rows.flat_map(move |y| {
-        picture.pixels()[y * picture.width()..][columns.clone()]
-            .iter()
-            .copied()
-    })
 }

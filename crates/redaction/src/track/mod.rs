@@ -205,7 +205,12 @@ impl Tracker {
     fn observe(&mut self, frame: i64, seen: Vec<Detection>) {
         self.window.note_look(frame);
         let seen = self.worth_a_look(seen);
-        self.clear_things(frame, &seen);
+        let size = self.window.size();
+        if let Some((picture, time)) = self.window.picture(frame) {
+            for head in seen.iter().filter(|seen| seen.score >= TRUSTED) {
+                self.clutter.clear(&head.rect, picture, size, time);
+            }
+        }
         let (things, heads): (Vec<_>, Vec<_>) = seen
             .into_iter()
             .enumerate()
@@ -227,8 +232,11 @@ impl Tracker {
         );
         self.share_out(frame, Gate::Weak, &mut weak, &mut open, trusted);
         self.share_out(frame, Gate::Jump, &mut strong, &mut open, trusted);
-        let nobodys = weak.iter().chain(&strong_things).chain(&weak_things);
-        self.note_things(frame, nobodys.map(|(_, seen)| *seen).collect());
+        if let Some((picture, time)) = self.window.picture(frame) {
+            let nobodys = weak.iter().chain(&strong_things).chain(&weak_things);
+            let nobodys = nobodys.map(|(_, seen)| seen);
+            self.clutter.note(nobodys, picture, size, time);
+        }
         if let Some(slot) = self.window.get_mut(frame) {
             slot.unclaimed = Some(weak.into_iter().map(|(_, seen)| seen).collect());
         }
@@ -270,34 +278,9 @@ impl Tracker {
 
     /// Whether a sighting is of a thing that stood there before and looks a little like a head.
     fn is_thing(&self, frame: i64, seen: &Detection) -> bool {
-        let picture = self
-            .window
-            .get(frame)
-            .and_then(|slot| slot.picture.as_ref());
-        seen.score < TRUSTED
-            && picture.is_some_and(|picture| self.clutter.holds(seen, picture, self.window.size()))
-    }
-
-    fn note_things(&mut self, frame: i64, nobodys: Vec<Detection>) {
-        let Some(slot) = self.window.get(frame) else {
-            return;
-        };
-        if let Some(picture) = &slot.picture {
-            self.clutter
-                .note(&nobodys, picture, self.window.size(), slot.time);
-        }
-    }
-
-    /// Spots about somebody who is clearly seen are no things.
-    fn clear_things(&mut self, frame: i64, seen: &[Detection]) {
-        let Some(slot) = self.window.get(frame) else {
-            return;
-        };
-        let Some(picture) = &slot.picture else { return };
-        for seen in seen.iter().filter(|seen| seen.score >= TRUSTED) {
-            self.clutter
-                .clear(&seen.rect, picture, self.window.size(), slot.time);
-        }
+        let size = self.window.size();
+        let known = |(picture, _)| self.clutter.holds(seen, picture, size);
+        seen.score < TRUSTED && self.window.picture(frame).is_some_and(known)
     }
 
     /// Sound detections of enough score, best first, each head once.

@@ -13,19 +13,12 @@ pub(super) fn differs(
     rect: &Rect,
     size: PictureSize,
 ) -> bool {
-    let whole = Rect::new(0.0, 0.0, now.width() as f32, now.height() as f32);
-    let part = now.to_small(rect, size).grown(0.25).intersection(&whole);
-    let columns = part.x as usize..(part.right().ceil() as usize).min(now.width());
-    let rows = part.y as usize..(part.bottom().ceil() as usize).min(now.height());
-    if columns.is_empty() || rows.is_empty() || before.pixels().len() != now.pixels().len() {
-        return true;
-    }
-    rows.into_iter().any(|y| {
-        let row =
-            |picture: &LumaPicture| picture.pixels()[y * now.width()..][columns.clone()].to_vec();
-        row(before)
-            .iter()
-            .zip(row(now))
-            .any(|(&a, b)| a.abs_diff(b) > MOTION)
-    })
+    let around = rect.grown(0.25);
+    let mut pairs = before
+        .part(&around, size)
+        .zip(now.part(&around, size))
+        .peekable();
+    before.pixels().len() != now.pixels().len()
+        || pairs.peek().is_none()
+        || pairs.any(|(grey, later)| grey.abs_diff(later) > MOTION)
 }

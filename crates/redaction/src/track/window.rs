@@ -88,6 +88,12 @@ impl Window {
             .get_mut(usize::try_from(frame - self.start).ok()?)
     }
 
+    /// The small picture of a frame and its time.
+    pub(super) fn picture(&self, frame: i64) -> Option<(&LumaPicture, f64)> {
+        let slot = self.get(frame)?;
+        Some((slot.picture.as_ref()?, slot.time))
+    }
+
     pub(super) fn newest_time(&self) -> Option<f64> {
         self.slots.back().map(|slot| slot.time)
     }

@@ -92,13 +92,13 @@ fn record(dir: &std::path::Path, track: &VideoTrack, packets: &[&media::Packet])
     for packet in packets {
         for writer in &mut writers {
             let sample = Sample {
-                data: packet.data(),
+                data: packet.data().to_vec(),
                 pts: packet.pts().unwrap(),
                 dts: packet.dts().unwrap(),
                 duration: packet.duration(),
                 key: packet.is_key(),
             };
-            writer.write_video(&sample).unwrap();
+            writer.write_video(sample).unwrap();
         }
     }
     for writer in writers {

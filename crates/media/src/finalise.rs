@@ -103,10 +103,20 @@ pub(crate) fn remux(
 ) -> Result<Option<Finalised>, MediaError> {
     let stored = stored_samples(&*part).map_err(|error| MediaError::io("read recording", error))?;
     let room = stored.as_ref().map(|samples| samples.len() as u64);
-    let mut reader =
-        Reader::open_part(part, limit, "recording".into(), &ReaderOptions::as_stored())?;
+    let open =
+        |options: &_| Reader::open_part(Arc::clone(&part), limit, "recording".into(), options);
+    let mut reader = open(&ReaderOptions::as_stored())?;
     let (video_index, video) = reader.require_video()?;
-    let video = video.clone();
+    let mut video = video.clone();
+    // FFmpeg leaves the size of MPEG-4 part 2 and H.263 to their decoders, whatever the file says.
+    if video.width == 0 || video.height == 0 {
+        let analysed = open(&ReaderOptions {
+            analyse: true,
+            ..ReaderOptions::as_stored()
+        })?;
+        let (_, known) = analysed.require_video()?;
+        (video.width, video.height) = (known.width, known.height);
+    }
     let audio = reader.audio().map(|(index, track)| (index, track.clone()));
     let mut tracks = vec![Track::Video(video.clone())];
     tracks.extend(audio.iter().map(|(_, track)| Track::Audio(track.clone())));

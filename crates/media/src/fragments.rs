@@ -1,9 +1,11 @@
 //! Where the fragments of a recording say that its frames lie (ISO/IEC 14496-12, 8.8.4 to 8.8.12).
 //!
-//! For fragments as [`crate::segment`] has FFmpeg write them; what looks otherwise is not guessed at. Never panics and
+//! For fragments as [`crate::segment`] writes them, with our own writer or FFmpeg's; what looks otherwise is not guessed at. Never panics and
 //! never trusts a length.
 
 use std::io;
+
+pub(crate) mod write;
 
 use crate::boxes::{Bytes, TopBox, children, fill, top_boxes};
 

@@ -20,7 +20,6 @@
 //! Copying instead ([`crate::finalise()`]) writes every frame twice and needs room for both files.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +30,9 @@ use crate::ff::output::{Output, Setup};
 use crate::fragments::{Stored, samples_in};
 use crate::packet::Packet;
 use crate::reader::{Reader, ReaderOptions};
+use crate::segment::is_stored_as_it_is;
 use crate::shown;
-use crate::track::{AudioCodec, Rational, Track, VideoCodec};
+use crate::track::{Rational, Track};
 use crate::write::{WriterOptions, muxer_options};
 
 /// What is written at once stays whole.
@@ -41,23 +41,20 @@ const SECTOR: u64 = 512;
 /// Header of an `mdat` with a length of 64 bits.
 const DATA_HEADER: usize = 16;
 
-/// Puts a `free` box of `room` bytes behind the `ftyp` box of a file whose content begins at offset `room`.
-pub(crate) fn keep_room(file: &File, room: u32) -> io::Result<()> {
-    let mut header = [0; 8];
-    file.read_exact_at(&mut header, room.into())?;
-    let size = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
-    let too_small = room < 64 || size > 256;
-    if too_small || &header[4..] != b"ftyp" {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "no room can be kept in this file",
-        ));
+/// Puts a `free` box of `room` bytes behind the `ftyp` box that `header` begins with.
+pub(crate) fn with_room(header: &[u8], room: u32) -> Option<Vec<u8>> {
+    let first = top_boxes(header).ok()?.first().copied()?;
+    let size = usize::try_from(first.size).ok()?;
+    if room < 64 || size > 256 || &first.kind != b"ftyp" {
+        return None;
     }
-    let mut front = vec![0; room as usize];
-    file.read_exact_at(&mut front[..size], room.into())?;
-    front[size..size + 4].copy_from_slice(&room.to_be_bytes());
-    front[size + 4..size + 8].copy_from_slice(b"free");
-    file.write_all_at(&front, 0)
+    let mut front = Vec::with_capacity(header.len() + room as usize);
+    front.extend_from_slice(&header[..size]);
+    front.extend_from_slice(&room.to_be_bytes());
+    front.extend_from_slice(b"free");
+    front.resize(size + room as usize, 0);
+    front.extend_from_slice(&header[size..]);
+    Some(front)
 }
 
 /// Makes an ordinary MP4 of the complete recording `part`, synced. `end`, in ticks of the time base beside it after the
@@ -159,7 +156,7 @@ fn index_of(file: &Arc<File>, samples: &[Stored]) -> Result<Option<Vec<u8>>, Med
     let tracks = reader.tracks();
     let first = samples.iter().find(|sample| sample.track == 0);
     let (Some(Track::Video(video)), Some(first), true) =
-        (tracks.first(), first, tracks.iter().all(is_stored_blindly))
+        (tracks.first(), first, tracks.iter().all(is_stored_as_it_is))
     else {
         return Ok(None);
     };
@@ -202,18 +199,4 @@ fn index_of(file: &Arc<File>, samples: &[Stored]) -> Result<Option<Vec<u8>>, Med
     let is_index = matches!(top_boxes(&index[..]).as_deref(),
         Ok([one]) if &one.kind == b"moov" && one.end() == index.len() as u64);
     Ok(is_index.then_some(index))
-}
-
-/// Whether FFmpeg's muxer stores a track's packets without looking into them.
-fn is_stored_blindly(track: &Track) -> bool {
-    match track {
-        Track::Video(video) => match video.codec {
-            // With start codes it would rewrite them.
-            VideoCodec::H264 | VideoCodec::H265 => video.extradata.first() == Some(&1),
-            VideoCodec::Mjpeg => true,
-            _ => false,
-        },
-        Track::Audio(audio) => audio.codec == AudioCodec::Aac,
-        Track::Other { .. } => false,
-    }
 }

@@ -1,27 +1,33 @@
 //! A recording in progress: a fragmented MP4 that survives a kill.
 //!
-//! Every finished fragment (half a second by default, and always at a key frame) is pushed to the kernel at
-//! once, so `kill -9` loses at most one fragment (measured: 204 of 207 frames survived, a plain MP4 kept 0).
+//! Packets wait until a fragment is complete (half a second by default, or at [`SegmentWriter::flush`]), which is pushed to
+//! the kernel at once, so `kill -9` loses at most one fragment (measured: 204 of 207 frames survived, a plain MP4 kept 0).
 //! Whether data also survives a power cut is up to the caller's `fsync`.
+//!
+//! FFmpeg's muxer writes what stands before the first fragment. The fragments are written by
+//! [`crate::fragments`]' own writer for the codecs of cameras, whose packets are stored as they are; by FFmpeg's for others.
+//!
 //! When the recording ends, [`crate::in_place`] or [`crate::finalise()`] makes an ordinary MP4 of it; after a
 //! crash, [`crate::salvage()`] does.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::MediaError;
+use crate::ff::NO_TIME;
 use crate::ff::output::{Output, Setup};
-use crate::ff::{self, NO_TIME};
+use crate::fragments::write::{Entry, FragmentWriter};
 use crate::in_place;
 use crate::packet::Packet;
-use crate::track::{AudioTrack, Rational, Track, VideoTrack};
+use crate::track::{AudioCodec, AudioTrack, Rational, Track, VideoCodec, VideoTrack};
 
 /// One compressed frame as it came from the network.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
+#[derive(Clone, Debug)]
+pub struct Sample {
     /// H.264 and H.265: NAL units with 4-byte lengths, parameter sets in the extradata. Others: as they are.
-    pub data: &'a [u8],
+    pub data: Vec<u8>,
     /// Presentation time in the track's ticks.
     pub pts: i64,
     /// Decoding time in the track's ticks; must grow from sample to sample.
@@ -32,26 +38,16 @@ pub struct Sample<'a> {
     pub key: bool,
 }
 
-/// Half a second at 32 Mbit/s.
-const LARGEST_FRAGMENT: u32 = 2 << 20;
-
 /// Room for the index of some hours; what is longer is copied when it is finished.
 const LARGEST_ROOM: u32 = 4 << 20;
 
 /// How a segment is written.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentOptions {
-    /// Longest fragment: what a kill may cost.
+    /// Longest fragment: what a kill may cost, and what waits in memory.
     pub fragment: Duration,
     /// Bytes kept free at the front for the index of the finished file; 0 for none. See [`crate::in_place`].
     pub room: u32,
-}
-
-/// For a process that does nothing but write segments, once at its start: the buffer that FFmpeg's muxer makes for each
-/// fragment, grows and frees is kept for the next one. Mapping it anew and copying it while it grew was a fifth of what
-/// recording cost.
-pub fn keep_fragment_memory() {
-    ff::keep_freed_memory(LARGEST_FRAGMENT);
 }
 
 impl SegmentOptions {
@@ -100,18 +96,29 @@ pub struct SegmentStats {
 /// that begins before it is left out. (Inside the `.part` all times are shifted by the first frame's
 /// reordering delay, since fragments cannot hold negative times; finalising takes that out again.)
 pub struct SegmentWriter {
-    output: Output,
+    fragments: Fragments,
     file: Arc<File>,
-    packet: Packet,
     video: Lane,
     audio: Option<Lane>,
     stats: SegmentStats,
     end: i64,
 }
 
+/// Who writes the fragments.
+enum Fragments {
+    /// [`crate::fragments`]' writer.
+    Own(FragmentWriter),
+    /// FFmpeg's muxer, which looks into packets of some codecs.
+    Muxer { output: Output, packet: Packet },
+}
+
 /// One track's times.
 struct Lane {
     time_base: Rational,
+    /// Of the file's track.
+    ticks: Rational,
+    /// In these ticks.
+    longest_fragment: i64,
     /// Subtracted from all times; known with the first video frame.
     base: i64,
     first_pts: i64,
@@ -119,9 +126,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(time_base: Rational) -> Self {
+    fn new(time_base: Rational, ticks: Rational, fragment: Duration) -> Self {
+        let fragment = i64::try_from(fragment.as_micros()).unwrap_or(i64::MAX);
         Self {
             time_base,
+            ticks,
+            longest_fragment: Rational::MICROSECONDS.rescale(fragment, ticks),
             base: 0,
             first_pts: NO_TIME,
             last_dts: NO_TIME,
@@ -145,33 +155,45 @@ impl SegmentWriter {
         let mut tracks = vec![Track::Video(video.clone())];
         tracks.extend(audio.cloned().map(Track::Audio));
         let flags = "frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer";
-        let mut output = Output::open(
-            Arc::clone(&file),
-            options.room.into(),
-            &Setup {
-                format: "mp4",
-                tracks: &tracks,
-                options: &[
-                    ("movflags", flags.into()),
-                    ("frag_duration", options.fragment.as_micros().to_string()),
-                    ("use_editlist", "0".into()),
-                    ("video_track_timescale", video.time_base.den.to_string()),
-                ],
-                flush: true,
-                name: "segment".into(),
-            },
-        )?;
-        if options.room > 0 {
-            output.flush()?;
-            in_place::keep_room(&file, options.room)
+        let longest = i32::try_from(options.fragment.as_micros()).unwrap_or(i32::MAX);
+        let setup = Setup {
+            format: "mp4",
+            tracks: &tracks,
+            options: &[
+                ("movflags", flags.into()),
+                ("frag_duration", longest.to_string()),
+                ("use_editlist", "0".into()),
+                ("video_track_timescale", video.time_base.den.to_string()),
+            ],
+            flush: true,
+            name: "segment".into(),
+        };
+        let (fragments, ticks) = if tracks.iter().all(is_stored_as_it_is) {
+            let (header, ticks) = Output::header(&setup)?;
+            let front = in_place::with_room(&header, options.room).unwrap_or(header);
+            file.write_all_at(&front, 0)
                 .map_err(|error| MediaError::io("start segment", error))?;
-        }
+            let own = FragmentWriter::new(Arc::clone(&file), front.len() as u64);
+            (Fragments::Own(own), ticks)
+        } else {
+            let output = Output::open(Arc::clone(&file), 0, &setup)?;
+            let ticks = (0..tracks.len()).map(|track| output.time_base(track));
+            let ticks = ticks.collect();
+            let packet = Packet::empty()?;
+            (Fragments::Muxer { output, packet }, ticks)
+        };
+        let mut lanes = tracks
+            .iter()
+            .zip(ticks)
+            .map(|(track, ticks)| Lane::new(track.time_base(), ticks, options.fragment));
+        let (Some(video), audio) = (lanes.next(), lanes.next()) else {
+            return Err(MediaError::unsupported("start segment", "no video track"));
+        };
         Ok(Self {
-            output,
+            fragments,
             file,
-            packet: Packet::empty()?,
-            video: Lane::new(video.time_base),
-            audio: audio.map(|track| Lane::new(track.time_base)),
+            video,
+            audio,
             stats: SegmentStats::default(),
             end: 0,
         })
@@ -182,21 +204,17 @@ impl SegmentWriter {
     /// # Errors
     /// [`MediaError::Timestamps`]: not written, the segment goes on. [`MediaError::Io`]: the disk; what was
     /// written before can be salvaged.
-    pub fn write_video(&mut self, sample: &Sample<'_>) -> Result<(), MediaError> {
+    pub fn write_video(&mut self, sample: Sample) -> Result<(), MediaError> {
         if self.video.first_pts == NO_TIME {
-            self.begin(sample);
+            self.begin(&sample);
         }
-        Self::write(
-            &mut self.output,
-            &mut self.packet,
-            0,
-            &mut self.video,
-            sample,
-        )?;
+        let (bytes, key) = (sample.data.len() as u64, sample.key);
+        let end = sample.pts + sample.duration;
+        self.fragments.write(0, &mut self.video, sample)?;
         self.stats.frames += 1;
-        self.stats.key_frames += u64::from(sample.key);
-        self.stats.bytes += sample.data.len() as u64;
-        self.end = self.end.max(sample.pts + sample.duration);
+        self.stats.key_frames += u64::from(key);
+        self.stats.bytes += bytes;
+        self.end = self.end.max(end);
         self.stats.duration = self.end - self.video.first_pts;
         Ok(())
     }
@@ -205,7 +223,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// As [`Self::write_video`]; [`MediaError::Unsupported`] if the segment has no audio track.
-    pub fn write_audio(&mut self, sample: &Sample<'_>) -> Result<(), MediaError> {
+    pub fn write_audio(&mut self, sample: Sample) -> Result<(), MediaError> {
         let Some(lane) = &mut self.audio else {
             return Err(MediaError::unsupported(
                 "write audio",
@@ -216,19 +234,23 @@ impl SegmentWriter {
             self.stats.audio_left_out += 1;
             return Ok(());
         }
-        Self::write(
-            &mut self.output,
-            &mut self.packet,
-            1,
-            lane,
-            &Sample {
-                key: true,
-                ..*sample
-            },
-        )?;
+        let bytes = sample.data.len() as u64;
+        let sample = Sample {
+            key: true,
+            ..sample
+        };
+        self.fragments.write(1, lane, sample)?;
         self.stats.audio_packets += 1;
-        self.stats.bytes += sample.data.len() as u64;
+        self.stats.bytes += bytes;
         Ok(())
+    }
+
+    /// Ends the fragment: what was written so far survives a kill.
+    ///
+    /// # Errors
+    /// [`MediaError::Io`]: the disk; what was written before can be salvaged.
+    pub fn flush(&mut self) -> Result<(), MediaError> {
+        self.fragments.end()
     }
 
     /// What was written so far.
@@ -245,12 +267,15 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// [`MediaError::Io`]: the disk; what was written before can be salvaged.
-    pub fn finish(self) -> Result<SegmentStats, MediaError> {
-        self.output.finish()?;
+    pub fn finish(mut self) -> Result<SegmentStats, MediaError> {
+        self.fragments.end()?;
+        if let Fragments::Muxer { output, .. } = self.fragments {
+            output.finish()?;
+        }
         Ok(self.stats)
     }
 
-    fn begin(&mut self, sample: &Sample<'_>) {
+    fn begin(&mut self, sample: &Sample) {
         self.video.base = sample.dts.min(sample.pts);
         self.video.first_pts = sample.pts;
         self.end = sample.pts;
@@ -262,15 +287,14 @@ impl SegmentWriter {
             audio.first_pts = self.video.time_base.rescale(sample.pts, audio.time_base);
         }
     }
+}
 
-    fn write(
-        output: &mut Output,
-        packet: &mut Packet,
-        track: usize,
-        lane: &mut Lane,
-        sample: &Sample<'_>,
-    ) -> Result<(), MediaError> {
-        if (lane.last_dts != NO_TIME && sample.dts <= lane.last_dts) || sample.dts < lane.base {
+impl Fragments {
+    fn write(&mut self, track: usize, lane: &mut Lane, sample: Sample) -> Result<(), MediaError> {
+        let ticks = |value: i64| lane.time_base.rescale(value, lane.ticks);
+        let delay = i32::try_from(ticks(sample.pts - sample.dts));
+        let is_backwards = lane.last_dts != NO_TIME && sample.dts <= lane.last_dts;
+        if is_backwards || sample.dts < lane.base || delay.is_err() {
             let what = format!("write track {track} of a segment");
             return Err(MediaError::Timestamps {
                 what,
@@ -278,17 +302,57 @@ impl SegmentWriter {
                 previous: lane.last_dts.max(lane.base),
             });
         }
-        let to = output.time_base(track);
-        let ticks = |value: i64| lane.time_base.rescale(value, to);
-        packet.set_times(
-            Some(ticks(sample.pts - lane.base)),
-            Some(ticks(sample.dts - lane.base)),
-            ticks(sample.duration.max(0)),
-        );
-        packet.set_track(track);
-        packet.set_key(sample.key);
-        output.write_borrowed(sample.data, packet)?;
+        let dts = ticks(sample.dts - lane.base);
+        let pts = ticks(sample.pts - lane.base);
+        let duration = ticks(sample.duration.max(0));
+        match self {
+            Self::Own(writer) => {
+                let waits_since = writer.first_waiting(track).map(|first| first.dts);
+                if waits_since.is_some_and(|since| dts - since >= lane.longest_fragment) {
+                    writer.flush().map_err(not_written)?;
+                }
+                writer.push(Entry {
+                    track,
+                    dts,
+                    pts,
+                    duration,
+                    key: sample.key,
+                    data: sample.data,
+                });
+            }
+            Self::Muxer { output, packet } => {
+                packet.set_times(Some(pts), Some(dts), duration);
+                packet.set_track(track);
+                packet.set_key(sample.key);
+                output.write_borrowed(&sample.data, packet)?;
+            }
+        }
         lane.last_dts = sample.dts;
         Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), MediaError> {
+        match self {
+            Self::Own(writer) => writer.flush().map_err(not_written),
+            Self::Muxer { output, .. } => output.end_fragment(),
+        }
+    }
+}
+
+fn not_written(error: std::io::Error) -> MediaError {
+    MediaError::io("write segment", error)
+}
+
+/// Whether an MP4 holds a track's packets as they are. Others FFmpeg's muxer looks into.
+pub(crate) fn is_stored_as_it_is(track: &Track) -> bool {
+    match track {
+        Track::Video(video) => match video.codec {
+            // With start codes they would be rewritten.
+            VideoCodec::H264 | VideoCodec::H265 => video.extradata.first() == Some(&1),
+            VideoCodec::Mjpeg => true,
+            _ => false,
+        },
+        Track::Audio(audio) => audio.codec == AudioCodec::Aac,
+        Track::Other { .. } => false,
     }
 }

@@ -9,7 +9,6 @@ use crate::error::MediaError;
 use crate::ff::NO_TIME;
 use crate::ff::output::{Output, Setup};
 use crate::packet::Packet;
-use crate::segment::Sample;
 use crate::track::{Rational, Track};
 
 /// A file format.
@@ -136,18 +135,6 @@ impl FileWriter {
             });
         };
         self.put(track, packet.try_clone()?, from, pts, dts)
-    }
-
-    /// Writes a sample to track `track`; its times are in the time base the track was given with.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn write_sample(&mut self, track: usize, sample: &Sample<'_>) -> Result<(), MediaError> {
-        let from = self.lanes[track].0;
-        let mut packet = Packet::new(sample.data, from)?;
-        packet.set_times(Some(sample.pts), Some(sample.dts), sample.duration);
-        packet.set_key(sample.key);
-        self.put(track, packet, from, sample.pts, sample.dts)
     }
 
     fn put(

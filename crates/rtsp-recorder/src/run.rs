@@ -53,7 +53,6 @@ pub async fn run(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Resu
     let lock = lock_file(&settings.places.status_dir, RECORDER);
     let _singleton = Singleton::acquire(&lock)?;
     media::init();
-    media::segment::keep_fragment_memory();
     let recorder = Recorder::prepare(settings, shutdown)?;
     recorder.run().await
 }

@@ -1,11 +1,11 @@
 //! One thread per source that puts packets into files, so that a slow disk never holds up receiving.
 //!
-//! The session hands packets over in batches of a quarter of a second: at 200 cameras a wake-up per frame would cost
+//! The session hands packets over in batches of half a second: at 200 cameras a wake-up per frame would cost
 //! more than the writing. What waits for the disk is bounded in bytes; above that [`Feeder::is_over_budget`] tells
 //! the session to drop frames, loudly.
 //!
-//! While it is written a segment is `.<name>.part`, a fragmented MP4 whose fragments are flushed every half second:
-//! after a kill -9 at most that, the batch and one frame are missing.
+//! While it is written a segment is `.<name>.part`, a fragmented MP4, and each batch is a fragment of it: after a kill -9
+//! at most one batch and one frame are missing.
 
 use crate::action::{Action, Closing, Opening, Packet, Track};
 use crate::board::Board;
@@ -25,7 +25,7 @@ use ticket_queue::CutReason;
 use tracing::{error, warn};
 
 /// A batch is handed over when it is this old.
-const BATCH_AGE: Duration = Duration::from_millis(250);
+const BATCH_AGE: Duration = Duration::from_millis(500);
 
 /// A batch is handed over when it is this large.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -109,13 +109,17 @@ impl Feeder {
 
     /// Takes what the pipeline ordered; `now` is the monotonic time.
     pub fn push(&mut self, actions: &mut Vec<Action>, now: Duration) {
+        let mut is_finished = false;
         for action in actions.drain(..) {
-            if let Action::Append(packet) = &action {
-                self.pending.bytes += packet.data.len();
+            match &action {
+                Action::Append(packet) => self.pending.bytes += packet.data.len(),
+                Action::Close(_) => is_finished = true,
+                Action::Open(_) => {}
             }
             self.pending.actions.push(action);
         }
-        if self.pending.bytes >= BATCH_BYTES || now.saturating_sub(self.last_flush) >= BATCH_AGE {
+        let is_old = now.saturating_sub(self.last_flush) >= BATCH_AGE;
+        if is_finished || is_old || self.pending.bytes >= BATCH_BYTES {
             self.flush(now);
         }
     }
@@ -191,8 +195,11 @@ impl Writer {
     fn run(&mut self, receiver: &mpsc::Receiver<Batch>) {
         for batch in receiver {
             for action in batch.actions {
-                self.perform(action);
+                let done = self.perform(action);
+                self.give_up_if_failed(done);
             }
+            let flushed = self.flush();
+            self.give_up_if_failed(flushed);
             for gap in &batch.gaps {
                 if let Err(error) = self.setup.ledger.append(self.setup.name.as_str(), gap) {
                     warn!(%error, ?gap, "a gap could not be written down");
@@ -206,12 +213,22 @@ impl Writer {
         self.lose();
     }
 
-    fn perform(&mut self, action: Action) {
-        let result = match action {
+    fn perform(&mut self, action: Action) -> Result<(), WriteError> {
+        match action {
             Action::Open(opening) => self.begin(opening),
-            Action::Append(packet) => self.append(&packet),
+            Action::Append(packet) => self.append(packet),
             Action::Close(closing) => self.end(&closing),
-        };
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        match &mut self.open {
+            Some(open) => Ok(open.muxer.flush()?),
+            None => Ok(()),
+        }
+    }
+
+    fn give_up_if_failed(&mut self, result: Result<(), WriteError>) {
         if let Err(error) = result {
             error!(
                 source = %self.setup.name,
@@ -243,7 +260,11 @@ impl Writer {
                 source,
             })?;
         let params = &opening.params;
-        let options = SegmentOptions::for_length(opening.length);
+        let options = SegmentOptions {
+            // Never in the way of the batches.
+            fragment: BATCH_AGE * 2,
+            ..SegmentOptions::for_length(opening.length)
+        };
         let muxer =
             match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
                 Ok(muxer) => muxer,
@@ -262,7 +283,7 @@ impl Writer {
         Ok(())
     }
 
-    fn append(&mut self, packet: &Packet) -> Result<(), WriteError> {
+    fn append(&mut self, packet: Packet) -> Result<(), WriteError> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
@@ -278,15 +299,15 @@ impl Writer {
         };
         let ticks = |value| Rational::MPEG.rescale(value, time_base);
         let sample = Sample {
-            data: &packet.data,
+            data: packet.data,
             pts: ticks(packet.pts_90k),
             dts: ticks(packet.dts_90k),
             duration: ticks(packet.duration_90k),
             key: packet.key,
         };
         let written = match packet.track {
-            Track::Video => open.muxer.write_video(&sample),
-            Track::Audio => open.muxer.write_audio(&sample),
+            Track::Video => open.muxer.write_video(sample),
+            Track::Audio => open.muxer.write_audio(sample),
         };
         match written {
             // One packet that cannot be stored is no reason to give up the segment.

@@ -170,19 +170,3 @@ pub(crate) fn share_one_heap() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
-
-/// Lets the C allocator keep up to `bytes` of freed memory per thread instead of giving them back to the kernel.
-pub(crate) fn keep_freed_memory(bytes: u32) {
-    #[cfg(target_env = "gnu")]
-    {
-        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
-        // SAFETY: sets two numbers of the allocator; allowed at any time, from any thread.
-        unsafe {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
-            // Larger pieces are mapped and unmapped each time.
-            libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
-        }
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = bytes;
-}

@@ -63,6 +63,18 @@ impl Output {
         Self::start(FileIo::tail()?, None, setup)
     }
 
+    /// What a file begins with before its first packet, and each track's ticks.
+    pub(crate) fn header(setup: &Setup<'_>) -> Result<(Vec<u8>, Vec<Rational>), MediaError> {
+        let mut io = FileIo::tail()?;
+        io.keep_from(0);
+        let mut output = Self::start(io, None, setup)?;
+        output.flush()?;
+        Ok((
+            output.io.take_kept(),
+            std::mem::take(&mut output.time_bases),
+        ))
+    }
+
     fn start(io: FileIo, file: Option<Arc<File>>, setup: &Setup<'_>) -> Result<Self, MediaError> {
         crate::init();
         let format = c_string(setup.format);
@@ -209,6 +221,13 @@ impl Output {
             (*raw).size = 0;
         }
         result
+    }
+
+    /// Ends the fragment of a fragmented MP4.
+    pub(crate) fn end_fragment(&mut self) -> Result<(), MediaError> {
+        // SAFETY: a started context; without a packet the muxer writes what it holds back.
+        let code = unsafe { ffi::av_write_frame(self.context, ptr::null_mut()) };
+        self.check(code, "write")
     }
 
     /// Hands everything written so far to the kernel.

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use media::boxes::{top_boxes, whole_part};
 use media::fragments::stored_samples;
@@ -18,9 +19,9 @@ use tempfile::{TempDir, tempdir};
 
 use crate::frames_by_cli;
 
-fn sample(packet: &Packet, shift: i64) -> Sample<'_> {
+fn sample(packet: &Packet, shift: i64) -> Sample {
     Sample {
-        data: packet.data(),
+        data: packet.data().to_vec(),
         pts: packet.pts().unwrap() + shift,
         dts: packet.dts().unwrap() + shift,
         duration: packet.duration(),
@@ -57,11 +58,11 @@ fn record_with(path: &Path, made: &Encoded, shift: i64, options: &SegmentOptions
         .flatten()
         .peekable();
     for packet in &made.packets {
-        writer.write_video(&sample(packet, shift)).unwrap();
+        writer.write_video(sample(packet, shift)).unwrap();
         let until = packet.pts().unwrap();
         while let Some(next) = sound.next_if(|p| p.pts().unwrap() * 90_000 / 16_000 <= until) {
             writer
-                .write_audio(&sample(next, shift * 16_000 / 90_000))
+                .write_audio(sample(next, shift * 16_000 / 90_000))
                 .unwrap();
         }
     }
@@ -108,6 +109,8 @@ fn a_finished_recording_is_an_ordinary_exact_mp4() {
         ("libx264", 2, 123_457),
         ("libx265", 2, 9_000_000_000),
         ("mjpeg", 0, 77),
+        // Through FFmpeg's muxer.
+        ("mpeg4", 0, 77),
     ] {
         if !media::encode::is_available(encoder) {
             continue;
@@ -476,6 +479,75 @@ fn a_killed_recording_keeps_all_but_the_last_half_second() {
 }
 
 #[test]
+fn what_was_flushed_survives_a_kill() {
+    for encoder in ["libx264", "mpeg4"] {
+        let video = TestVideo {
+            encoder: encoder.into(),
+            ..TestVideo::default()
+        };
+        let made = video.encode().unwrap();
+        let dir = tempdir().unwrap();
+        let part = dir.path().join(".a.part");
+        let options = SegmentOptions {
+            fragment: Duration::from_secs(3600),
+            ..SegmentOptions::default()
+        };
+        let mut writer = SegmentWriter::create(create(&part), &made.track, None, &options).unwrap();
+        for (number, packet) in made.packets.iter().enumerate() {
+            writer.write_video(sample(packet, 0)).unwrap();
+            if [4, 12].contains(&number) {
+                writer.flush().unwrap();
+                writer.flush().unwrap();
+                let file = File::open(&part).unwrap();
+                let stored = stored_samples(&file).unwrap().unwrap();
+                assert_eq!(stored.len(), number + 1, "{encoder}");
+            }
+        }
+        let copy = dir.path().join(".copy.part");
+        std::fs::copy(&part, &copy).unwrap();
+        drop(writer);
+        let report = salvage(&copy, dir.path().join("a.mp4")).unwrap().unwrap();
+        assert!(report.file.frames >= 13, "{encoder} {report:?}");
+    }
+}
+
+#[test]
+fn a_fragment_holds_more_packets_than_one_system_call_takes() {
+    let made = TestVideo {
+        width: 80,
+        height: 32,
+        frames: 1_300,
+        gop: 100,
+        audio: true,
+        ..TestVideo::default()
+    }
+    .encode()
+    .unwrap();
+    let dir = tempdir().unwrap();
+    let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+    let options = SegmentOptions {
+        fragment: Duration::from_secs(3600),
+        ..SegmentOptions::default()
+    };
+    record_with(&part, &made, 0, &options).finish().unwrap();
+    let whole = whole_part(&File::open(&part).unwrap()).unwrap();
+    assert_eq!((whole.fragments, whole.torn), (1, 0));
+    let done = finalise(&part, &dst).unwrap();
+    assert_eq!((done.frames, done.frames_left_out), (1_300, 0));
+    let back = media::probe::load(&dst).unwrap();
+    let hashes = |packets: &mut dyn Iterator<Item = &Packet>| -> Vec<u64> {
+        packets.map(|packet| hash(packet.data())).collect()
+    };
+    let of = |track| hashes(&mut back.packets.iter().filter(|p| p.track() == track));
+    assert!(of(0) == hashes(&mut made.packets.iter()));
+    // All but the encoder's priming packet and what comes behind the last frame.
+    let (_, sound) = made.audio.as_ref().unwrap();
+    let recorded = of(1);
+    assert!(recorded.len() > 1_300);
+    assert!(recorded == hashes(&mut sound[1..=recorded.len()].iter()));
+}
+
+#[test]
 fn every_torn_recording_is_survived() {
     let made = recorded(
         &TestVideo {
@@ -618,14 +690,14 @@ fn a_backward_step_is_refused_and_the_segment_goes_on() {
         SegmentWriter::create(create(&part), &made.track, None, &SegmentOptions::default())
             .unwrap();
     for packet in &made.packets[..10] {
-        writer.write_video(&sample(packet, 900_000)).unwrap();
+        writer.write_video(sample(packet, 900_000)).unwrap();
     }
     let error = writer
-        .write_video(&sample(&made.packets[10], 0))
+        .write_video(sample(&made.packets[10], 0))
         .unwrap_err();
     assert!(matches!(error, MediaError::Timestamps { .. }), "{error}");
     for packet in &made.packets[10..] {
-        writer.write_video(&sample(packet, 900_000)).unwrap();
+        writer.write_video(sample(packet, 900_000)).unwrap();
     }
     let stats = writer.finish().unwrap();
     assert_eq!(
@@ -648,7 +720,7 @@ fn a_full_disk_is_an_io_error_at_once() {
         .and_then(|mut writer| {
             made.packets
                 .iter()
-                .try_for_each(|p| writer.write_video(&sample(p, 0)))
+                .try_for_each(|p| writer.write_video(sample(p, 0)))
         });
     let error = result.unwrap_err();
     assert!(error.is_storage_full(), "{error:?}");
@@ -730,8 +802,8 @@ fn a_stream_with_start_codes_is_recorded_too() {
             let data = h26x::annex_b_to_stored(codec, data);
             assert_eq!(data, packet.data());
             writer
-                .write_video(&Sample {
-                    data: &data,
+                .write_video(Sample {
+                    data,
                     ..sample(packet, 0)
                 })
                 .unwrap();

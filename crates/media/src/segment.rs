@@ -23,6 +23,8 @@ use crate::in_place;
 use crate::packet::Packet;
 use crate::track::{AudioCodec, AudioTrack, Rational, Track, VideoCodec, VideoTrack};
 
+pub use crate::fragments::write::Observer;
+
 /// One compressed frame as it came from the network.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -243,6 +245,14 @@ impl SegmentWriter {
         self.stats.audio_packets += 1;
         self.stats.bytes += bytes;
         Ok(())
+    }
+
+    /// Has somebody told of the bytes of all fragments; `make` is given the offset where the first one begins. Nobody is told
+    /// for codecs that go through FFmpeg's muxer.
+    pub fn observe(&mut self, make: impl FnOnce(u64) -> Observer) {
+        if let Fragments::Own(writer) = &mut self.fragments {
+            writer.observe(make(writer.at()));
+        }
     }
 
     /// Ends the fragment: what was written so far survives a kill.

@@ -12,6 +12,7 @@
 
 use crate::board::Board;
 use crate::names::SegmentPaths;
+use crate::tail_hash::TailHash;
 use jiff::{Timestamp, Zoned};
 use media::{MediaError, Rational};
 use std::collections::VecDeque;
@@ -95,6 +96,8 @@ pub struct Job {
     pub facts: SegmentFacts,
     /// What is left to do.
     pub stage: Stage,
+    /// Of the `.part` as it was written.
+    pub hash: Option<TailHash>,
 }
 
 impl Job {
@@ -298,12 +301,15 @@ impl Shared {
 
     fn finish(&self, attempt: &Attempt) -> Result<(), FinishError> {
         let job = &attempt.job;
+        let mut hash = None;
         if job.stage != Stage::Named {
             // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
             let in_place = job.stage == Stage::Complete && attempt.failures == 0;
-            name_segment(job, in_place)?;
+            if name_segment(job, in_place)? {
+                hash = job.hash.as_ref();
+            }
         }
-        let (ticket, bytes) = ticket_for(job)?;
+        let (ticket, bytes) = ticket_for(job, hash)?;
         self.queue.enqueue(&ticket)?;
         info!(
             segment = %job.paths.name,
@@ -320,8 +326,8 @@ impl Shared {
     }
 }
 
-/// Gives the segment its final form and name, durably.
-fn name_segment(job: &Job, in_place: bool) -> Result<(), FinishError> {
+/// Gives the segment its final form and name, durably. True if the `.part` became it.
+fn name_segment(job: &Job, in_place: bool) -> Result<bool, FinishError> {
     let paths = &job.paths;
     let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
     let named_before = finished.symlink_metadata().is_ok();
@@ -336,14 +342,15 @@ fn name_segment(job: &Job, in_place: bool) -> Result<(), FinishError> {
         };
         if in_place && is_made_in_place(job)? {
             // Nothing is left beside it.
-            return name(&part);
+            name(&part)?;
+            return Ok(true);
         }
         remux(job)?;
         name(&temp)?;
     }
     remove_durable(&temp)?;
     remove_durable(&part)?;
-    Ok(())
+    Ok(false)
 }
 
 /// Makes the `.part` an ordinary MP4, if that can be done.
@@ -408,8 +415,8 @@ fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> F
     }
 }
 
-/// The ticket of a segment that lies under its final name, and the size of the file.
-fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
+/// The ticket of a segment that lies under its final name, and the size of the file. Without `written` the file is read.
+fn ticket_for(job: &Job, written: Option<&TailHash>) -> Result<(Ticket, u64), FinishError> {
     let path = job.paths.finished();
     let shown = path.display().to_string();
     let failed = |source| FinishError::Io {
@@ -417,12 +424,17 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
         path: shown.clone(),
         source,
     };
-    let mut hasher = blake3::Hasher::new();
-    // In pieces of 64 KiB, for which BLAKE3 has its fastest code; `io::copy` moves 8 KiB.
-    hasher
-        .update_reader(File::open(&path).map_err(failed)?)
-        .map_err(failed)?;
-    let bytes = hasher.count();
+    let file = File::open(&path).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let known = written.map(|hash| hash.of(&file)).transpose();
+    let hash = match known.map_err(failed)?.flatten() {
+        Some(hash) => hash,
+        None => {
+            // In pieces of 64 KiB, for which BLAKE3 has its fastest code; `io::copy` moves 8 KiB.
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(&file).map_err(failed)?.finalize()
+        }
+    };
     let probed = media::probe_index(&path).map_err(media_error("probe", &shown))?;
     let video = probed
         .video()
@@ -447,12 +459,13 @@ fn ticket_for(job: &Job) -> Result<(Ticket, u64), FinishError> {
         file_size: bytes,
         version: Some(TICKET_VERSION),
         id: Some(job.paths.id()),
-        blake3: Some(hasher.finalize().to_hex().to_string()),
+        blake3: Some(hash.to_hex().to_string()),
         start_time: Some(facts.start.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()),
         media_duration: Some(media_duration),
         codec: Some(video.codec.name()),
-        width: Some(video.width),
-        height: Some(video.height),
+        // An index need not tell the size (MPEG-4 part 2).
+        width: (video.width > 0).then_some(video.width),
+        height: (video.height > 0).then_some(video.height),
         fps: (media_duration > 0.0).then(|| frames as f64 / media_duration),
         cut_reason: Some(facts.reason),
         packets_lost: Some(facts.packets_lost),

@@ -4,8 +4,8 @@
 //!  retina ([`rtsp`]) or FFmpeg's demuxer ([`demux`])
 //!     -> [`source`]: schedule, slots, time-outs, retries          (one tokio task per source, one thread for all)
 //!     -> [`pipeline`]: times, cuts; pure                          (with [`timeline`], [`reorder`], [`alignment`], [`nal`])
-//!     -> [`writer`]: `.part` files                                (one thread per source)
-//!     -> [`finisher`]: ordinary MP4, name, hash, ticket           (two threads for all)
+//!     -> [`writer`]: `.part` files, hashed as they grow           (one thread per source)
+//!     -> [`finisher`]: ordinary MP4, name, ticket                 (two threads for all)
 //! ```
 //! [`recover`] does at the next start what a killed recorder left undone; [`disk`] makes room and says when recording
 //! must wait; [`run`](mod@run) puts it together.
@@ -44,6 +44,7 @@ pub mod sockets;
 pub mod sound;
 pub mod source;
 pub mod stream;
+pub mod tail_hash;
 pub mod timeline;
 pub mod transcode;
 pub mod writer;

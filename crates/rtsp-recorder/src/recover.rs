@@ -183,6 +183,7 @@ fn job(
         origin: origin(&name.source),
         facts,
         stage,
+        hash: None,
     })
 }
 

@@ -12,13 +12,14 @@ use crate::board::Board;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage, chain};
 use crate::ledger::{Gap, Ledger};
 use crate::names::{NameParts, SegmentPaths, create_part};
+use crate::tail_hash::TailHash;
 use jiff::{Timestamp, tz::TimeZone};
 use media::segment::SegmentOptions;
 use media::{MediaError, Rational, Sample, SegmentWriter};
 use settings::SourceName;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use ticket_queue::CutReason;
@@ -189,6 +190,8 @@ struct OpenSegment {
     paths: SegmentPaths,
     muxer: SegmentWriter,
     opening: Opening,
+    /// Told of what `muxer` writes; nothing for codecs whose bytes are not told.
+    hash: Option<Arc<Mutex<TailHash>>>,
 }
 
 impl Writer {
@@ -265,7 +268,7 @@ impl Writer {
             fragment: BATCH_AGE * 2,
             ..SegmentOptions::for_length(opening.length)
         };
-        let muxer =
+        let mut muxer =
             match SegmentWriter::create(file, &params.video, params.audio.as_ref(), &options) {
                 Ok(muxer) => muxer,
                 Err(error) => {
@@ -273,12 +276,22 @@ impl Writer {
                     return Err(error.into());
                 }
             };
+        let mut hash = None;
+        muxer.observe(|start| {
+            let shared = Arc::new(Mutex::new(TailHash::new(start, start)));
+            hash = Some(shared.clone());
+            Box::new(move |offset, bytes| {
+                let mut hash = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                hash.update(offset, bytes);
+            })
+        });
         self.newest = self.newest.max(Some(opening.start));
         setup.board.set_current(Some(paths.name.clone()));
         self.open = Some(OpenSegment {
             paths,
             muxer,
             opening,
+            hash,
         });
         Ok(())
     }
@@ -333,12 +346,15 @@ impl Writer {
             hidden_key: closing.hidden_key,
         };
         let finished = open.muxer.finish();
-        let stage = if finished.is_ok() {
-            Stage::Complete
+        let (stage, hash) = if finished.is_ok() {
+            // Nobody else has it, now that the muxer is gone.
+            let hash = open.hash.and_then(Arc::into_inner);
+            let hash = hash.and_then(|hash| hash.into_inner().ok());
+            (Stage::Complete, hash.map(TailHash::closed))
         } else {
-            Stage::Torn
+            (Stage::Torn, None)
         };
-        self.hand_over(open.paths, facts, stage);
+        self.hand_over(open.paths, facts, stage, hash);
         finished?;
         Ok(())
     }
@@ -356,15 +372,22 @@ impl Writer {
             hidden_key: None,
         };
         drop(open.muxer);
-        self.hand_over(open.paths, facts, Stage::Torn);
+        self.hand_over(open.paths, facts, Stage::Torn, None);
     }
 
-    fn hand_over(&self, paths: SegmentPaths, facts: SegmentFacts, stage: Stage) {
+    fn hand_over(
+        &self,
+        paths: SegmentPaths,
+        facts: SegmentFacts,
+        stage: Stage,
+        hash: Option<TailHash>,
+    ) {
         self.setup.finisher.push(Job {
             paths,
             origin: self.setup.origin.clone(),
             facts,
             stage,
+            hash,
         });
     }
 }

@@ -35,6 +35,9 @@ pub(crate) struct Entry {
     pub(crate) data: Vec<u8>,
 }
 
+/// Told of all bytes that were written, in order: their offset in the file and themselves.
+pub type Observer = Box<dyn FnMut(u64, &[u8]) + Send>;
+
 /// Appends fragments to a file that begins with the header of a fragmented MP4.
 pub(crate) struct FragmentWriter {
     file: Arc<File>,
@@ -42,6 +45,7 @@ pub(crate) struct FragmentWriter {
     at: u64,
     fragments: u32,
     waiting: Vec<Entry>,
+    observer: Option<Observer>,
 }
 
 impl FragmentWriter {
@@ -52,7 +56,18 @@ impl FragmentWriter {
             at,
             fragments: 0,
             waiting: Vec::new(),
+            observer: None,
         }
+    }
+
+    /// Where the next fragment goes.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Who is told of all that is written from now on.
+    pub(crate) fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
     }
 
     /// Keeps a packet for the next fragment. Decoding times grow within a track.
@@ -81,7 +96,15 @@ impl FragmentWriter {
         let mut parts = Vec::with_capacity(entries.len() + 1);
         parts.push(IoSlice::new(&header));
         parts.extend(entries.iter().map(|entry| IoSlice::new(&entry.data)));
-        self.at = write_all_at(&self.file, &mut parts, self.at)?;
+        let end = write_all_at(&self.file, &mut parts, self.at)?;
+        if let Some(observer) = &mut self.observer {
+            let data = entries.iter().map(|entry| entry.data.as_slice());
+            for part in std::iter::once(header.as_slice()).chain(data) {
+                observer(self.at, part);
+                self.at += part.len() as u64;
+            }
+        }
+        self.at = end;
         entries.clear();
         self.waiting = entries;
         Ok(())

@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,13 +149,41 @@ static int creates(const struct seccomp_notif *request, const struct call *call)
   return (flags & O_CREAT) != 0;
 }
 
+/* The first half of what a call is to write; null where that cannot be told. */
+static char *first_half(const struct seccomp_notif *request, size_t *half) {
+  const unsigned long long *args = (const unsigned long long *)request->data.args;
+  struct iovec parts[IOV_MAX], one = {(void *)(uintptr_t)args[1], args[2]};
+  size_t count = 1, total = 0, have = 0;
+  if (request->data.nr == __NR_pwritev) {
+    count = args[2];
+    ssize_t size = (ssize_t)(count * sizeof *parts);
+    if (count > IOV_MAX || peek((pid_t)request->pid, args[1], parts, (size_t)size) != size) return NULL;
+  } else if (request->data.nr == __NR_write || request->data.nr == __NR_pwrite64) {
+    parts[0] = one;
+  } else {
+    return NULL;
+  }
+  for (size_t i = 0; i < count; i++) total += parts[i].iov_len;
+  *half = total / 2;
+  char *bytes = *half ? malloc(*half) : NULL;
+  for (size_t i = 0; bytes && have < *half; i++) {
+    size_t some = parts[i].iov_len < *half - have ? parts[i].iov_len : *half - have;
+    if (some && peek((pid_t)request->pid, (uintptr_t)parts[i].iov_base, bytes + have, some) != (ssize_t)some) {
+      free(bytes);
+      return NULL;
+    }
+    have += some;
+  }
+  return bytes;
+}
+
 /* Writes half of what was asked for; -1 where that cannot be done for this call. */
 static long long write_half(const struct seccomp_notif *request) {
   const unsigned long long *args = (const unsigned long long *)request->data.args;
   int nr = request->data.nr;
-  if ((nr != __NR_write && nr != __NR_pwrite64) || args[2] < 2) return -1;
-  size_t half = args[2] / 2;
-  char *bytes = malloc(half);
+  size_t half = 0;
+  char *bytes = first_half(request, &half);
+  if (!bytes) return -1;
   int process = (int)syscall(SYS_pidfd_open, (pid_t)request->pid, 0);
   if (process < 0) { /* it is a thread's id: ask for its process */
     char name[64], line[256];
@@ -167,7 +197,7 @@ static long long write_half(const struct seccomp_notif *request) {
   }
   int file = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, (int)args[0], 0);
   long long done = -1;
-  if (file >= 0 && bytes && peek((pid_t)request->pid, args[1], bytes, half) == (ssize_t)half)
+  if (file >= 0)
     done = nr == __NR_write ? write(file, bytes, half) : pwrite(file, bytes, half, (off_t)args[3]);
   if (file >= 0) close(file);
   if (process >= 0) close(process);

@@ -1,7 +1,7 @@
 //! Where the fragments of a recording say that its frames lie (ISO/IEC 14496-12, 8.8.4 to 8.8.12).
 //!
-//! For fragments as [`crate::segment`] writes them, with our own writer or FFmpeg's; what looks otherwise is not guessed at. Never panics and
-//! never trusts a length.
+//! For fragments as [`crate::segment`] writes them, with our own writer or FFmpeg's; what looks otherwise is not guessed
+//! at. Never panics and never trusts a length.
 
 use std::io;
 

@@ -162,7 +162,7 @@ fn put_run(out: &mut Vec<u8>, run: &[Entry], offset: usize) -> io::Result<()> {
     for (index, entry) in run.iter().enumerate() {
         let duration = match run.get(index + 1) {
             Some(next) => next.dts - entry.dts,
-            None => entry.duration.max(0),
+            None => entry.duration.clamp(0, u32::MAX.into()),
         };
         put(out, duration)?;
         put(out, entry.data.len())?;

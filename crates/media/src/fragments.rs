@@ -8,6 +8,7 @@ use std::io;
 pub(crate) mod write;
 
 use crate::boxes::{Bytes, TopBox, children, fill, top_boxes};
+use crate::track::{AudioCodec, Track, VideoCodec};
 
 /// A recording that declares more is damaged; memory for its index is not worth trusting it.
 const MOST_SAMPLES: usize = 1 << 20;
@@ -35,6 +36,20 @@ pub struct Stored {
     pub duration: u32,
     /// Whether decoding can start here.
     pub key: bool,
+}
+
+/// Whether an MP4 holds a track's packets as they are. Others FFmpeg's muxer looks into.
+pub(crate) fn is_stored_as_it_is(track: &Track) -> bool {
+    match track {
+        Track::Video(video) => match video.codec {
+            // With start codes they would be rewritten.
+            VideoCodec::H264 | VideoCodec::H265 => video.extradata.first() == Some(&1),
+            VideoCodec::Mjpeg => true,
+            _ => false,
+        },
+        Track::Audio(audio) => audio.codec == AudioCodec::Aac,
+        Track::Other { .. } => false,
+    }
 }
 
 /// All frames and audio packets of the whole fragments, in the order of the file, up to the first that is not followed

@@ -18,10 +18,11 @@ use std::time::Duration;
 use crate::error::MediaError;
 use crate::ff::NO_TIME;
 use crate::ff::output::{Output, Setup};
+use crate::fragments::is_stored_as_it_is;
 use crate::fragments::write::{Entry, FragmentWriter};
 use crate::in_place;
 use crate::packet::Packet;
-use crate::track::{AudioCodec, AudioTrack, Rational, Track, VideoCodec, VideoTrack};
+use crate::track::{AudioTrack, Rational, Track, VideoTrack};
 
 pub use crate::fragments::write::Observer;
 
@@ -48,7 +49,7 @@ const LARGEST_ROOM: u32 = 4 << 20;
 pub struct SegmentOptions {
     /// Longest fragment: what a kill may cost, and what waits in memory.
     pub fragment: Duration,
-    /// Bytes kept free at the front for the index of the finished file; 0 for none. See [`crate::in_place`].
+    /// Bytes kept free at the front for the index of the finished file; none if less than 64. See [`crate::in_place`].
     pub room: u32,
 }
 
@@ -99,7 +100,6 @@ pub struct SegmentStats {
 /// reordering delay, since fragments cannot hold negative times; finalising takes that out again.)
 pub struct SegmentWriter {
     fragments: Fragments,
-    file: Arc<File>,
     video: Lane,
     audio: Option<Lane>,
     stats: SegmentStats,
@@ -193,7 +193,6 @@ impl SegmentWriter {
         };
         Ok(Self {
             fragments,
-            file,
             video,
             audio,
             stats: SegmentStats::default(),
@@ -268,19 +267,14 @@ impl SegmentWriter {
         self.stats
     }
 
-    /// The file, for `fsync` while the segment goes on.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Writes the last fragment. The file stays as it is, a `.part` for [`crate::finalise()`].
     ///
     /// # Errors
     /// [`MediaError::Io`]: the disk; what was written before can be salvaged.
-    pub fn finish(mut self) -> Result<SegmentStats, MediaError> {
-        self.fragments.end()?;
-        if let Fragments::Muxer { output, .. } = self.fragments {
-            output.finish()?;
+    pub fn finish(self) -> Result<SegmentStats, MediaError> {
+        match self.fragments {
+            Fragments::Own(mut writer) => writer.flush().map_err(not_written)?,
+            Fragments::Muxer { output, .. } => output.finish()?,
         }
         Ok(self.stats)
     }
@@ -351,18 +345,4 @@ impl Fragments {
 
 fn not_written(error: std::io::Error) -> MediaError {
     MediaError::io("write segment", error)
-}
-
-/// Whether an MP4 holds a track's packets as they are. Others FFmpeg's muxer looks into.
-pub(crate) fn is_stored_as_it_is(track: &Track) -> bool {
-    match track {
-        Track::Video(video) => match video.codec {
-            // With start codes they would be rewritten.
-            VideoCodec::H264 | VideoCodec::H265 => video.extradata.first() == Some(&1),
-            VideoCodec::Mjpeg => true,
-            _ => false,
-        },
-        Track::Audio(audio) => audio.codec == AudioCodec::Aac,
-        Track::Other { .. } => false,
-    }
 }

@@ -37,9 +37,9 @@ pub struct TailHash {
 }
 
 impl TailHash {
-    /// Of a file whose first `changing` bytes may change until it is complete. What is hashed begins with offset `start`.
-    pub fn new(changing: u64, start: u64) -> Self {
-        let front = changing.max(PIECE as u64).next_power_of_two();
+    /// Of a file whose bytes before `start` may change until it is complete, and which is written from there on.
+    pub fn new(start: u64) -> Self {
+        let front = start.max(PIECE as u64).next_power_of_two();
         Self {
             front,
             at: start,
@@ -150,7 +150,7 @@ mod tests {
         ) {
             let mut content: Vec<u8> = (0..length).map(|i| ((i * 7919) >> 5) as u8).collect();
             let start = changing.min(length);
-            let mut hash = TailHash::new(changing as u64, start as u64);
+            let mut hash = TailHash::new(start as u64);
             let (mut at, mut sizes) = (start, sizes.iter().cycle());
             while at < length {
                 let end = length.min(at + sizes.next().unwrap());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_length_is_not_known() {
-        let mut hash = TailHash::new(10, 10);
+        let mut hash = TailHash::new(10);
         hash.update(10, &[1; 90]);
         // A hole.
         hash.update(120, &[1; 30]);

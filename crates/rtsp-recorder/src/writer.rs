@@ -278,7 +278,7 @@ impl Writer {
             };
         let mut hash = None;
         muxer.observe(|start| {
-            let shared = Arc::new(Mutex::new(TailHash::new(start, start)));
+            let shared = Arc::new(Mutex::new(TailHash::new(start)));
             hash = Some(shared.clone());
             Box::new(move |offset, bytes| {
                 let mut hash = shared.lock().unwrap_or_else(PoisonError::into_inner);

@@ -93,20 +93,16 @@ impl FragmentWriter {
         entries.sort_by_key(|entry| entry.track);
         self.fragments += 1;
         let header = header(self.fragments, &entries)?;
-        let mut parts = Vec::with_capacity(entries.len() + 1);
-        parts.push(IoSlice::new(&header));
-        parts.extend(entries.iter().map(|entry| IoSlice::new(&entry.data)));
-        let end = write_all_at(&self.file, &mut parts, self.at)?;
-        if let Some(observer) = &mut self.observer {
-            let data = entries.iter().map(|entry| entry.data.as_slice());
-            for part in std::iter::once(header.as_slice()).chain(data) {
+        let data = entries.iter().map(|entry| entry.data.as_slice());
+        let parts = || std::iter::once(header.as_slice()).chain(data.clone());
+        let mut unwritten: Vec<IoSlice<'_>> = parts().map(IoSlice::new).collect();
+        write_all_at(&self.file, &mut unwritten, self.at)?;
+        for part in parts() {
+            if let Some(observer) = &mut self.observer {
                 observer(self.at, part);
-                self.at += part.len() as u64;
             }
+            self.at += part.len() as u64;
         }
-        self.at = end;
-        entries.clear();
-        self.waiting = entries;
         Ok(())
     }
 }
@@ -114,11 +110,7 @@ impl FragmentWriter {
 /// `moof` and the header of the `mdat` behind it. The packets are sorted by track.
 fn header(number: u32, entries: &[Entry]) -> io::Result<Vec<u8>> {
     let runs = || entries.chunk_by(|one, other| one.track == other.track);
-    let moof_size = 8
-        + 16
-        + runs()
-            .map(|run| 8 + 16 + 20 + 20 + 16 * run.len())
-            .sum::<usize>();
+    let moof_size = 8 + 16 + runs().map(traf_size).sum::<usize>();
     let mut out = Vec::with_capacity(moof_size + 8);
     put(&mut out, moof_size)?;
     out.extend_from_slice(b"moof");
@@ -137,12 +129,21 @@ fn header(number: u32, entries: &[Entry]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Of `traf`, `tfhd`, `tfdt` and `trun` of the packets of one track.
+fn traf_size(run: &[Entry]) -> usize {
+    8 + 16 + 20 + trun_size(run)
+}
+
+fn trun_size(run: &[Entry]) -> usize {
+    20 + 16 * run.len()
+}
+
 /// `traf` of the packets of one track, whose bytes begin `offset` bytes behind the start of the `moof`.
 fn put_run(out: &mut Vec<u8>, run: &[Entry], offset: usize) -> io::Result<()> {
     let Some(first) = run.first() else {
         return Ok(());
     };
-    put(out, 8 + 16 + 20 + 20 + 16 * run.len())?;
+    put(out, traf_size(run))?;
     out.extend_from_slice(b"traf");
     put(out, 16_u32)?;
     out.extend_from_slice(b"tfhd");
@@ -154,7 +155,7 @@ fn put_run(out: &mut Vec<u8>, run: &[Entry], offset: usize) -> io::Result<()> {
     put(out, 1_u32 << 24)?;
     out.extend_from_slice(&u64::try_from(first.dts).map_err(invalid)?.to_be_bytes());
     // Version 1: the distance of the times is signed.
-    put(out, 20 + 16 * run.len())?;
+    put(out, trun_size(run))?;
     out.extend_from_slice(b"trun");
     put(out, (1 << 24) | RUN_FIELDS)?;
     put(out, run.len())?;
@@ -173,8 +174,7 @@ fn put_run(out: &mut Vec<u8>, run: &[Entry], offset: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes all of `parts`; returns the offset behind them.
-fn write_all_at(file: &File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<u64> {
+fn write_all_at(file: &File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
     while !parts.is_empty() {
         let some = &parts[..parts.len().min(MOST_PARTS)];
         match rustix::io::pwritev(file, some, at) {
@@ -187,7 +187,7 @@ fn write_all_at(file: &File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(at)
+    Ok(())
 }
 
 fn put(out: &mut Vec<u8>, number: impl TryInto<u32>) -> io::Result<()> {

@@ -53,6 +53,8 @@ pub async fn run(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Resu
     let lock = lock_file(&settings.places.status_dir, RECORDER);
     let _singleton = Singleton::acquire(&lock)?;
     media::init();
+    // What `guard` sees is what is held.
+    media::give_back_freed_memory();
     let recorder = Recorder::prepare(settings, shutdown)?;
     recorder.run().await
 }

@@ -170,3 +170,19 @@ pub(crate) fn share_one_heap() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
+
+/// Has the C allocator give back what is freed: see [`crate::give_back_freed_memory`].
+pub(crate) fn give_back_freed_memory(above: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        let above = c_int::try_from(above).unwrap_or(c_int::MAX);
+        // SAFETY: sets two numbers of the allocator; allowed at any time, from any thread.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, above);
+            // Larger pieces are mapped and unmapped each time.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, above);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = above;
+}

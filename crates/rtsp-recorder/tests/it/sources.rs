@@ -154,7 +154,8 @@ async fn a_stream_that_begins_within_a_frame_is_recorded_from_the_next_key_frame
         let stored = frames(&rig.segments(name));
         assert!(stored.len() > 15, "{name}: {} frames", stored.len());
         expect_run(&sent(&simulator, name), &stored);
-        assert_eq!(rig.status(name).reconnects, 0, "{name}");
+        let status = rig.status(name);
+        assert_eq!(status.reconnects, 0, "{status:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{Config, DetectorName, Target};
 use crate::engine::{Engine, ModelFile, Network};
 use crate::picture::{Feeder, Letterbox};
 use crate::yolo::Yolo;
-use crate::{centerface, heads, nanodet};
+use crate::{animals, centerface, heads, nanodet};
 
 /// Inputs are whole multiples of this: the networks halve five times.
 const STEP: u32 = 32;
@@ -252,12 +252,13 @@ fn persons(
         // so that scores mean the same.
         let look = match done.iter().position(|earlier| *earlier == fit) {
             Some(earlier) => looks[earlier].clone(),
-            None => nanodet::persons(network, feeder, frame, &fit, floor)?,
+            None => nanodet::look(network, feeder, frame, &fit, floor)?,
         };
         done.push(fit);
         looks.push(look);
     }
-    Ok(fuse(&looks, SAME_PERSON))
+    let found = fuse(&looks, SAME_PERSON);
+    Ok(animals::doubt(found, size, config.person_threshold))
 }
 
 fn regions(persons: &[Scored], faces: &[Scored], target: Target) -> Vec<Region> {

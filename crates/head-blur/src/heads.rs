@@ -84,7 +84,8 @@ fn mismatch(guess: &Scored, person: &Scored, head: &Scored) -> Option<f32> {
         .then(|| distance + 0.5 * ratio.ln().abs())
 }
 
-fn head_of_person(person: &Scored) -> Scored {
+/// The head of somebody of whom the body is seen.
+pub(crate) fn head_of_person(person: &Scored) -> Scored {
     let (width, height) = (person.width(), person.height());
     if width > LYING * height {
         return *person;

@@ -11,6 +11,7 @@
 //!
 //! May touch: its model folder, read-only. No network, no other files.
 
+mod animals;
 mod boxes;
 mod centerface;
 pub mod config;

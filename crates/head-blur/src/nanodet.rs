@@ -1,9 +1,12 @@
 //! NanoDet-g (RangiLyu, Apache-2.0), trained on COCO: finds persons from any
-//! side. Only the class "person" is read.
+//! side. Of its other classes only the animals are read: what it takes for a
+//! person, and more for an animal, is none.
 //!
 //! Outputs at strides 8, 16, 32: 80 class logits, then for each side of the box
 //! the logits of 11 distances 0..10 strides (Generalized Focal Loss, arXiv
 //! 2006.04388); the distance is their softmax-weighted mean.
+
+use std::ops::RangeInclusive;
 
 use plugin_abi::{Failure, FrameView};
 
@@ -12,7 +15,11 @@ use crate::engine::Network;
 use crate::picture::{Feeder, Letterbox, Normal};
 
 const CLASSES: usize = 80;
-const PERSON: usize = 0;
+pub(crate) const PERSON: usize = 0;
+/// From bird to giraffe in COCO's list.
+const ANIMALS: RangeInclusive<usize> = 14..=23;
+/// The class of all animals in what is returned: which one it is does not matter.
+pub(crate) const ANIMAL: usize = *ANIMALS.start();
 const BINS: usize = 11;
 const STRIDES: [usize; 3] = [8, 16, 32];
 /// As in the model's own configuration.
@@ -26,8 +33,8 @@ pub(crate) const NORMAL: Normal = Normal {
     padding: 114,
 };
 
-/// Finds persons in `frame`; boxes in its pixels.
-pub(crate) fn persons(
+/// Finds persons and animals ([`PERSON`], [`ANIMAL`]) in `frame`; boxes in its pixels.
+pub(crate) fn look(
     network: &mut Network,
     feeder: &mut Feeder,
     frame: &FrameView<'_>,
@@ -44,7 +51,7 @@ pub(crate) fn persons(
     }
     Ok(suppress(found, OVERLAP_LIMIT)
         .into_iter()
-        .map(|person| person.unscaled(fit.scale))
+        .map(|found| found.unscaled(fit.scale))
         .collect())
 }
 
@@ -64,11 +71,15 @@ fn decode(
     }
     // The logit of the threshold spares a sigmoid per cell.
     let floor = (threshold / (1.0 - threshold)).ln();
-    let logits = &values[PERSON * cells..(PERSON + 1) * cells];
-    for (cell, &logit) in logits.iter().enumerate() {
-        if logit < floor {
-            continue;
-        }
+    let in_class = |class: usize| {
+        let logits = values[class * cells..(class + 1) * cells]
+            .iter()
+            .enumerate();
+        logits.filter(move |(_, logit)| **logit >= floor)
+    };
+    let persons = in_class(PERSON).map(|seen| (PERSON, seen));
+    let animals = ANIMALS.flat_map(in_class).map(|seen| (ANIMAL, seen));
+    for (class, (cell, &logit)) in persons.chain(animals) {
         let reach = |side: usize| {
             let start = CLASSES + side * BINS;
             let bins: [f32; BINS] = std::array::from_fn(|bin| values[(start + bin) * cells + cell]);
@@ -82,7 +93,7 @@ fn decode(
             right: x + reach(2),
             bottom: y + reach(3),
             score: 1.0 / (1.0 + (-logit).exp()),
-            class: PERSON,
+            class,
         });
     }
     Ok(())
@@ -123,6 +134,25 @@ mod tests {
             assert!((edge - expected).abs() < 1e-3, "{edges:?}");
         }
         assert!((person.score - 0.880_797).abs() < 1e-4);
+    }
+
+    #[test]
+    fn of_other_classes_the_animals_are_read() {
+        let cells = 4;
+        let seen = |class: usize| {
+            let mut values = vec![-9.0f32; (CLASSES + 4 * BINS) * cells];
+            values[class * cells] = 1.0;
+            let mut found = Vec::new();
+            decode(&[1, 124, 2, 2], &values, 8, 0.3, &mut found).expect("decodes");
+            found.iter().map(|found| found.class).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(0), [PERSON]);
+        for animal in [14, 16, 23] {
+            assert_eq!(seen(animal), [ANIMAL]);
+        }
+        for thing in [1, 13, 24, 79] {
+            assert!(seen(thing).is_empty());
+        }
     }
 
     #[test]

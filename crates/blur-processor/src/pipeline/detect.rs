@@ -1,7 +1,7 @@
 //! A detector's way: look at pictures, keep them until their masks are final.
 //!
 //! The detector looks at every n-th picture, the first and the last, and wherever the tracker asks.
-//! Every other look is a glance where thorough ones are close by, and so is every answer to the
+//! Most looks are glances where thorough ones are close by, and so is every answer to the
 //! tracker: on the development clips that hides as many heads for half of the time. Where nothing in
 //! the picture has changed since the last look the detector is spared, for a while ([`Rest`]).
 
@@ -48,8 +48,11 @@ impl Rest {
     const WITHOUT: f64 = 4.0;
 }
 
-/// Seconds after a thorough look in which a glance will do.
-const GLANCE_WITHIN: f64 = 0.3;
+/// So many looks after a thorough one, no later than so many seconds, may be glances. Of the
+/// 5,994 sightings that all networks make in every fourth picture of three clips full of people, masks missed 20 so
+/// and 19 with every other look thorough, for 17 % less work of the networks; with three glances 31, and little less
+/// work.
+const GLANCES: (u32, f64) = (2, 0.45);
 /// Change of the mean grey of a spot, 12 by 12 pixels of a 1080p picture, from which on something
 /// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
 const MOTION: i32 = 8;
@@ -73,6 +76,8 @@ pub(super) struct Detecting<'a> {
     window: VecDeque<Picture>,
     /// When the detector last looked by itself, at what and how.
     last_look: Option<LastLook>,
+    /// When the last thorough look was, seconds, and how many glances followed.
+    last_thorough: Option<(f64, u32)>,
 }
 
 /// How closely the detector looks.
@@ -87,7 +92,6 @@ pub(super) enum Effort {
 struct LastLook {
     time: f64,
     picture: LumaPicture,
-    how: Effort,
     saw_something: bool,
 }
 
@@ -119,6 +123,7 @@ impl<'a> Detecting<'a> {
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
             last_look: None,
+            last_thorough: None,
         }
     }
 
@@ -138,10 +143,13 @@ impl<'a> Detecting<'a> {
             true => {
                 let how = self.how_to_look(picture.number, time, index);
                 let seen = self.eye.look(&picture, how, index, counts)?;
+                self.last_thorough = match (how, self.last_thorough) {
+                    (Effort::Glance, Some((then, glances))) => Some((then, glances + 1)),
+                    _ => Some((time, 0)),
+                };
                 self.last_look = Some(LastLook {
                     time,
                     picture: small.clone(),
-                    how,
                     saw_something: seen.iter().any(|seen| seen.score >= self.start_score),
                 });
                 Observation::Detected(seen)
@@ -188,12 +196,11 @@ impl<'a> Detecting<'a> {
         number + 1 == index.times.len() || !self.continues && number < FIRST_LOOKS
     }
 
-    /// Every other look is a glance, unless the last thorough one is too long ago.
+    /// A glance, unless the last thorough look is too many glances or too long ago.
     fn how_to_look(&self, number: usize, time: f64, index: &Index) -> Effort {
         let just_now = self
-            .last_look
-            .as_ref()
-            .is_some_and(|last| last.how == Effort::Thorough && time - last.time <= GLANCE_WITHIN);
+            .last_thorough
+            .is_some_and(|(then, glances)| glances < GLANCES.0 && time - then <= GLANCES.1);
         match just_now && !self.is_at_an_end(number, index) {
             true => Effort::Glance,
             false => Effort::Thorough,

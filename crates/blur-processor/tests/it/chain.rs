@@ -168,7 +168,7 @@ fn of_a_face_the_whole_head_is_hidden() {
 }
 
 #[test]
-fn every_other_look_is_a_glance_but_at_the_ends() {
+fn two_of_three_looks_are_glances_but_at_the_ends() {
     for every in [1, 3] {
         let mut site = Site::new(json!({ "plugin": { "glances": 1 }, "detect_every": every }));
         let stem = site.add("a", &TestVideo::default());

@@ -193,14 +193,13 @@ static const char *misplaced_glance(BlurInstance *self, const BlurFrame *frame) 
   long at = (long)frame->index;
   int glance = (frame->flags & BLUR_FRAME_GLANCE) != 0;
   if (at <= self->newest) return glance ? NULL : "a thorough look for a question";
-  int twice = glance && self->glanced;
+  self->glanced = glance ? self->glanced + 1 : 0;
   self->newest = at;
-  self->glanced = glance;
   self->glances_seen += glance;
   if (glance && at < 5) return "a glance where nothing is known yet";
   if (glance && at == 29) return "a glance at the last frame";
   if (at == 29 && self->glances_seen == 0) return "never a glance";
-  return twice ? "two glances in a row" : NULL;
+  return self->glanced > 2 ? "three glances in a row" : NULL;
 }
 
 static int sees(BlurInstance *self, const BlurFrame *frame) {

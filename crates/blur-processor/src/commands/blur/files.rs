@@ -19,8 +19,8 @@ pub(super) struct Task {
 }
 
 /// All videos below a folder, in order of their names. Outputs are always MP4; a video that was none
-/// keeps its old ending before the new one. Symbolic links and hidden files are left out, and so is
-/// the output folder, where it lies inside.
+/// keeps its old ending before the new one. A link to a video counts as one; links to folders, which may
+/// lead in a circle, and hidden files are left out, and so is the output folder, where it lies inside.
 pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>> {
     let same = |path: &Path| path.canonicalize().ok();
     let ours = same(output);
@@ -45,7 +45,7 @@ pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>
             }
             if kind.is_dir() && (ours.is_none() || same(&entry.path()) != ours) {
                 folders.push(relative);
-            } else if kind.is_file() && is_video(&relative) {
+            } else if is_video(&relative) && (kind.is_file() || is_link_to_file(&entry.path())) {
                 let task = Task {
                     input: entry.path(),
                     output: output.join(with_mp4(&relative)),
@@ -62,6 +62,10 @@ pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>
         );
     }
     Ok(tasks.into_values().collect())
+}
+
+fn is_link_to_file(path: &Path) -> bool {
+    path.is_symlink() && path.is_file()
 }
 
 fn is_video(path: &Path) -> bool {
@@ -98,12 +102,15 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         std::os::unix::fs::symlink(root, root.join("loop")).unwrap();
+        std::os::unix::fs::symlink(root, root.join("folder.mp4")).unwrap();
+        std::os::unix::fs::symlink(root.join("a.mp4"), root.join("link.mp4")).unwrap();
+        std::os::unix::fs::symlink(root.join("gone.mp4"), root.join("broken.mp4")).unwrap();
         let tasks = of_folder(root, &root.join("out")).unwrap();
         let shown: Vec<_> = tasks
             .iter()
             .map(|task| task.output.strip_prefix(root).unwrap().to_str().unwrap())
             .collect();
-        assert_eq!(shown, ["out/a.mp4", "out/b/x.MKV.mp4"]);
+        assert_eq!(shown, ["out/a.mp4", "out/b/x.MKV.mp4", "out/link.mp4"]);
         assert!(of_folder(root, root).is_err());
     }
 }

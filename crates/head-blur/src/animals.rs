@@ -25,7 +25,8 @@ const DOUBTED: f32 = 0.7;
 pub(crate) fn doubt(found: Vec<Scored>, size: (u32, u32), threshold: f32) -> Vec<Scored> {
     let (mut persons, animals): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|found| found.class == PERSON);
-    for person in &mut persons {
+    let doubtful = |person: &&mut Scored| person.score < UNDOUBTED && is_inside(person, size);
+    for person in persons.iter_mut().filter(doubtful) {
         // Without the room above the body: it is the wall behind the dog.
         let head = Scored {
             top: person.top,
@@ -36,7 +37,7 @@ pub(crate) fn doubt(found: Vec<Scored>, size: (u32, u32), threshold: f32) -> Vec
                 && animal.area() < LARGER * person.area()
                 && animal.overlap(&head) >= HEAD_WITHIN * head.area()
         };
-        if person.score < UNDOUBTED && is_inside(person, size) && animals.iter().any(rather) {
+        if animals.iter().any(rather) {
             person.score = person.score.min(DOUBTED * threshold);
         }
     }

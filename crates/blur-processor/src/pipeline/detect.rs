@@ -2,7 +2,7 @@
 //!
 //! The detector looks at every n-th picture, the first and the last, and wherever the tracker asks.
 //! Most looks are glances where thorough ones are close by, and so is every answer to the
-//! tracker: on the development clips that hides as many heads for half of the time. Where nothing in
+//! tracker: on the development clips that hides as many heads in less than half of the time. Where nothing in
 //! the picture has changed since the last look the detector is spared, for a while ([`Rest`]).
 
 use std::collections::VecDeque;
@@ -76,8 +76,6 @@ pub(super) struct Detecting<'a> {
     window: VecDeque<Picture>,
     /// When the detector last looked by itself, at what and how.
     last_look: Option<LastLook>,
-    /// When the last thorough look was, seconds, and how many glances followed.
-    last_thorough: Option<(f64, u32)>,
 }
 
 /// How closely the detector looks.
@@ -93,6 +91,9 @@ struct LastLook {
     time: f64,
     picture: LumaPicture,
     saw_something: bool,
+    /// When the last thorough look was, and how many glances followed it up to this look.
+    thorough_at: f64,
+    glances: u32,
 }
 
 impl<'a> Detecting<'a> {
@@ -123,7 +124,6 @@ impl<'a> Detecting<'a> {
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
             last_look: None,
-            last_thorough: None,
         }
     }
 
@@ -143,14 +143,16 @@ impl<'a> Detecting<'a> {
             true => {
                 let how = self.how_to_look(picture.number, time, index);
                 let seen = self.eye.look(&picture, how, index, counts)?;
-                self.last_thorough = match (how, self.last_thorough) {
-                    (Effort::Glance, Some((then, glances))) => Some((then, glances + 1)),
-                    _ => Some((time, 0)),
+                let (thorough_at, glances) = match (how, &self.last_look) {
+                    (Effort::Glance, Some(last)) => (last.thorough_at, last.glances + 1),
+                    _ => (time, 0),
                 };
                 self.last_look = Some(LastLook {
                     time,
                     picture: small.clone(),
                     saw_something: seen.iter().any(|seen| seen.score >= self.start_score),
+                    thorough_at,
+                    glances,
                 });
                 Observation::Detected(seen)
             }
@@ -199,8 +201,9 @@ impl<'a> Detecting<'a> {
     /// A glance, unless the last thorough look is too many glances or too long ago.
     fn how_to_look(&self, number: usize, time: f64, index: &Index) -> Effort {
         let just_now = self
-            .last_thorough
-            .is_some_and(|(then, glances)| glances < GLANCES.0 && time - then <= GLANCES.1);
+            .last_look
+            .as_ref()
+            .is_some_and(|last| last.glances < GLANCES.0 && time - last.thorough_at <= GLANCES.1);
         match just_now && !self.is_at_an_end(number, index) {
             true => Effort::Glance,
             false => Effort::Thorough,

@@ -45,7 +45,7 @@ pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>
             }
             if kind.is_dir() && (ours.is_none() || same(&entry.path()) != ours) {
                 folders.push(relative);
-            } else if is_video(&relative) && (kind.is_file() || is_link_to_file(&entry.path())) {
+            } else if is_video(&relative) && entry.path().is_file() {
                 let task = Task {
                     input: entry.path(),
                     output: output.join(with_mp4(&relative)),
@@ -62,10 +62,6 @@ pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>
         );
     }
     Ok(tasks.into_values().collect())
-}
-
-fn is_link_to_file(path: &Path) -> bool {
-    path.is_symlink() && path.is_file()
 }
 
 fn is_video(path: &Path) -> bool {

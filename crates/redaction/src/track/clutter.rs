@@ -3,7 +3,7 @@
 //! A detector sees them again and again, weakly, and somebody who walks past would hand his track on to
 //! them. What was seen on a spot for a while before, belonged to nobody and still looks the same to the
 //! last pixel is none of him. A still head is told from a thing by being clearly seen, more than for a moment,
-//! while the spot looks as it does.
+//! while the spot looks as it does all the time: two people who pass one after the other make no head of a wall.
 
 use crate::detection::Detection;
 use crate::geometry::{PictureSize, Rect};
@@ -41,7 +41,7 @@ struct Spot {
     since: f64,
     last: f64,
     looks: u32,
-    /// When it was first clearly seen.
+    /// When it was first clearly seen since it last looked otherwise.
     clear_at: Option<f64>,
     /// It was so again: it is no thing.
     head: bool,
@@ -86,16 +86,22 @@ impl Clutter {
         self.0.drain(..surplus);
     }
 
-    /// Somebody was clearly seen at `time`: spots about him that look as they did may never have been things.
+    /// `heads` are clearly seen at `time`: spots about them that look as they did may never have been things.
     pub(super) fn clear(
         &mut self,
-        head: &Rect,
+        heads: &[Rect],
         picture: &LumaPicture,
         size: PictureSize,
         time: f64,
     ) {
         for spot in &mut self.0 {
-            if spot.rect.iou(head) >= ABOUT && spot.change(picture, size) < NEWCOMER {
+            let is_seen = heads.iter().any(|head| spot.rect.iou(head) >= ABOUT);
+            if !is_seen && spot.clear_at.is_none() {
+                continue;
+            }
+            if spot.change(picture, size) >= NEWCOMER {
+                spot.clear_at = None;
+            } else if is_seen {
                 let first = *spot.clear_at.get_or_insert(time);
                 spot.head |= (time - first).abs() >= TWICE;
             }
@@ -134,5 +140,70 @@ impl Spot {
             0 => 1.0,
             compared => 1.0 - same as f32 / compared as f32,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::Kind;
+
+    const SIZE: PictureSize = PictureSize {
+        width: 1600,
+        height: 800,
+    };
+    const SPOT: Rect = Rect {
+        x: 600.0,
+        y: 200.0,
+        width: 200.0,
+        height: 200.0,
+    };
+
+    /// A grey wall, with a dark thing that fills a part of the spot.
+    fn wall(dark: usize) -> LumaPicture {
+        let mut pixels = vec![150; 320 * 160];
+        for row in pixels.chunks_mut(320).skip(40).take(40) {
+            row[120..120 + dark].fill(30);
+        }
+        LumaPicture::new(320, 160, pixels).expect("as many pixels")
+    }
+
+    fn weak() -> Detection {
+        Detection {
+            rect: SPOT,
+            score: 0.2,
+            kind: Kind::Other,
+        }
+    }
+
+    /// What was weakly seen there for six seconds.
+    fn known() -> Clutter {
+        let mut clutter = Clutter::default();
+        for second in 0..7 {
+            clutter.note([weak()].iter(), &wall(0), SIZE, f64::from(second));
+        }
+        assert!(clutter.holds(&weak(), &wall(0), SIZE));
+        clutter
+    }
+
+    #[test]
+    fn two_who_pass_one_after_the_other_make_no_head_of_a_wall() {
+        let mut clutter = known();
+        for passes in [10.0, 20.0] {
+            clutter.clear(&[SPOT], &wall(1), SIZE, passes);
+            clutter.clear(&[], &wall(30), SIZE, passes + 0.2);
+        }
+        assert!(clutter.holds(&weak(), &wall(0), SIZE));
+    }
+
+    #[test]
+    fn a_still_head_is_one_however_seldom_it_is_clearly_seen() {
+        let mut clutter = known();
+        for second in 10..30 {
+            let seen = [SPOT];
+            let seen = if second % 10 == 0 { &seen[..] } else { &[] };
+            clutter.clear(seen, &wall(1), SIZE, f64::from(second));
+        }
+        assert!(!clutter.holds(&weak(), &wall(0), SIZE));
     }
 }

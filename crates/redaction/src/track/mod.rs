@@ -207,9 +207,9 @@ impl Tracker {
         let seen = self.worth_a_look(seen);
         let size = self.window.size();
         if let Some((picture, time)) = self.window.picture(frame) {
-            for head in seen.iter().filter(|seen| seen.score >= TRUSTED) {
-                self.clutter.clear(&head.rect, picture, size, time);
-            }
+            let clear = seen.iter().filter(|seen| seen.score >= TRUSTED);
+            let heads: Vec<Rect> = clear.map(|seen| seen.rect).collect();
+            self.clutter.clear(&heads, picture, size, time);
         }
         let (things, heads): (Vec<_>, Vec<_>) = seen
             .into_iter()

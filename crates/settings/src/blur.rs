@@ -81,8 +81,8 @@ pub struct BlurSettings {
     pub blur_strength: u32,
     /// Smallest size of the blur in pixels.
     pub blur_kernel_size: u32,
-    /// Heads are looked for on every n-th frame.
-    pub detect_every: u32,
+    /// Heads are looked for on every n-th frame; none: four times a second.
+    pub detect_every: Option<u32>,
     /// `head-blur` hides whole persons instead of heads.
     pub whole_persons: bool,
     /// Cameras the plugin is told to expect; 0: as many as the tickets turn out to name.
@@ -171,7 +171,7 @@ impl BlurSettings {
             mask: mask(reader),
             blur_strength: small(reader, "blur_strength"),
             blur_kernel_size: small(reader, "blur_kernel_size"),
-            detect_every: small(reader, "detect_every"),
+            detect_every: reader.whole_or_auto("detect_every").map(narrowed),
             whole_persons: reader.choice("target") == "person",
             num_cameras: small(reader, "num_cameras"),
             second_look: reader.flag("second_look"),
@@ -199,7 +199,11 @@ impl BlurSettings {
 
 /// A whole number that its table keeps within 32 bits.
 fn small(reader: &mut Reader<'_>, name: &str) -> u32 {
-    u32::try_from(reader.whole(name)).unwrap_or(u32::MAX)
+    narrowed(reader.whole(name))
+}
+
+fn narrowed(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {

@@ -45,6 +45,15 @@ pub enum Kind {
         /// Such as `px`; empty when it is a mere number.
         unit: &'static str,
     },
+    /// A whole number within bounds, of the unit named, or `"auto"`.
+    WholeOrAuto {
+        /// Smallest value allowed.
+        min: u64,
+        /// Largest value allowed.
+        max: u64,
+        /// Such as `frames`.
+        unit: &'static str,
+    },
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// Bits per second: a number or text such as `"2M"` or `"800k"`.
@@ -70,6 +79,10 @@ impl Kind {
             Self::Whole { min, max, unit } => {
                 with_unit(format!("a whole number from {min} to {max}"), unit)
             }
+            Self::WholeOrAuto { min, max, unit } => with_unit(
+                format!("\"auto\" or a whole number from {min} to {max}"),
+                unit,
+            ),
             Self::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 match quoted.as_slice() {

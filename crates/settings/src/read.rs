@@ -123,6 +123,11 @@ impl<'a> Reader<'a> {
         self.required(name, whole)
     }
 
+    /// `None`: `"auto"`.
+    pub(crate) fn whole_or_auto(&mut self, name: &str) -> Option<u64> {
+        self.required(name, whole_or_auto)
+    }
+
     pub(crate) fn seconds(&mut self, name: &str) -> Duration {
         self.required(name, seconds)
     }
@@ -187,8 +192,17 @@ pub(crate) fn whole(kind: &Kind, node: &Node) -> Option<u64> {
         .filter(|f| f.fract() == 0.0 && (0.0..1e15).contains(f));
     let value = number.as_u64().or(float.map(|f| f as u64))?;
     match *kind {
-        Kind::Whole { min, max, .. } => (min..=max).contains(&value).then_some(value),
+        Kind::Whole { min, max, .. } | Kind::WholeOrAuto { min, max, .. } => {
+            (min..=max).contains(&value).then_some(value)
+        }
         _ => Some(value),
+    }
+}
+
+fn whole_or_auto(kind: &Kind, node: &Node) -> Option<Option<u64>> {
+    match text(kind, node) {
+        Some(word) => (word == "auto").then_some(None),
+        None => whole(kind, node).map(Some),
     }
 }
 

@@ -75,6 +75,12 @@ fn property(key: &Key) -> Value {
         Kind::Text | Kind::Path => json!({"type": "string"}),
         Kind::Number { min, max, .. } => json!({"type": "number", "minimum": min, "maximum": max}),
         Kind::Whole { min, max, .. } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Kind::WholeOrAuto { min, max, .. } => json!({
+            "anyOf": [
+                {"type": "integer", "minimum": min, "maximum": max},
+                {"type": "string", "anyOf": [{"enum": ["auto"]}, {"pattern": "\\$\\{"}]},
+            ],
+        }),
         // `${NAME}` stands for one of the words.
         Kind::Choice(words) => json!({
             "type": "string",
@@ -145,7 +151,8 @@ mod tests {
         let listed = schema["enum"]
             .as_array()
             .is_none_or(|words| words.contains(value));
-        let matched = schema.get("pattern").is_none() || value.as_str().unwrap().contains("${");
+        let matched = schema.get("pattern").is_none()
+            || value.as_str().is_none_or(|text| text.contains("${"));
         if !(fits && within && listed && matched) {
             found.push(format!("{at}: {value}"));
         }
@@ -233,6 +240,17 @@ mod tests {
             r#"{"sources": [3]}"#,
         ] {
             assert_ne!(check(&recorder(), wrong), [] as [String; 0], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_number_or_a_word_is_told_from_others() {
+        let every = |value: &str| check(&blur(), &format!(r#"{{"detect_every": {value}}}"#));
+        for good in ["3", "\"auto\"", "\"${EVERY}\""] {
+            assert_eq!(every(good), [] as [String; 0]);
+        }
+        for wrong in ["0", "2.5", "\"often\"", "null"] {
+            assert_ne!(every(wrong), [] as [String; 0], "{wrong}");
         }
     }
 

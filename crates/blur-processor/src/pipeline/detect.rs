@@ -1,9 +1,7 @@
 //! A detector's way: look at pictures, keep them until their masks are final.
 //!
-//! The detector looks at every n-th picture, the first and the last, and wherever the tracker asks.
-//! Most looks are glances where thorough ones are close by, and so is every answer to the
-//! tracker: on the development clips that hides as many heads in less than half of the time. Where nothing in
-//! the picture has changed since the last look the detector is spared, for a while ([`Rest`]).
+//! The detector looks when the [`Cadence`] says so, and wherever the tracker asks; what it answers the
+//! tracker are glances.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,6 +14,7 @@ use redaction::{
     TrackerSettings,
 };
 
+use super::cadence::{Cadence, Effort, Rhythm};
 use super::carry::Carry;
 use super::hide::{Counts, frame_info, timed};
 use super::index::Index;
@@ -36,37 +35,10 @@ const LOOKS_PER_QUESTION: usize = 4;
 /// Questions saved up at most, for when many heads come at once.
 const QUESTIONS_SAVED: usize = 3;
 
-/// Longest time without a look while the picture stands still, seconds.
-struct Rest;
-
-impl Rest {
-    /// Something was seen: whatever is seen beside it only now and then gets its chance. The tracker
-    /// follows a head back for twice that.
-    const WITH_HEADS: f64 = 1.0;
-    /// Nothing was seen in the same picture. What comes in changes it, however slowly: pictures are
-    /// held against the one that was looked at.
-    const WITHOUT: f64 = 4.0;
-}
-
-/// So many looks after a thorough one, no later than so many seconds, may be glances. Of the
-/// 5,994 sightings that all networks make in every fourth picture of three clips full of people, masks missed 20 so
-/// and 19 with every other look thorough, for 17 % less work of the networks; with three glances 31, and little less
-/// work.
-const GLANCES: (u32, f64) = (2, 0.45);
-/// Change of the mean grey of a spot, 12 by 12 pixels of a 1080p picture, from which on something
-/// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
-const MOTION: i32 = 8;
-
-/// Pictures at the beginning that the detector sees all of when nothing is known of the time before:
-/// what was there already has no earlier frame to be found in.
-const FIRST_LOOKS: usize = 5;
-
 /// Detector, tracker and the pictures in between.
 pub(super) struct Detecting<'a> {
     eye: Eye<'a>,
-    every: usize,
-    /// The video continues one whose end is known.
-    continues: bool,
+    cadence: Cadence,
     size: PictureSize,
     /// Looks since the last question.
     looks_unspent: usize,
@@ -74,26 +46,6 @@ pub(super) struct Detecting<'a> {
     start_score: f32,
     tracker: Tracker,
     window: VecDeque<Picture>,
-    /// When the detector last looked by itself, at what and how.
-    last_look: Option<LastLook>,
-}
-
-/// How closely the detector looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effort {
-    /// With all it has.
-    Thorough,
-    /// As cheaply as it can.
-    Glance,
-}
-
-struct LastLook {
-    time: f64,
-    picture: LumaPicture,
-    saw_something: bool,
-    /// When the last thorough look was, and how many glances followed it up to this look.
-    thorough_at: f64,
-    glances: u32,
 }
 
 impl<'a> Detecting<'a> {
@@ -105,25 +57,28 @@ impl<'a> Detecting<'a> {
         size: PictureSize,
     ) -> Self {
         let settings = TrackerSettings::default();
-        let interval = index.track.time_base.seconds(index.usual_interval());
-        let look_ahead = window(size, interval, settings.pad_while_matched, recipe);
+        let carry = job.carry.as_ref();
+        let rhythm = Rhythm {
+            every: recipe.detect_every.map(|every| every as usize),
+            interval: index.track.time_base.seconds(index.usual_interval()),
+            pictures: index.times.len(),
+            continues: carry.is_some(),
+        };
+        let look_ahead = window(size, settings.pad_while_matched, &rhythm);
         let settings = TrackerSettings {
             look_ahead,
             zones: job.zones.zones(),
             ..settings
         };
-        let carry = job.carry.as_ref();
         let known = carry.map_or_else(TrackCarry::default, |carry| carry.scaled_to(size));
         Self {
             eye: Eye::new(instance, job.camera),
-            every: recipe.detect_every.max(1) as usize,
-            continues: carry.is_some(),
+            cadence: Cadence::new(rhythm),
             size,
             looks_unspent: LOOKS_PER_QUESTION,
             start_score: settings.start_score,
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
-            last_look: None,
         }
     }
 
@@ -137,26 +92,17 @@ impl<'a> Detecting<'a> {
         let began = Instant::now();
         let time = index.seconds_at(picture.number);
         let small = small(&picture);
-        let looks = !picture.damaged && self.is_its_turn(picture.number, time, &small, index);
+        let turn = self.cadence.turn(picture.number, time, &small);
+        let turn = turn.filter(|_| !picture.damaged);
         counts.track_time += began.elapsed();
-        let observation = match looks {
-            true => {
-                let how = self.how_to_look(picture.number, time, index);
+        let observation = match turn {
+            Some(how) => {
                 let seen = self.eye.look(&picture, how, index, counts)?;
-                let (thorough_at, glances) = match (how, &self.last_look) {
-                    (Effort::Glance, Some(last)) => (last.thorough_at, last.glances + 1),
-                    _ => (time, 0),
-                };
-                self.last_look = Some(LastLook {
-                    time,
-                    picture: small.clone(),
-                    saw_something: seen.iter().any(|seen| seen.score >= self.start_score),
-                    thorough_at,
-                    glances,
-                });
+                let saw_something = seen.iter().any(|seen| seen.score >= self.start_score);
+                self.cadence.looked(how, time, small.clone(), saw_something);
                 Observation::Detected(seen)
             }
-            false => Observation::NotDetected,
+            None => Observation::NotDetected,
         };
         let began = Instant::now();
         let input = FrameInput {
@@ -168,45 +114,13 @@ impl<'a> Detecting<'a> {
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
-        match looks {
-            true => {
+        match turn {
+            Some(_) => {
                 let most = LOOKS_PER_QUESTION * QUESTIONS_SAVED;
                 self.looks_unspent = (self.looks_unspent + 1).min(most);
                 self.answer_questions(index, counts)
             }
-            false => Ok(()),
-        }
-    }
-
-    /// Whether the detector looks at a picture without being asked.
-    fn is_its_turn(&self, number: usize, time: f64, small: &LumaPicture, index: &Index) -> bool {
-        if self.is_at_an_end(number, index) {
-            return true;
-        }
-        let rested = self.last_look.as_ref().is_some_and(|last| {
-            let longest = match last.saw_something {
-                true => Rest::WITH_HEADS,
-                false => Rest::WITHOUT,
-            };
-            time - last.time < longest && is_still(&last.picture, small)
-        });
-        number.is_multiple_of(self.every) && !rested
-    }
-
-    /// The last picture (nothing behind it would tell of a head that came after the last look), or one of the first when nothing is known of the time before.
-    fn is_at_an_end(&self, number: usize, index: &Index) -> bool {
-        number + 1 == index.times.len() || !self.continues && number < FIRST_LOOKS
-    }
-
-    /// A glance, unless the last thorough look is too many glances or too long ago.
-    fn how_to_look(&self, number: usize, time: f64, index: &Index) -> Effort {
-        let just_now = self
-            .last_look
-            .as_ref()
-            .is_some_and(|last| last.glances < GLANCES.0 && time - last.thorough_at <= GLANCES.1);
-        match just_now && !self.is_at_an_end(number, index) {
-            true => Effort::Glance,
-            false => Effort::Thorough,
+            None => Ok(()),
         }
     }
 
@@ -334,13 +248,13 @@ impl<'a> Eye<'a> {
 }
 
 /// Pictures that wait for their masks: `seconds` of video and two looks, as far as memory goes.
-fn window(size: PictureSize, interval: f64, seconds: f64, recipe: &Recipe) -> usize {
+fn window(size: PictureSize, seconds: f64, rhythm: &Rhythm) -> usize {
     // 4:2:0; other formats are rare and at most twice as large.
     let bytes = (size.width as usize * size.height as usize * 3 / 2).max(1);
     let (usual, most) = (WINDOW_BYTES.0 / bytes, WINDOW_BYTES.1 / bytes);
     // A video of one picture has no interval; the division saturates.
-    let needed = (seconds / interval).ceil() as usize;
-    let needed = needed.saturating_add(2 * recipe.detect_every as usize);
+    let needed = (seconds / rhythm.interval).ceil() as usize;
+    let needed = needed.saturating_add(rhythm.longest().saturating_mul(2));
     usual
         .max(needed)
         .min(most)
@@ -355,34 +269,6 @@ fn small(picture: &Picture) -> LumaPicture {
         height: picture.frame.height(),
     };
     LumaPicture::scaled_down(luma.data, luma.stride, size, MATCH_WIDTH)
-}
-
-/// Whether no spot of two by two cells has become brighter or darker beyond noise.
-fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
-    let width = now.width();
-    let pairs = before
-        .pixels()
-        .chunks(2 * width)
-        .zip(now.pixels().chunks(2 * width));
-    let change = |row: &[u8], other: &[u8], x: usize| -> i32 {
-        let end = (x + 2).min(row.len());
-        let sum = |row: &[u8]| row[x..end].iter().map(|&cell| i32::from(cell)).sum::<i32>();
-        sum(row) - sum(other)
-    };
-    before.width() == width
-        && before.height() == now.height()
-        && pairs.into_iter().all(|(before, now)| {
-            let (upper, lower) = before.split_at(width.min(before.len()));
-            let (upper_now, lower_now) = now.split_at(width.min(now.len()));
-            (0..width).step_by(2).all(|x| {
-                let below = if lower.is_empty() {
-                    0
-                } else {
-                    change(lower, lower_now, x)
-                };
-                (change(upper, upper_now, x) + below).abs() < 4 * MOTION
-            })
-        })
 }
 
 /// The largest size of the picture's shape within `most`; even sides, since chroma is halved.
@@ -405,26 +291,6 @@ pub(crate) fn fitted((width, height): (u32, u32), most: Option<(u32, u32)>) -> (
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn noise_is_still_and_a_small_dark_thing_moves() {
-        let grey = |left: usize, side: usize, by: u8| {
-            let mut pixels = vec![100; 321 * 181];
-            for y in 180 - side..180 {
-                pixels[y * 321 + left..][..side].fill(100 - by);
-            }
-            LumaPicture::new(321, 181, pixels).unwrap()
-        };
-        let empty = grey(0, 1, 0);
-        assert!(is_still(&empty, &grey(50, 1, 30)), "one noisy cell");
-        assert!(is_still(&empty, &grey(0, 100, 7)), "a little darker");
-        for left in [50, 51, 319] {
-            assert!(
-                !is_still(&empty, &grey(left, 2, 40)),
-                "a head of two by two cells"
-            );
-        }
-    }
 
     #[test]
     fn pictures_are_scaled_once_to_what_the_detector_wants() {

@@ -18,8 +18,8 @@ pub struct Recipe {
     pub strength: u32,
     /// `blur_kernel_size`, pixels.
     pub kernel_size: u32,
-    /// A detector looks at every n-th frame at least; 1 or more.
-    pub detect_every: u32,
+    /// A detector looks at every n-th frame at least, 1 or more; none: four times a second.
+    pub detect_every: Option<u32>,
     /// Size of the output in pixels; none: that of the input.
     pub resize: Option<(u32, u32)>,
     /// First line of the caption burned in; none: no caption.
@@ -237,7 +237,7 @@ impl Recipe {
             },
             strength: settings.blur_strength,
             kernel_size: settings.blur_kernel_size,
-            detect_every: settings.detect_every.max(1),
+            detect_every: settings.detect_every,
             resize: settings.resize.map(|size| (size.width, size.height)),
             overlay_text: settings
                 .overlay

@@ -7,6 +7,7 @@
 //! certain is hidden as a whole.
 //! May touch: the two files it is given and the plugin. It opens nothing.
 
+mod cadence;
 mod caption;
 mod carry;
 mod check;

@@ -11,7 +11,8 @@ use std::fs::File;
 use media::verify::{VerifyOptions, verify_frames};
 use redaction::{FrameMasks, PictureSize, Rect};
 
-use super::detect::{Effort, Eye};
+use super::cadence::Effort;
+use super::detect::Eye;
 use super::hide::Counts;
 use super::index::Index;
 use super::job::{Failure, Phase, Progress};

@@ -381,9 +381,13 @@ pub const BLUR: &[Key] = &[
     ),
     key(
         "detect_every",
-        whole(1, 60, "frames"),
-        "3",
-        "Heads are looked for on every n-th frame, and masked on all of them.",
+        Kind::WholeOrAuto {
+            min: 1,
+            max: 60,
+            unit: "frames",
+        },
+        "\"auto\"",
+        "Heads are looked for on every n-th frame, and masked on all of them. \"auto\": about four times a second, whatever the frame rate. Less often while nothing moves.",
     ),
     key(
         "target",

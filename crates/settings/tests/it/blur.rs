@@ -58,7 +58,7 @@ fn defaults() {
             mask: Blur,
             blur_strength: 15,
             blur_kernel_size: 15,
-            detect_every: 3,
+            detect_every: None,
             whole_persons: false,
             num_cameras: 0,
             second_look: false,
@@ -96,6 +96,20 @@ fn defaults() {
         }
     "#]]
     .assert_debug_eq(&BlurSettings::from_text("{}", &Environment::empty()).unwrap());
+}
+
+#[test]
+fn how_often_the_detector_looks() {
+    let every = |text: &str| read(&format!("{{\"detect_every\": {text}}}")).detect_every;
+    assert_eq!(every("\"auto\""), None);
+    assert_eq!(every("5"), Some(5));
+    assert_eq!(every("5.0"), Some(5));
+    for wrong in ["0", "61", "2.5", "\"often\"", "null", "true"] {
+        let text = format!("{{\"detect_every\": {wrong}}}");
+        let why = BlurSettings::from_text(&text, &Environment::empty()).unwrap_err();
+        let wanted = "give \"auto\" or a whole number from 1 to 60 (frames)";
+        assert!(why.to_string().contains(wanted), "{wrong}: {why}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! When the detector looks, and how closely.
 //!
-//! It looks at the first pictures and the last one, and in between four times a second, or at every
+//! It looks at the first pictures and the last one, and between them four times a second, or at every
 //! n-th picture. Most looks are glances where a thorough one is close by: on the development clips
 //! that hides as many heads in less than half of the time. Where nothing in the picture has changed
 //! since the last look the detector is spared, for a while ([`Rest`]).
@@ -43,6 +43,8 @@ const GLANCES: (u32, f64) = (2, 0.55);
 /// Change of the mean grey of a spot, 12 by 12 pixels of a 1080p picture, from which on something
 /// moves. Sensor noise and coding leave less than that in the mean of so many pixels.
 const MOTION: i32 = 8;
+/// Change of the whole picture's mean grey from which on it is another picture: somebody switched the light.
+const MOST_EXPOSURE: f64 = 16.0;
 
 /// Pictures at the beginning that the detector sees all of when nothing is known of the time before:
 /// what was there already has no earlier frame to be found in.
@@ -94,23 +96,27 @@ impl Cadence {
 
     /// How to look at a picture at `time` without being asked to; `None`: not at all.
     pub(super) fn turn(&self, number: usize, time: f64, small: &LumaPicture) -> Option<Effort> {
-        if self.is_at_an_end(number) {
-            return Some(Effort::Thorough);
-        }
+        let is_at_an_end = self.is_at_an_end(number);
         let Some(last) = &self.last else {
-            return self.is_nth(number).then_some(Effort::Thorough);
+            return (is_at_an_end || self.is_nth(number)).then_some(Effort::Thorough);
         };
         let longest = match last.saw_something {
+            // What was seen once at an end is to be seen again, or not.
+            true if is_at_an_end => 0.0,
             true => Rest::WITH_HEADS,
             false => Rest::WITHOUT,
         };
         let elapsed = time - last.time;
-        let is_due = match self.rhythm.every {
-            Some(_) => self.is_nth(number),
-            None => elapsed >= USUAL - self.rhythm.interval / 2.0,
-        };
+        let is_due = is_at_an_end
+            || match self.rhythm.every {
+                Some(_) => self.is_nth(number),
+                None => elapsed >= USUAL - self.rhythm.interval / 2.0,
+            };
         if !is_due || elapsed < longest && is_still(&last.picture, small) {
             return None;
+        }
+        if is_at_an_end {
+            return Some(Effort::Thorough);
         }
         let is_close = last.glances < GLANCES.0 && time - last.thorough_at <= GLANCES.1;
         Some(match is_close {
@@ -145,30 +151,39 @@ impl Cadence {
     }
 }
 
-/// Whether no spot of two by two cells has become brighter or darker beyond noise.
+/// Whether no spot of two by two cells has become brighter or darker beyond noise, apart from the
+/// exposure, which cameras adjust all the time: what the whole picture's mean has changed by.
 fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
     let width = now.width();
-    let pairs = before
-        .pixels()
-        .chunks(2 * width)
-        .zip(now.pixels().chunks(2 * width));
-    let change = |row: &[u8], other: &[u8], x: usize| -> i32 {
-        let end = (x + 2).min(row.len());
-        let sum = |row: &[u8]| row[x..end].iter().map(|&cell| i32::from(cell)).sum::<i32>();
-        sum(row) - sum(other)
+    if before.width() != width || before.height() != now.height() {
+        return false;
+    }
+    let mean = |picture: &LumaPicture| {
+        let pixels = picture.pixels();
+        let sum: u32 = pixels.iter().map(|&cell| u32::from(cell)).sum();
+        f64::from(sum) / pixels.len().max(1) as f64
     };
-    before.width() == width
-        && before.height() == now.height()
-        && pairs.into_iter().all(|(before, now)| {
-            let (upper, lower) = before.split_at(width.min(before.len()));
-            let (upper_now, lower_now) = now.split_at(width.min(now.len()));
+    let exposure = mean(now) - mean(before);
+    if exposure.abs() > MOST_EXPOSURE {
+        return false;
+    }
+    // Of four cells, as the sums below.
+    let exposure = (4.0 * exposure).round() as i32;
+    let rows = before.pixels().chunks(2 * width);
+    rows.zip(now.pixels().chunks(2 * width))
+        .all(|(before, now)| {
+            let (upper, lower) = before.split_at(width);
+            let (upper_now, lower_now) = now.split_at(width);
             (0..width).step_by(2).all(|x| {
-                let below = if lower.is_empty() {
-                    0
-                } else {
-                    change(lower, lower_now, x)
+                let end = (x + 2).min(width);
+                let cells = |row: &[u8]| -> (i32, i32) {
+                    let cells = row.get(x..end).unwrap_or_default();
+                    let sum = cells.iter().map(|&cell| i32::from(cell)).sum();
+                    (sum, cells.len() as i32)
                 };
-                (change(upper, upper_now, x) + below).abs() < 4 * MOTION
+                let ((upper, some), (lower, more)) = (cells(upper), cells(lower));
+                let change = cells(upper_now).0 + cells(lower_now).0 - upper - lower;
+                (change - exposure * (some + more) / 4).abs() < 4 * MOTION
             })
         })
 }
@@ -188,18 +203,22 @@ mod tests {
 
     /// The pictures looked at, of three seconds, if each shows what `show` says; nothing is ever seen.
     fn looks(every: Option<usize>, rate: f64, show: fn(usize) -> LumaPicture) -> Vec<usize> {
-        let pictures = (3.0 * rate) as usize;
-        let mut cadence = Cadence::new(Rhythm {
+        let rhythm = Rhythm {
             every,
             interval: 1.0 / rate,
-            pictures,
+            pictures: (3.0 * rate) as usize,
             continues: true,
-        });
+        };
+        looks_in(rhythm, show, false)
+    }
+
+    fn looks_in(rhythm: Rhythm, show: fn(usize) -> LumaPicture, saw: bool) -> Vec<usize> {
+        let mut cadence = Cadence::new(rhythm);
         let mut looks = Vec::new();
-        for number in 0..pictures {
-            let (time, small) = (number as f64 / rate, show(number));
+        for number in 0..rhythm.pictures {
+            let (time, small) = (number as f64 * rhythm.interval, show(number));
             if let Some(how) = cadence.turn(number, time, &small) {
-                cadence.looked(how, time, small, false);
+                cadence.looked(how, time, small, saw);
                 looks.push(number);
             }
         }
@@ -220,6 +239,24 @@ mod tests {
     }
 
     #[test]
+    fn a_camera_that_adjusts_its_exposure_is_still_and_a_head_in_it_is_not() {
+        let brighter = |by: u8, head: u8| {
+            let mut pixels: Vec<u8> = grey(0, 1, 0).pixels().iter().map(|p| p + by).collect();
+            for y in 50..52 {
+                pixels[y * 321 + 100..][..2].fill(100 + by - head);
+            }
+            LumaPicture::new(321, 181, pixels).unwrap()
+        };
+        let before = brighter(0, 0);
+        for by in [0, 7, 15] {
+            assert!(is_still(&before, &brighter(by, 0)), "{by} brighter");
+            assert!(!is_still(&before, &brighter(by, 12)), "and a head");
+            assert!(!is_still(&brighter(by, 12), &before), "and no head");
+        }
+        assert!(!is_still(&before, &brighter(17, 0)), "the light went on");
+    }
+
+    #[test]
     fn somebody_who_walks_is_looked_at_four_times_a_second_at_any_rate() {
         let walker = |number: usize| grey(number % 140 * 2, 30, 60);
         for rate in [8.0, 10.0, 12.5, 15.0, 20.0, 25.0, 30.0, 60.0] {
@@ -237,9 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn a_still_picture_is_left_alone_up_to_its_end() {
+    fn a_still_picture_is_left_alone() {
         for every in [None, Some(3)] {
-            assert_eq!(looks(every, 15.0, |_| grey(0, 30, 60)), [0, 44]);
+            let rhythm = |continues| Rhythm {
+                every,
+                interval: 1.0 / 15.0,
+                pictures: 45,
+                continues,
+            };
+            let looks = |saw, continues| looks_in(rhythm(continues), |_| grey(0, 30, 60), saw);
+            assert_eq!(looks(false, true), [0]);
+            assert_eq!(looks(false, false), [0]);
+            assert_eq!(looks(true, true)[0], 0);
+            assert_eq!(looks(true, true).last(), Some(&44), "somebody at the end");
+            assert_eq!(
+                looks(true, false)[..5],
+                [0, 1, 2, 3, 4],
+                "and at the beginning"
+            );
+            assert!(looks(true, true).len() < 6, "seen again now and then");
         }
     }
 

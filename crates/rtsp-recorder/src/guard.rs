@@ -25,8 +25,15 @@ const BASE_BYTES: u64 = 256 << 20;
 /// For each source: the buffers of its connection and twice what may wait for the disk.
 const SOURCE_BYTES: u64 = 2 * crate::writer::BUDGET_BYTES as u64;
 
-/// How often it is looked: a server on a link of 10 Gbit/s fills 60 MB in that time.
+/// How often it is looked while more than half of what is allowed is held: a server on a link of 10 Gbit/s fills
+/// 60 MB in that time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// ... and while less is: such a server fills 250 MB, not more than the other half by much.
+const GLANCE_EVERY: Duration = Duration::from_millis(200);
+
+/// How often the sessions' thread shows that it goes on.
+const BEAT_EVERY: Duration = Duration::from_millis(250);
 
 /// The sessions, which share one thread, must get their turn within this time.
 const LONGEST_TURN: Duration = Duration::from_secs(2);
@@ -64,7 +71,7 @@ pub fn start(sources: Vec<Watched>) -> std::io::Result<()> {
     tokio::spawn(async move {
         loop {
             beats.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(BEAT_EVERY).await;
         }
     });
     std::thread::Builder::new()
@@ -84,11 +91,16 @@ impl Guard {
     fn watch(&self) {
         let mut limit = self.most;
         let (mut last_beat, mut beaten_at, mut beaten_wall) = (0, Instant::now(), Timestamp::now());
+        let mut pause = LOOK_EVERY;
         loop {
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(pause);
             let (Some(beats), Some(resident)) = (self.beats.upgrade(), resident_bytes(&self.statm))
             else {
                 return;
+            };
+            pause = match resident > limit / 2 {
+                true => LOOK_EVERY,
+                false => GLANCE_EVERY,
             };
             let beat = beats.load(Ordering::Relaxed);
             if beat != last_beat {

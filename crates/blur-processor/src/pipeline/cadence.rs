@@ -101,8 +101,8 @@ impl Cadence {
             return (is_at_an_end || self.is_nth(number)).then_some(Effort::Thorough);
         };
         let longest = match last.saw_something {
-            // What was seen once at an end is to be seen again, or not.
-            true if is_at_an_end => 0.0,
+            // What was seen once at an end is to be seen again, or not; a glance is no last word.
+            saw if is_at_an_end && (saw || last.glances > 0) => 0.0,
             true => Rest::WITH_HEADS,
             false => Rest::WITHOUT,
         };
@@ -294,6 +294,20 @@ mod tests {
             );
             assert!(looks(true, true).len() < 6, "seen again now and then");
         }
+    }
+
+    #[test]
+    fn the_last_word_is_no_glance() {
+        let rhythm = |pictures| Rhythm {
+            every: None,
+            interval: 1.0 / 15.0,
+            pictures,
+            continues: true,
+        };
+        let halts_at_a_glance = looks_in(rhythm(43), |n| grey(n.min(40), 30, 60), false);
+        assert_eq!(halts_at_a_glance.last(), Some(&42));
+        let halts_at_a_look = looks_in(rhythm(39), |n| grey(n.min(36), 30, 60), false);
+        assert_eq!(halts_at_a_look.last(), Some(&36));
     }
 
     #[test]

@@ -97,29 +97,25 @@ impl Cadence {
     /// How to look at a picture at `time` without being asked to; `None`: not at all.
     pub(super) fn turn(&self, number: usize, time: f64, small: &LumaPicture) -> Option<Effort> {
         let is_at_an_end = self.is_at_an_end(number);
-        let Some(last) = &self.last else {
-            return (is_at_an_end || self.is_nth(number)).then_some(Effort::Thorough);
+        let last = self.last.as_ref();
+        let elapsed = last.map_or(f64::INFINITY, |last| time - last.time);
+        if !is_at_an_end && !self.is_due(number, elapsed) {
+            return None;
+        }
+        let Some(last) = last else {
+            return Some(Effort::Thorough);
         };
-        let longest = match last.saw_something {
-            // What was seen once at an end is to be seen again, or not; a glance is no last word.
-            saw if is_at_an_end && (saw || last.glances > 0) => 0.0,
+        let rest = match last.saw_something {
             true => Rest::WITH_HEADS,
             false => Rest::WITHOUT,
         };
-        let elapsed = time - last.time;
-        let is_due = is_at_an_end
-            || match self.rhythm.every {
-                Some(_) => self.is_nth(number),
-                None => elapsed >= USUAL - self.rhythm.interval / 2.0,
-            };
-        if !is_due || elapsed < longest && is_still(&last.picture, small) {
+        // What was seen at an end is to be seen again, or not, and a glance is no last word.
+        let may_rest = !is_at_an_end || !last.saw_something && last.glances == 0;
+        if may_rest && elapsed < rest && is_still(&last.picture, small) {
             return None;
         }
-        if is_at_an_end {
-            return Some(Effort::Thorough);
-        }
-        let is_close = last.glances < GLANCES.0 && time - last.thorough_at <= GLANCES.1;
-        Some(match is_close {
+        let may_glance = last.glances < GLANCES.0 && time - last.thorough_at <= GLANCES.1;
+        Some(match may_glance && !is_at_an_end {
             true => Effort::Glance,
             false => Effort::Thorough,
         })
@@ -140,8 +136,11 @@ impl Cadence {
         });
     }
 
-    fn is_nth(&self, number: usize) -> bool {
-        number.is_multiple_of(self.rhythm.every.unwrap_or(1).max(1))
+    fn is_due(&self, number: usize, elapsed: f64) -> bool {
+        match self.rhythm.every {
+            Some(every) => number.is_multiple_of(every.max(1)),
+            None => elapsed >= USUAL - self.rhythm.interval / 2.0,
+        }
     }
 
     /// The last picture (nothing behind it would tell of a head that came after the last look), or one
@@ -167,7 +166,7 @@ fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
     if exposure.abs() > MOST_EXPOSURE {
         return false;
     }
-    // Of four cells, as the sums below.
+    // In quarters of a grey level, as the changes below.
     let exposure = (4.0 * exposure).round() as i32;
     let rows = before.pixels().chunks(2 * width);
     rows.zip(now.pixels().chunks(2 * width))
@@ -175,15 +174,16 @@ fn is_still(before: &LumaPicture, now: &LumaPicture) -> bool {
             let (upper, lower) = before.split_at(width);
             let (upper_now, lower_now) = now.split_at(width);
             (0..width).step_by(2).all(|x| {
-                let end = (x + 2).min(width);
-                let cells = |row: &[u8]| -> (i32, i32) {
-                    let cells = row.get(x..end).unwrap_or_default();
-                    let sum = cells.iter().map(|&cell| i32::from(cell)).sum();
-                    (sum, cells.len() as i32)
+                let cells = x..(x + 2).min(width);
+                let change = |row: &[u8], row_now: &[u8]| -> i32 {
+                    let pairs = row.get(cells.clone()).zip(row_now.get(cells.clone()));
+                    let (row, row_now) = pairs.unwrap_or_default();
+                    let pairs = row.iter().zip(row_now);
+                    pairs
+                        .map(|(&cell, &now)| 4 * (i32::from(now) - i32::from(cell)) - exposure)
+                        .sum()
                 };
-                let ((upper, some), (lower, more)) = (cells(upper), cells(lower));
-                let change = cells(upper_now).0 + cells(lower_now).0 - upper - lower;
-                (change - exposure * (some + more) / 4).abs() < 4 * MOTION
+                (change(upper, upper_now) + change(lower, lower_now)).abs() < 16 * MOTION
             })
         })
 }
@@ -201,28 +201,32 @@ mod tests {
         LumaPicture::new(321, 181, pixels).unwrap()
     }
 
-    /// The pictures looked at, of three seconds, if each shows what `show` says; nothing is ever seen.
-    fn looks(every: Option<usize>, rate: f64, show: fn(usize) -> LumaPicture) -> Vec<usize> {
-        let rhythm = Rhythm {
+    fn rhythm(every: Option<usize>, rate: f64, pictures: usize) -> Rhythm {
+        Rhythm {
             every,
             interval: 1.0 / rate,
-            pictures: (3.0 * rate) as usize,
+            pictures,
             continues: true,
-        };
-        looks_in(rhythm, show, false)
+        }
     }
 
-    fn looks_in(rhythm: Rhythm, show: fn(usize) -> LumaPicture, saw: bool) -> Vec<usize> {
+    /// The looks at pictures that show what `show` says, if each look saw something or none did.
+    fn run(rhythm: Rhythm, show: fn(usize) -> LumaPicture, saw: bool) -> Vec<(usize, Effort)> {
         let mut cadence = Cadence::new(rhythm);
         let mut looks = Vec::new();
         for number in 0..rhythm.pictures {
             let (time, small) = (number as f64 * rhythm.interval, show(number));
             if let Some(how) = cadence.turn(number, time, &small) {
                 cadence.looked(how, time, small, saw);
-                looks.push(number);
+                looks.push((number, how));
             }
         }
         looks
+    }
+
+    fn looks(rhythm: Rhythm, show: fn(usize) -> LumaPicture, saw: bool) -> Vec<usize> {
+        let looks = run(rhythm, show, saw);
+        looks.into_iter().map(|(number, _)| number).collect()
     }
 
     #[test]
@@ -260,29 +264,28 @@ mod tests {
     fn somebody_who_walks_is_looked_at_four_times_a_second_at_any_rate() {
         let walker = |number: usize| grey(number % 140 * 2, 30, 60);
         for rate in [8.0, 10.0, 12.5, 15.0, 20.0, 25.0, 30.0, 60.0] {
-            let looks = looks(None, rate, walker).len();
+            let looks = looks(rhythm(None, rate, (3.0 * rate) as usize), walker, false).len();
             assert!((11..=16).contains(&looks), "{looks} at {rate} a second");
         }
-        assert_eq!(looks(None, 4.0, walker).len(), 12, "every picture of few");
+        let few = looks(rhythm(None, 4.0, 12), walker, false).len();
+        assert_eq!(few, 12, "every picture of few");
     }
 
     #[test]
     fn a_given_number_is_kept_to() {
         let walker = |number: usize| grey(number, 30, 60);
         let all: Vec<usize> = (0..45).step_by(5).chain([44]).collect();
-        assert_eq!(looks(Some(5), 15.0, walker), all);
+        assert_eq!(looks(rhythm(Some(5), 15.0, 45), walker, false), all);
     }
 
     #[test]
     fn a_still_picture_is_left_alone() {
         for every in [None, Some(3)] {
             let rhythm = |continues| Rhythm {
-                every,
-                interval: 1.0 / 15.0,
-                pictures: 45,
                 continues,
+                ..rhythm(every, 15.0, 45)
             };
-            let looks = |saw, continues| looks_in(rhythm(continues), |_| grey(0, 30, 60), saw);
+            let looks = |saw, continues| looks(rhythm(continues), |_| grey(0, 30, 60), saw);
             assert_eq!(looks(false, true), [0]);
             assert_eq!(looks(false, false), [0]);
             assert_eq!(looks(true, true)[0], 0);
@@ -298,37 +301,22 @@ mod tests {
 
     #[test]
     fn the_last_word_is_no_glance() {
-        let rhythm = |pictures| Rhythm {
-            every: None,
-            interval: 1.0 / 15.0,
-            pictures,
-            continues: true,
-        };
-        let halts_at_a_glance = looks_in(rhythm(43), |n| grey(n.min(40), 30, 60), false);
+        let rhythm = |pictures| rhythm(None, 15.0, pictures);
+        let halts_at_a_glance = looks(rhythm(43), |n| grey(n.min(40), 30, 60), false);
         assert_eq!(halts_at_a_glance.last(), Some(&42));
-        let halts_at_a_look = looks_in(rhythm(39), |n| grey(n.min(36), 30, 60), false);
+        let halts_at_a_look = looks(rhythm(39), |n| grey(n.min(36), 30, 60), false);
         assert_eq!(halts_at_a_look.last(), Some(&36));
     }
 
     #[test]
     fn two_glances_follow_a_thorough_look_where_looks_are_close() {
         let efforts = |every, rate: f64| -> Vec<Effort> {
-            let mut cadence = Cadence::new(Rhythm {
-                every,
-                interval: 1.0 / rate,
-                pictures: 1000,
-                continues: true,
-            });
-            let mut efforts = Vec::new();
-            for number in 0..100 {
-                let (time, small) = (number as f64 / rate, grey(number, 30, 60));
-                if let Some(how) = cadence.turn(number, time, &small) {
-                    cadence.looked(how, time, small, true);
-                    efforts.push(how);
-                }
-            }
-            efforts.truncate(4);
-            efforts
+            let looks = run(
+                rhythm(every, rate, 100),
+                |number| grey(number, 30, 60),
+                true,
+            );
+            looks[..4].iter().map(|&(_, how)| how).collect()
         };
         use Effort::{Glance, Thorough};
         assert_eq!(efforts(None, 15.0), [Thorough, Glance, Glance, Thorough]);

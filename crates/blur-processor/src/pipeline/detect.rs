@@ -30,7 +30,7 @@ const WINDOW_FRAMES: (usize, usize) = (24, 60);
 /// Width of the small picture the tracker matches on, pixels.
 const MATCH_WIDTH: u32 = 320;
 /// Looks that earn the tracker a question of its own: the detector is by far the dearest part, and
-/// may cost a quarter more than the looks at every n-th picture.
+/// may cost a quarter more than the looks of the [`Cadence`].
 const LOOKS_PER_QUESTION: usize = 4;
 /// Questions saved up at most, for when many heads come at once.
 const QUESTIONS_SAVED: usize = 3;

@@ -128,6 +128,9 @@ const WORTH_CLIMBING: f32 = 0.6;
 /// Below this standard deviation (grey levels) a patch is too plain to be found again.
 const PLAIN: f32 = 3.0;
 
+/// A row of samples.
+type Lane = [u8; MOST_SAMPLES];
+
 /// A piece of a picture to be found again in another one.
 #[derive(Clone, Debug)]
 pub struct Patch {
@@ -135,6 +138,8 @@ pub struct Patch {
     rows: usize,
     spacing: usize,
     samples: Vec<u8>,
+    /// The rows of samples with zeros behind them, where every pixel is a sample.
+    lanes: Vec<Lane>,
     /// Of all samples, and of their squares.
     sum: i32,
     squares: i32,
@@ -183,11 +188,21 @@ impl Patch {
         sums.add(&samples, samples.iter());
         let (sum, squares) = (sums.ours, sums.ours_squared);
         let spread = sums.spread(samples.len() as f32);
+        let lane = |row: &[u8]| {
+            let mut lane = [0; MOST_SAMPLES];
+            lane[..row.len()].copy_from_slice(row);
+            lane
+        };
+        let lanes = match spacing {
+            1 => samples.chunks_exact(columns).map(lane).collect(),
+            _ => Vec::new(),
+        };
         let patch = Self {
             columns,
             rows,
             spacing,
             samples,
+            lanes,
             sum,
             squares,
             offset,
@@ -312,8 +327,11 @@ impl Patch {
         if 3 * count < self.samples.len() {
             return None;
         }
-        if count == self.samples.len() && self.spacing == 1 {
-            return Some(self.similarity_inside(picture, (x as usize, y as usize)));
+        if count == self.samples.len()
+            && self.spacing == 1
+            && let Some(sums) = self.sums_inside(picture, (x as usize, y as usize))
+        {
+            return Some(sums.correlation(count as f32));
         }
         let mut sums = Sums::default();
         for row in rows {
@@ -326,22 +344,27 @@ impl Patch {
         Some(sums.correlation(count as f32))
     }
 
-    /// The same for the common case: all of the patch inside, every pixel a sample.
-    fn similarity_inside(&self, picture: &LumaPicture, (x, y): (usize, usize)) -> f32 {
+    /// The sums for the common case: all of the patch inside, every pixel a sample; `None` right at the picture's
+    /// end. Rows of a length known to the compiler take a third less time.
+    fn sums_inside(&self, picture: &LumaPicture, (x, y): (usize, usize)) -> Option<Sums> {
+        let mut used = [0; MOST_SAMPLES];
+        used[..self.columns].fill(u8::MAX);
         let mut sums = Sums {
             ours: self.sum,
             ours_squared: self.squares,
             ..Sums::default()
         };
-        let rows = picture.pixels[y * picture.width + x..].chunks(picture.width);
-        for (ours, theirs) in self.samples.chunks_exact(self.columns).zip(rows) {
-            for (&a, &b) in ours.iter().zip(theirs) {
-                sums.theirs += i32::from(b);
-                sums.theirs_squared += i32::from(b) * i32::from(b);
-                sums.product += i32::from(a) * i32::from(b);
+        let rows = (y * picture.width + x..).step_by(picture.width);
+        for (ours, at) in self.lanes.iter().zip(rows) {
+            let theirs = picture.pixels.get(at..)?.first_chunk::<MOST_SAMPLES>()?;
+            for ((&a, &b), used) in ours.iter().zip(theirs).zip(used) {
+                let (a, b) = (i32::from(a), i32::from(b & used));
+                sums.theirs += b;
+                sums.theirs_squared += b * b;
+                sums.product += a * b;
             }
         }
-        sums.correlation(self.samples.len() as f32)
+        Some(sums)
     }
 }
 

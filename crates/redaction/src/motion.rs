@@ -459,6 +459,29 @@ mod tests {
     }
 
     #[test]
+    fn rows_compared_at_once_say_the_same_as_samples_one_by_one() {
+        let (cut_from, other) = (scene((0.0, 0.0), 1.0), scene((1.7, 0.9), 0.8));
+        for (width, height) in [(9.0, 12.0), (13.0, 9.0), (20.0, 20.0)] {
+            let patch = Patch::cut(&cut_from, &Rect::centred((80.0, 45.0), width, height));
+            let patch = patch.expect("textured");
+            let (columns, rows) = (patch.columns, patch.rows);
+            // All the way into the corner, where a row's end is the picture's.
+            for x in 0..=other.width - columns {
+                for y in [0, 40, other.height - rows] {
+                    let mut sums = Sums::default();
+                    for row in 0..rows {
+                        let theirs = &other.pixels[(y + row) * other.width + x..][..columns];
+                        sums.add(&patch.samples[row * columns..][..columns], theirs.iter());
+                    }
+                    let one_by_one = sums.correlation(patch.samples.len() as f32);
+                    let at_once = patch.similarity(&other, (x as i32, y as i32));
+                    assert_eq!(at_once, Some(one_by_one), "{width} x {height} at {x}, {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_plain_wall_is_no_patch() {
         let wall = LumaPicture::new(160, 90, vec![90; 160 * 90]).expect("the right number");
         assert!(Patch::cut(&wall, &Rect::new(40.0, 40.0, 20.0, 20.0)).is_none());

@@ -10,7 +10,7 @@ are all weights: 3 times as fast as 32-bit floats on processors with VNNI, 1.8 t
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_wire as wire
@@ -20,11 +20,17 @@ CHANNELS = 80 + 4 * 11
 HEADS = {"Identity": 8, "Identity_1": 16, "Identity_2": 32}
 FORMATS = {"float16": "e", "float32": "f", "int32": "i"}
 NO_PADDING = (0, 0, 0, 0)
-
-
 # The largest weight of an output channel becomes this. Processors without VNNI add two products of a value and a weight in
 # 16 bits; a picture's values are large enough for that to overflow, those of the layers behind it hardly ever.
 WEIGHT_LIMIT, PICTURE_WEIGHT_LIMIT = 127, 63
+
+
+@dataclass
+class Operation:
+    kind: str
+    inputs: list
+    output: str
+    attributes: dict
 
 
 @dataclass
@@ -35,39 +41,7 @@ class Value:
     name: str
     side: int
     padding: tuple = NO_PADDING
-    origin: "Convolution | None" = None
-
-
-@dataclass
-class Operation:
-    kind: str
-    inputs: list
-    output: str
-    attributes: dict
-
-    def encode(self, final_name) -> bytes:
-        return wire.node(self.kind, [final_name(name) for name in self.inputs], self.output, **self.attributes)
-
-
-@dataclass
-class Convolution:
-    source: str
-    weights: str
-    output: str
-    kernel: tuple
-    stride: int
-    padding: tuple
-    bias: list = field(default_factory=list)
-
-    def encode(self, final_name) -> bytes:
-        return wire.node(
-            "Conv",
-            [final_name(self.source), self.weights, *self.bias],
-            self.output,
-            kernel_shape=self.kernel,
-            strides=(self.stride, self.stride),
-            pads=self.padding,
-        )
+    origin: "Operation | None" = None
 
 
 def convert(graph_file: Path, weights_file: Path, target: Path, ranges: dict) -> None:
@@ -110,7 +84,9 @@ class Converter:
             outputs.append(wire.value_info(f"stride{stride}", (1, CHANNELS, f"rows{stride}", f"columns{stride}")))
         nodes = self.quantised("picture")
         for operation in self.operations:
-            nodes += [operation.encode(self.final_name), *self.quantised(operation.output)]
+            inputs = [self.final_name(name) for name in operation.inputs]
+            nodes.append(wire.node(operation.kind, inputs, operation.output, **operation.attributes))
+            nodes += self.quantised(operation.output)
         inputs = [wire.value_info("picture", (1, 3, "height", "width"))]
         return wire.model("nanodet-g", nodes, self.tensors, inputs, outputs, opset=13)
 
@@ -151,17 +127,9 @@ class Converter:
             wire.node("DequantizeLinear", [f"{name}/quantised", scale, zero], self.final_name(name)),
         ]
 
-    def has_eight_bits(self, name: str) -> bool:
-        """Whether a tensor is quantised, or made of quantised ones by an operation that leaves them so."""
-        if name in self.ranges:
-            return True
-        made_by = next((operation for operation in self.operations if operation.output == name), None)
-        passes = isinstance(made_by, Operation) and made_by.kind in ("MaxPool", "Concat")
-        return passes and all(self.has_eight_bits(source) for source in made_by.inputs)
-
     def weights_tensor(self, name: str, shape: tuple, values: list, source: str) -> str:
-        """Adds a convolution's weights, with 8 bits and a scale for each output channel where its input is so."""
-        if not self.has_eight_bits(source):
+        """Adds a convolution's weights, 8 bits with a scale for each output channel where tensors are quantised."""
+        if not self.ranges:
             self.tensors.append(wire.tensor(name, shape, values))
             return name
         limit = PICTURE_WEIGHT_LIMIT if source == "picture" else WEIGHT_LIMIT
@@ -216,7 +184,8 @@ class Converter:
             for column in range(columns)
         ]
         weights = self.weights_tensor(node["name"] + "/weights", (out, into, rows, columns), reordered, source.name)
-        convolution = Convolution(source.name, weights, self.new_name(), (rows, columns), stride, source.padding)
+        sizes = {"kernel_shape": (rows, columns), "strides": (stride, stride), "pads": source.padding}
+        convolution = Operation("Conv", [source.name, weights], self.new_name(), sizes)
         self.operations.append(convolution)
         return Value(convolution.output, source.side // stride, origin=convolution)
 
@@ -224,12 +193,12 @@ class Converter:
         left = self.value(node["input"][0])
         if node["input"][1] not in self.weights:
             return self.emit("Add", [left.name, self.value(node["input"][1]).name], left.side)
-        if left.origin is None or left.origin.bias:
+        if left.origin is None or len(left.origin.inputs) > 2:
             raise ValueError(f"{node['name']}: a bias without a convolution of its own")
         bias = node["name"] + "/bias"
         values = self.weights[node["input"][1]][1]
         self.tensors.append(wire.tensor(bias, (len(values),), values))
-        left.origin.bias.append(bias)
+        left.origin.inputs.append(bias)
         return left
 
     op_addv2 = op_add

@@ -27,7 +27,9 @@ const HINT: f32 = 0.1;
 /// full of people masks missed 321 so, and 320 with faces in every thorough look.
 const FACES_WITHIN: i64 = 950_000_000;
 /// ... unless somebody is close: a face of this share of the picture's height says better where the head is than
-/// the body does, of which little is to be seen. Without it masks of close heads were a third larger.
+/// the body does, of which little is to be seen. Then glances look for faces as well. Without that, of 1,583 clear
+/// faces in fifteen clips 21 of one person who tilts her head were masked to less than nine tenths, and masks of
+/// close heads were a third larger.
 const CLOSE: f32 = 0.07;
 
 /// The detector.
@@ -36,8 +38,19 @@ pub struct HeadBlur {
     models: Models,
     feeder: Feeder,
     precision: &'static str,
-    /// When the last thorough look was, if it was for faces as well and nobody was close, nanoseconds of the video.
-    faces_at: Option<i64>,
+    faces: Faces,
+}
+
+/// What the last thorough look means for looking for faces.
+#[derive(Clone, Copy, Default)]
+enum Faces {
+    /// The next thorough look is for faces.
+    #[default]
+    Due,
+    /// They were looked for then, nanoseconds of the video, and nobody was close.
+    LookedFor(i64),
+    /// Somebody is close: all looks are for faces, glances too.
+    Close,
 }
 
 enum Models {
@@ -74,17 +87,22 @@ impl HeadBlur {
                 nanodet,
                 centerface,
             } => {
-                let glance = frame.info().glance && nanodet.is_some();
+                let glance = frame.info().glance;
                 let mut persons = match nanodet {
                     Some(network) => persons(network, feeder, frame, config)?,
                     None => Vec::new(),
                 };
                 let mut faces = Vec::new();
-                // Pictures without times are not of one video.
-                let just_now = self.faces_at.is_some_and(|then| {
-                    (1..=FACES_WITHIN).contains(&frame.info().pts_ns.saturating_sub(then))
-                });
-                let persons_only = glance || just_now && nanodet.is_some();
+                let persons_only = match self.faces {
+                    _ if nanodet.is_none() => false,
+                    Faces::Due => glance,
+                    // Pictures without times are not of one video.
+                    Faces::LookedFor(then) => {
+                        let since = frame.info().pts_ns.saturating_sub(then);
+                        glance || (1..=FACES_WITHIN).contains(&since)
+                    }
+                    Faces::Close => false,
+                };
                 if let Some(network) = centerface.as_mut().filter(|_| !persons_only) {
                     let fit = Letterbox::fit(size, config.face_input_size, ENLARGE, STEP);
                     let floor = least(config.face_threshold);
@@ -97,8 +115,11 @@ impl HeadBlur {
                     let close = faces
                         .iter()
                         .any(|face| face.score >= FOUND && face.height() >= close);
-                    let may_spare = !persons_only && !close;
-                    self.faces_at = may_spare.then_some(frame.info().pts_ns);
+                    self.faces = match close {
+                        true => Faces::Close,
+                        false if persons_only => Faces::Due,
+                        false => Faces::LookedFor(frame.info().pts_ns),
+                    };
                 }
                 Ok(regions(&persons, &faces, config.target))
             }
@@ -135,7 +156,7 @@ impl Detector for HeadBlur {
             models,
             feeder: Feeder::default(),
             precision,
-            faces_at: None,
+            faces: Faces::default(),
         })
     }
 
@@ -161,7 +182,7 @@ impl Detector for HeadBlur {
     }
 
     fn reset(&mut self, _camera: u32) {
-        self.faces_at = None;
+        self.faces = Faces::default();
     }
 
     fn detect(&mut self, frame: &FrameView<'_>, regions: &mut Vec<Region>) -> Result<(), Failure> {

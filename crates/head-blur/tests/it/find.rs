@@ -117,6 +117,15 @@ fn faces_of_those_who_are_close_are_always_looked_for() {
     for seconds in [0.0, 0.4, 0.8] {
         assert_ne!(look(&mut both, &picture, seconds), of_persons);
     }
+    let glance = FrameInfo {
+        glance: true,
+        ..FrameInfo::new(PixelFormat::Bgr24, picture.size.0, picture.size.1)
+    };
+    let of_persons = seen(&mut persons, &picture, glance);
+    assert_ne!(seen(&mut both, &picture, glance), of_persons);
+    both.reset(0);
+    let before_any_look = seen(&mut both, &picture, glance);
+    assert_eq!(before_any_look, of_persons, "another video");
 }
 
 #[test]

@@ -156,14 +156,27 @@ impl Track {
     /// What is to be masked on a frame: usually one box or none; several where the sightings
     /// around it do not agree.
     pub(super) fn places(&self, frame: i64, time: f64) -> Vec<(Rect, Certainty)> {
-        match self.around(frame) {
+        let mut places = match self.around(frame) {
             (Some(a), Some(b)) if a.frame == b.frame => vec![(self.seen(frame), Certainty::Seen)],
             (Some(a), Some(b)) => bridge(a, b, frame, time),
             (Some(key), None) | (None, Some(key)) => {
-                key.step_at(frame).and_then(extended).into_iter().collect()
+                return key.step_at(frame).and_then(extended).into_iter().collect();
             }
-            (None, None) => Vec::new(),
-        }
+            (None, None) => return Vec::new(),
+        };
+        places.extend(self.others_say(frame));
+        places
+    }
+
+    /// Where the sightings before and after a frame see the head when each is followed on its own:
+    /// a detector's boxes jump about a head that keeps still, and any of them may be the right one.
+    fn others_say(&self, frame: i64) -> impl Iterator<Item = (Rect, Certainty)> {
+        let before = self.keys.partition_point(|key| key.frame < frame);
+        let after = self.keys.partition_point(|key| key.frame <= frame);
+        let keys = [before.checked_sub(1), Some(after)].into_iter().flatten();
+        keys.filter_map(move |at| self.keys.get(at)?.step_at(frame))
+            .filter(|step| step.matched)
+            .map(|step| (step.rect, Certainty::Carried))
     }
 
     /// True before the first and after the last sighting.

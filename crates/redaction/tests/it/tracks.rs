@@ -198,6 +198,40 @@ fn every_head_is_covered_on_every_frame() {
 }
 
 #[test]
+fn a_still_head_is_covered_wherever_its_boxes_jump() {
+    let heads = [Head {
+        width: 160.0,
+        frames: 0..FRAMES,
+        centre: |_| (900.0, 500.0),
+        turned: NEVER,
+    }];
+    let mut tracker = tracker(TrackerSettings::default());
+    let mut out = Vec::new();
+    for frame in 0..FRAMES {
+        let head = heads[0].rect(frame).expect("always there");
+        let off = |share: f32| Detection {
+            rect: head.moved(share * head.width, 0.0),
+            score: 0.8,
+            kind: Kind::Head,
+        };
+        // Every other look is right.
+        let seen = match frame % 8 {
+            0 => Some(vec![off(0.0)]),
+            4 => Some(vec![off(0.6)]),
+            _ => None,
+        };
+        tracker.push(FrameInput {
+            picture: Some(picture(&heads, frame)),
+            ..input(frame as f64 / FPS, seen)
+        });
+        out.extend(std::iter::from_fn(|| tracker.pull()));
+    }
+    out.extend(rest(&mut tracker));
+    let verdict = judge(&heads, &out);
+    assert!(verdict.bare.is_empty(), "bare on {:?}", verdict.bare);
+}
+
+#[test]
 fn without_pictures_speed_alone_covers_short_gaps() {
     for (name, heads) in scenes() {
         let run = Run {

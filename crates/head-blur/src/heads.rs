@@ -6,6 +6,7 @@
 //! wide again, which takes up the scatter.
 
 use crate::boxes::Scored;
+use crate::detector::FOUND;
 
 /// Head height as a share of body height, by the body's width over its height:
 /// a standing body is slim, one cut off at waist or chest is wide.
@@ -40,6 +41,9 @@ const FACE_REACH: f32 = 0.8;
 /// How much smaller or larger than the guessed head a face's head may be.
 const FACE_RATIO: std::ops::Range<f32> = 0.4..2.0;
 
+/// So much higher than a face's head, in heads, the body's box may begin and still be about a hat, not a raised hand.
+const HAT: f32 = 0.6;
+
 /// All heads: one per person, placed by the face where one is clearly seen, and
 /// one per face of whom no body was found.
 pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
@@ -51,18 +55,20 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
             if faces[f].score >= SURE_FACE
                 && let Some(cost) = mismatch(guess, person, head)
             {
-                pairs.push((cost, p, f));
+                pairs.push((person.score < FOUND, cost, p, f));
             }
         }
     }
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // A weak box about two people may fit a face better than the box of him whose face it is.
+    pairs.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut person_taken = vec![false; persons.len()];
     let mut face_taken = vec![false; faces.len()];
-    for (_, p, f) in pairs {
+    for (_, _, p, f) in pairs {
         if !person_taken[p] && !face_taken[f] {
             (person_taken[p], face_taken[f]) = (true, true);
             heads[p] = Scored {
                 score: persons[p].score.max(faces[f].score),
+                top: with_hat(&about_faces[f], &persons[p]),
                 ..about_faces[f]
             };
         }
@@ -70,6 +76,18 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     let alone = about_faces.iter().zip(&face_taken);
     heads.extend(alone.filter(|(_, taken)| !**taken).map(|(head, _)| *head));
     heads
+}
+
+/// Top of a head known from its face, with the hat that the body's box holds: a face under a brim, or one that looks
+/// down, is seen lower than it is.
+fn with_hat(head: &Scored, person: &Scored) -> f32 {
+    let above = head.top - person.top;
+    let below = (head.left..head.right).contains(&person.center_x());
+    if below && (0.0..HAT * head.height()).contains(&above) {
+        person.top
+    } else {
+        head.top
+    }
 }
 
 /// How badly `head`, known from a face, fits the one guessed of `person`;
@@ -187,6 +205,35 @@ mod tests {
         let person = scored(100.0, 50.0, 60.0, 180.0, 0.6);
         let face = scored(135.0, 55.0, 18.0, 22.0, 0.3);
         assert_eq!(join(&[person], &[face]).len(), 2);
+    }
+
+    #[test]
+    fn a_hat_is_part_of_the_head() {
+        let top = |person_top: f32, person_left: f32| {
+            let person = scored(person_left, person_top, 80.0, 200.0 - person_top, 0.8);
+            let face = scored(130.0, 60.0, 20.0, 25.0, 0.9);
+            let [head] = join(&[person], &[face])[..] else {
+                panic!("one head");
+            };
+            head.top
+        };
+        let bare = top(55.0, 100.0);
+        assert_eq!(top(40.0, 100.0), 40.0, "a helmet");
+        assert_eq!(top(22.0, 100.0), bare, "a raised hand");
+        assert_eq!(top(40.0, 78.0), bare, "the head of somebody beside");
+    }
+
+    #[test]
+    fn the_face_belongs_to_who_is_clearly_seen() {
+        // Close together, and a weak box about both.
+        let (own, both) = (
+            scored(100.0, 50.0, 60.0, 180.0, 0.8),
+            scored(95.0, 52.0, 86.0, 180.0, 0.2),
+        );
+        let face = scored(129.0, 58.0, 18.0, 22.0, 0.9);
+        let heads = join(&[both, own], &[face]);
+        let scores: Vec<f32> = heads.iter().map(|head| head.score).collect();
+        assert_eq!(scores, [0.2, 0.9], "{heads:?}");
     }
 
     #[test]

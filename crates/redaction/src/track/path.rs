@@ -157,7 +157,7 @@ impl Track {
     /// around it do not agree.
     pub(super) fn places(&self, frame: i64, time: f64) -> Vec<(Rect, Certainty)> {
         let mut places = match self.around(frame) {
-            (Some(a), Some(b)) if a.frame == b.frame => vec![(self.seen(frame), Certainty::Seen)],
+            (Some(a), Some(b)) if a.frame == b.frame => vec![(self.seen(a), Certainty::Seen)],
             (Some(a), Some(b)) => bridge(a, b, frame, time),
             (Some(key), None) | (None, Some(key)) => {
                 return key.step_at(frame).and_then(extended).into_iter().collect();
@@ -171,12 +171,19 @@ impl Track {
     /// Where the sightings before and after a frame see the head when each is followed on its own:
     /// a detector's boxes jump about a head that keeps still, and any of them may be the right one.
     fn others_say(&self, frame: i64) -> impl Iterator<Item = (Rect, Certainty)> {
-        let before = self.keys.partition_point(|key| key.frame < frame);
-        let after = self.keys.partition_point(|key| key.frame <= frame);
-        let keys = [before.checked_sub(1), Some(after)].into_iter().flatten();
-        keys.filter_map(move |at| self.keys.get(at)?.step_at(frame))
+        let (before, after) = self.neighbours(frame);
+        let keys = [before, after].into_iter().flatten();
+        keys.filter_map(move |key| key.step_at(frame))
             .filter(|step| step.matched)
             .map(|step| (step.rect, Certainty::Carried))
+    }
+
+    /// The last key before a frame and the first one after it, without one at the frame itself.
+    fn neighbours(&self, frame: i64) -> (Option<&Key>, Option<&Key>) {
+        let at = self.keys.partition_point(|key| key.frame < frame);
+        let after = self.keys.partition_point(|key| key.frame <= frame);
+        let before = at.checked_sub(1).and_then(|before| self.keys.get(before));
+        (before, self.keys.get(after))
     }
 
     /// True before the first and after the last sighting.
@@ -192,14 +199,10 @@ impl Track {
     }
 
     /// A sighting's box, not smaller than its neighbours' mean: detectors clip heads now and then.
-    fn seen(&self, frame: i64) -> Rect {
-        let at = self.keys.partition_point(|key| key.frame < frame);
-        let here = self.keys[at].rect;
-        let neighbours = at
-            .checked_sub(1)
-            .and_then(|before| self.keys.get(before))
-            .zip(self.keys.get(at + 1));
-        let Some((before, after)) = neighbours else {
+    fn seen(&self, at: &Key) -> Rect {
+        let here = at.rect;
+        let (before, after) = self.neighbours(at.frame);
+        let Some((before, after)) = before.zip(after) else {
             return here;
         };
         let width = here.width.max((before.rect.width + after.rect.width) / 2.0);

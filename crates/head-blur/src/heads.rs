@@ -41,21 +41,29 @@ const FACE_REACH: f32 = 0.8;
 /// How much smaller or larger than the guessed head a face's head may be.
 const FACE_RATIO: std::ops::Range<f32> = 0.4..2.0;
 
+/// A weak box that holds so much of a clearly seen person's box is about that person as well.
+const ABOUT_BOTH: f32 = 0.7;
+/// A head known from its face and one guessed of the body that overlap by less (intersection over union) may be two
+/// people's.
+const SAME_HEAD: f32 = 0.1;
+
 /// So much higher than a face's head, in heads, the body's box may begin and still be about a hat, not a raised hand.
 const HAT: f32 = 0.6;
 
 /// All heads: one per person, placed by the face where one is clearly seen, and
-/// one per face of whom no body was found.
+/// one per face of whom no body was found. Of a person whose face is nowhere near
+/// the head that the body suggests both are kept: it may be a neighbour's.
 pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     let mut heads: Vec<Scored> = persons.iter().map(head_of_person).collect();
     let about_faces: Vec<Scored> = faces.iter().map(head_of_face).collect();
     let mut pairs = Vec::new();
     for (p, (guess, person)) in heads.iter().zip(persons).enumerate() {
+        let about_both = person.score < FOUND && holds_somebody_clear(person, persons);
         for (f, head) in about_faces.iter().enumerate() {
             if faces[f].score >= SURE_FACE
                 && let Some(cost) = mismatch(guess, person, head)
             {
-                pairs.push((person.score < FOUND, cost, p, f));
+                pairs.push((about_both, cost, p, f));
             }
         }
     }
@@ -63,9 +71,13 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     pairs.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut person_taken = vec![false; persons.len()];
     let mut face_taken = vec![false; faces.len()];
+    let mut beside = Vec::new();
     for (_, _, p, f) in pairs {
         if !person_taken[p] && !face_taken[f] {
             (person_taken[p], face_taken[f]) = (true, true);
+            if heads[p].iou(&about_faces[f]) < SAME_HEAD {
+                beside.push(heads[p]);
+            }
             heads[p] = Scored {
                 score: persons[p].score.max(faces[f].score),
                 top: with_hat(&about_faces[f], &persons[p]),
@@ -75,7 +87,15 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     }
     let alone = about_faces.iter().zip(&face_taken);
     heads.extend(alone.filter(|(_, taken)| !**taken).map(|(head, _)| *head));
+    heads.extend(beside);
     heads
+}
+
+/// True if the box holds most of a person who is clearly seen.
+fn holds_somebody_clear(weak: &Scored, persons: &[Scored]) -> bool {
+    let clear = |other: &&Scored| other.score >= FOUND;
+    let mut clear = persons.iter().filter(clear);
+    clear.any(|other| weak.overlap(other) >= ABOUT_BOTH * other.area())
 }
 
 /// Top of a head known from its face, with the hat that the body's box holds: a face under a brim, or one that looks
@@ -234,6 +254,25 @@ mod tests {
         let heads = join(&[both, own], &[face]);
         let scores: Vec<f32> = heads.iter().map(|head| head.score).collect();
         assert_eq!(scores, [0.2, 0.9], "{heads:?}");
+    }
+
+    #[test]
+    fn a_neighbours_face_takes_nobodys_head_away() {
+        // Clearly seen from behind; beside him a face, with hardly a body or none.
+        let back = scored(100.0, 50.0, 60.0, 180.0, 0.8);
+        let beside = scored(140.0, 50.0, 60.0, 180.0, 0.2);
+        let face = scored(161.0, 58.0, 18.0, 22.0, 0.9);
+        for persons in [&[back, beside][..], &[back]] {
+            let heads = join(persons, &[face]);
+            for place in [
+                scored(117.0, 50.0, 26.0, 25.0, 0.0),
+                scored(161.0, 58.0, 18.0, 22.0, 0.0),
+            ] {
+                let covers = |head: &&Scored| head.overlap(&place) > 0.95 * place.area();
+                let head = heads.iter().find(covers);
+                assert!(head.is_some_and(|head| head.score >= FOUND), "{heads:?}");
+            }
+        }
     }
 
     #[test]

@@ -295,8 +295,7 @@ fn regions(persons: &[Scored], faces: &[Scored], target: Target) -> Vec<Region> 
         Target::Person => {
             // A head is masked for itself unless a body that is seen as clearly, or clearly enough, holds it.
             let holds = |person: &Scored, head: &Scored| {
-                person.score >= head.score.min(FOUND)
-                    && person.overlap(head) >= head.area() * 0.9
+                person.score >= head.score.min(FOUND) && person.overlap(head) >= head.area() * 0.9
             };
             let bodies = persons.iter().map(|body| {
                 let held = heads.iter().filter(|head| holds(body, head));
@@ -412,9 +411,8 @@ mod tests {
         };
         for body in [0.12, 0.3] {
             let found = regions(&[scored(body)], &[face], Target::Person);
-            let covers = |region: &&Region| {
-                region.y <= face.top && region.y + region.height >= face.bottom
-            };
+            let covers =
+                |region: &&Region| region.y <= face.top && region.y + region.height >= face.bottom;
             let best = found.iter().filter(covers).map(|region| region.score);
             assert_eq!(best.fold(0.0, f32::max), 0.9, "{found:?}");
         }

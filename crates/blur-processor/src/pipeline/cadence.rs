@@ -21,10 +21,10 @@ pub(super) enum Effort {
 struct Rest;
 
 impl Rest {
-    /// Something was seen: whatever is seen beside it only now and then gets its chance. The tracker
+    /// Somebody is followed: whatever is seen beside him only now and then gets its chance. The tracker
     /// follows a head back for twice that.
     const WITH_HEADS: f64 = 1.0;
-    /// Nothing was seen in the same picture. What comes in changes it, however slowly: pictures are
+    /// Nobody is, in the same picture. What comes in changes it, however slowly: pictures are
     /// held against the one that was looked at.
     const WITHOUT: f64 = 4.0;
 }
@@ -83,7 +83,7 @@ pub(super) struct Cadence {
 struct LastLook {
     time: f64,
     picture: LumaPicture,
-    saw_something: bool,
+    somebody: bool,
     /// When the last thorough look was, and how many glances followed it up to this look.
     thorough_at: f64,
     glances: u32,
@@ -105,12 +105,12 @@ impl Cadence {
         let Some(last) = last else {
             return Some(Effort::Thorough);
         };
-        let rest = match last.saw_something {
+        let rest = match last.somebody {
             true => Rest::WITH_HEADS,
             false => Rest::WITHOUT,
         };
         // What was seen at an end is to be seen again, or not, and a glance is no last word.
-        let may_rest = !is_at_an_end || !last.saw_something && last.glances == 0;
+        let may_rest = !is_at_an_end || !last.somebody && last.glances == 0;
         if may_rest && elapsed < rest && is_still(&last.picture, small) {
             return None;
         }
@@ -121,8 +121,8 @@ impl Cadence {
         })
     }
 
-    /// The detector looked, as [`Self::turn`] said.
-    pub(super) fn looked(&mut self, how: Effort, time: f64, small: LumaPicture, saw: bool) {
+    /// The detector looked, as [`Self::turn`] said; `somebody` is followed.
+    pub(super) fn looked(&mut self, how: Effort, time: f64, small: LumaPicture, somebody: bool) {
         let (thorough_at, glances) = match (how, &self.last) {
             (Effort::Glance, Some(last)) => (last.thorough_at, last.glances + 1),
             _ => (time, 0),
@@ -130,7 +130,7 @@ impl Cadence {
         self.last = Some(LastLook {
             time,
             picture: small,
-            saw_something: saw,
+            somebody,
             thorough_at,
             glances,
         });

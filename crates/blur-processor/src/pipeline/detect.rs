@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use media::{Quality, Scaler};
+use media::{Frame, Quality, Scaler};
 use plugin_host::Instance;
 use plugin_host::abi::{FrameInfo, Region};
 use redaction::{
@@ -21,6 +21,7 @@ use super::index::Index;
 use super::job::{Failure, Recipe, VideoJob};
 use super::planes;
 use super::source::Picture;
+use super::upright::Upright;
 
 /// Bytes of pictures that wait for their masks: as a rule, and at most where the tracker's look-ahead
 /// needs more pictures because they follow one another fast.
@@ -42,8 +43,6 @@ pub(super) struct Detecting<'a> {
     size: PictureSize,
     /// Looks since the last question.
     looks_unspent: usize,
-    /// From this score on something was seen.
-    start_score: f32,
     tracker: Tracker,
     window: VecDeque<Picture>,
 }
@@ -68,6 +67,8 @@ impl<'a> Detecting<'a> {
         let settings = TrackerSettings {
             look_ahead,
             zones: job.zones.zones(),
+            // The pictures next to a sighting are masked however far they are apart.
+            pad: settings.pad.max(1.2 * rhythm.interval),
             ..settings
         };
         let known = carry.map_or_else(TrackCarry::default, |carry| carry.scaled_to(size));
@@ -76,7 +77,6 @@ impl<'a> Detecting<'a> {
             cadence: Cadence::new(rhythm),
             size,
             looks_unspent: LOOKS_PER_QUESTION,
-            start_score: settings.start_score,
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
         }
@@ -98,8 +98,6 @@ impl<'a> Detecting<'a> {
         let observation = match turn {
             Some(how) => {
                 let seen = self.eye.look(&picture, how, index, counts)?;
-                let saw_something = seen.iter().any(|seen| seen.score >= self.start_score);
-                self.cadence.looked(how, time, small.clone(), saw_something);
                 Observation::Detected(seen)
             }
             None => Observation::NotDetected,
@@ -108,14 +106,17 @@ impl<'a> Detecting<'a> {
         let input = FrameInput {
             time,
             observation,
-            picture: Some(small),
+            picture: Some(small.clone()),
             damaged: picture.damaged,
         };
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
         match turn {
-            Some(_) => {
+            Some(how) => {
+                // One look that misses somebody who is followed is no reason to look away.
+                let sees_somebody = self.tracker.follows_somebody();
+                self.cadence.looked(how, time, small, sees_somebody);
                 let most = LOOKS_PER_QUESTION * QUESTIONS_SAVED;
                 self.looks_unspent = (self.looks_unspent + 1).min(most);
                 self.answer_questions(index, counts)
@@ -209,7 +210,9 @@ impl<'a> Eye<'a> {
         let began = Instant::now();
         let wants = self.instance.wants();
         let full = (picture.frame.width(), picture.frame.height());
-        let (width, height) = fitted(full, wants.max_size);
+        let upright = Upright::of(&index.track);
+        let most = wants.max_size.map(|most| upright.turned(most));
+        let (width, height) = fitted(upright.square(full), most);
         let own = picture.frame.format();
         let format = match wants.format {
             Some(format) => planes::for_plugin(format),
@@ -217,24 +220,33 @@ impl<'a> Eye<'a> {
             None => media::PixelFormat::I420,
         };
         let named = planes::named_for_plugin(format).expect("chosen among the plugin's formats");
+        let shown = upright.turned((width, height));
+        let source = upright.turned(full);
         let info = FrameInfo {
             format: named,
-            width,
-            height,
+            width: shown.0,
+            height: shown.1,
+            source_width: source.0,
+            source_height: source.1,
             glance: how == Effort::Glance,
             ..frame_info(picture, index, self.camera)
         };
         let (instance, regions) = (&mut *self.instance, &mut self.regions);
-        let call = |view: &plugin_host::abi::FrameView<'_>| instance.detect(view, regions);
+        let mut call = |view: &plugin_host::abi::FrameView<'_>| instance.detect(view, regions);
+        let mut lend = |stored: &Frame| -> Result<(), Failure> {
+            let turned = upright.picture(stored)?;
+            planes::lend(turned.as_ref().unwrap_or(stored), info, &mut call)??;
+            Ok(())
+        };
         if (width, height) == full && format == own {
-            planes::lend(&picture.frame, info, call)??;
+            lend(&picture.frame)?;
         } else {
             let scaler = match &mut self.scaler {
                 Some(scaler) if scaler.target() == (width, height, format) => scaler,
                 slot => slot.insert(Scaler::new(width, height, format, Quality::Area)),
             };
             let small = scaler.scale(&picture.frame).map_err(Failure::of_output)?;
-            planes::lend(&small, info, call)??;
+            lend(&small)?;
         }
         counts.seen_by_plugin += 1;
         counts.plugin_time += began.elapsed();
@@ -242,7 +254,7 @@ impl<'a> Eye<'a> {
         Ok(self
             .regions
             .iter()
-            .map(|region| Detection::from_region(region, scale))
+            .map(|region| Detection::from_region(&upright.stored(region, shown), scale))
             .collect())
     }
 }

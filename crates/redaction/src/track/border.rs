@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::track::follow::Follower;
-use crate::track::path::{Key, Track};
+use crate::track::path::{Key, Track, belief};
 use crate::track::{CarriedTrack, TrackerSettings, WELL_KNOWN};
 
 /// When a carried track's last frame was, before the segment's first one.
@@ -19,14 +19,16 @@ pub(super) fn revived(carried: &CarriedTrack, settings: &TrackerSettings) -> Tra
         ahead: Vec::new(),
         behind: Vec::new(),
     };
+    // At least as long as a new one: what it was seen for is known in parts only.
+    let believed = belief(carried.score, WELL_KNOWN).max(1.0);
     Track {
         id: carried.track,
         keys: VecDeque::from([key]),
-        live: Follower::new(
+        live: Follower::carried(
             carried.rect,
-            Some(carried.speed),
+            carried.speed,
             (FRAME_BEFORE, since),
-            settings.pad_while_matched,
+            settings.pad_while_matched * believed,
         ),
         score: carried.score,
         begins: false,

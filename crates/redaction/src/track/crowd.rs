@@ -10,6 +10,8 @@ const SAME: f32 = 0.75;
 /// Detections of one frame that overlap more than this (intersection over union) are one head: the
 /// mask about either hides both.
 const SAME_HEAD: f32 = 0.75;
+/// ... or of which one holds the other, as long as that is at least so large a share of it.
+const NOT_MUCH_SMALLER: f32 = 0.5;
 /// Weak detections that overlap a better one by this much say nothing new.
 const ECHO: f32 = 0.5;
 /// Weak sightings closer to a track than this (head units) are masked with it.
@@ -59,9 +61,12 @@ pub(super) fn distinct(seen: Vec<Detection>, start_score: f32) -> Vec<Detection>
     kept
 }
 
-/// True if the mask about `better` hides nearly all of `rect`, which is not much smaller.
+/// True if the mask about `better` hides nearly all of `rect`, which is not much smaller: the mask is an ellipse, and what
+/// is small may lie in a corner that it does not reach.
 fn is_hidden_by(rect: &Rect, better: &Rect) -> bool {
-    rect.iou(better) > SAME_HEAD || rect.share_inside(&better.grown(0.15)) > 0.95
+    rect.iou(better) > SAME_HEAD
+        || rect.area() > NOT_MUCH_SMALLER * better.area()
+            && rect.share_inside(&better.grown(0.15)) > 0.95
 }
 
 fn is_echo(weak: &Rect, better: &Rect) -> bool {

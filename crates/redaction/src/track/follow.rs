@@ -41,6 +41,8 @@ pub(super) struct Follower {
     matched_at: f64,
     lost: u32,
     covered: bool,
+    /// Comes from the previous segment, of whose pictures nothing is left: there was nothing to look at yet.
+    carried: bool,
 }
 
 /// What a step needs to know of the two frames it goes between.
@@ -71,11 +73,26 @@ impl Follower {
             matched_at: time,
             lost: 0,
             covered: true,
+            carried: false,
+        }
+    }
+
+    /// Starts at the end of the previous segment, at `time`; not being able to look back is no reason to doubt it.
+    pub(super) fn carried(
+        rect: Rect,
+        speed: (f32, f32),
+        times: (f64, f64),
+        matched_for: f64,
+    ) -> Self {
+        Self {
+            carried: true,
+            ..Self::new(rect, Some(speed), times, matched_for)
         }
     }
 
     /// Cuts what is to be found again; call it with the sighting's own picture.
     pub(super) fn look(&mut self, picture: Option<&LumaPicture>, size: PictureSize) {
+        self.carried = false;
         self.patch =
             picture.and_then(|picture| Patch::cut(picture, &picture.to_small(&self.rect, size)));
     }
@@ -125,7 +142,7 @@ impl Follower {
         // What is half outside is soon lost to the eye, so the edge gets the benefit of the doubt.
         let inside = self.rect.grown(0.5).intersection(&picture).area() > 0.0;
         let blind = self.patch.is_none();
-        let kept = if elapsed <= settings.pad {
+        let kept = if elapsed <= settings.pad || self.carried {
             true
         } else if blind {
             self.leaves_within(self.matched_for - elapsed, &picture)

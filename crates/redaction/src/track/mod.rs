@@ -151,6 +151,16 @@ impl Tracker {
         }
     }
 
+    /// True while somebody is masked up to the newest frame, seen there or not, if no sighting follows.
+    pub fn follows_somebody(&self) -> bool {
+        let (newest, now) = (self.window.end() - 1, self.now);
+        self.tracks.iter().any(|track| {
+            !track.places(newest, now).is_empty()
+                && !self.is_dropped(track)
+                && !self.is_disproved(track, newest, now)
+        })
+    }
+
     /// No more frames will come: everything left may be pulled.
     pub fn finish(&mut self) {
         self.finished = true;

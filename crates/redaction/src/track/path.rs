@@ -60,6 +60,18 @@ impl Key {
     }
 }
 
+/// How long a track of this best score and number of sightings is believed without another one, as a multiple of
+/// `pad_while_matched`: the longer, the better and the oftener it was seen.
+pub(super) fn belief(score: f32, sightings: u32) -> f64 {
+    let known = if sightings < WELL_KNOWN { 1.0 } else { 2.0 };
+    let clear = match score {
+        score if score >= 0.5 => 1.0,
+        score if score >= 0.35 => 0.5,
+        _ => 0.25,
+    };
+    known * clear
+}
+
 /// Where a track is expected on a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
@@ -105,20 +117,9 @@ impl Track {
             .map(|key| key.rect)
     }
 
-    /// How long it is believed without a sighting, as a multiple of `pad_while_matched`: the longer,
-    /// the better and the oftener it was seen.
+    /// See [`belief`].
     pub(super) fn belief(&self) -> f64 {
-        let known = if self.sightings < WELL_KNOWN {
-            1.0
-        } else {
-            2.0
-        };
-        let clear = match self.score {
-            score if score >= 0.5 => 1.0,
-            score if score >= 0.35 => 0.5,
-            _ => 0.25,
-        };
-        known * clear
+        belief(self.score, self.sightings)
     }
 
     /// How many looks in a row may miss it before it is no longer believed to be there: detectors

@@ -364,6 +364,95 @@ fn a_head_at_the_segments_end_is_covered_from_the_next_ones_first_frame() {
     }
 }
 
+/// Somebody who keeps still before a wall.
+const SITTING: Head = Head {
+    width: 80.0,
+    frames: 0..1000,
+    centre: |_| (500.0, 450.0),
+    turned: NEVER,
+};
+
+#[test]
+fn a_head_that_was_followed_to_the_segments_end_unseen_stays_covered_in_the_next_one() {
+    let sitting = [SITTING];
+    let head = sitting[0].rect(0).expect("there");
+    let see = |frame: u64| {
+        let detection = Detection {
+            rect: head,
+            score: 0.8,
+            kind: Kind::Head,
+        };
+        // Turned away for the last half second.
+        let seen = if frame < 22 {
+            vec![detection]
+        } else {
+            Vec::new()
+        };
+        (frame % 4 == 0).then_some(seen)
+    };
+    let mut first = tracker(TrackerSettings::default());
+    for frame in 0..30u64 {
+        first.push(FrameInput {
+            picture: Some(picture(&sitting, frame)),
+            ..input(frame as f64 / FPS, see(frame))
+        });
+    }
+    rest(&mut first);
+    let mut next = Tracker::new(TrackerSettings::default(), SIZE, first.carry());
+    for frame in 0..30u64 {
+        let empty = (frame % 4 == 0).then(Vec::new);
+        next.push(FrameInput {
+            picture: Some(picture(&sitting, 30 + frame)),
+            ..input(frame as f64 / FPS, empty)
+        });
+    }
+    for masks in rest(&mut next).iter().take(10) {
+        assert!(cover(&head, masks) > 0.95, "frame {}", masks.frame);
+    }
+}
+
+#[test]
+fn somebody_is_followed_until_his_mask_ends() {
+    let mut tracker = tracker(TrackerSettings::default());
+    assert!(!tracker.follows_somebody());
+    let sitting = [SITTING];
+    let mut followed = Vec::new();
+    for frame in 0..90u64 {
+        let seen = vec![seen(460.0, 0.45)];
+        let look = match frame {
+            0..20 => (frame % 4 == 0).then_some(seen),
+            20 | 35 => Some(Vec::new()),
+            _ => None,
+        };
+        tracker.push(FrameInput {
+            picture: Some(picture(&sitting, frame)),
+            ..input(frame as f64 / FPS, look)
+        });
+        followed.push(tracker.follows_somebody());
+    }
+    assert!(followed[35], "an empty look is not the end");
+    assert!(!followed[89], "nobody saw him for five seconds");
+}
+
+#[test]
+fn a_small_head_in_the_corner_of_a_large_box_has_its_own_mask() {
+    let boxes = [
+        Rect::new(400.0, 400.0, 400.0, 400.0),
+        Rect::new(818.0, 342.0, 40.0, 40.0),
+    ];
+    let see = |rect: &Rect| Detection {
+        rect: *rect,
+        score: 0.8,
+        kind: Kind::Head,
+    };
+    let mut tracker = tracker(TrackerSettings::default());
+    tracker.push(input(0.0, Some(boxes.iter().map(see).collect())));
+    let masks = rest(&mut tracker);
+    for head in &boxes {
+        assert!(cover(head, &masks[0]) > 0.95, "{head:?}: {masks:?}");
+    }
+}
+
 #[test]
 fn weak_sightings_start_no_track_but_belong_to_one_that_starts_later() {
     let masks_with = |last: f32| {

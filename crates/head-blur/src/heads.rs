@@ -41,29 +41,28 @@ const FACE_REACH: f32 = 0.8;
 /// How much smaller or larger than the guessed head a face's head may be.
 const FACE_RATIO: std::ops::Range<f32> = 0.4..2.0;
 
-/// A weak box that holds so much of a clearly seen person's box is about that person as well.
-const ABOUT_BOTH: f32 = 0.7;
 /// A head known from its face and one guessed of the body that overlap by less (intersection over union) may be two
-/// people's.
-const SAME_HEAD: f32 = 0.1;
+/// people's: where the face is beside the body, or fits another one better.
+const SAME_HEAD: f32 = 0.03;
+/// A box that holds so much of another person's is about both.
+const ABOUT_BOTH: f32 = 0.7;
 
 /// So much higher than a face's head, in heads, the body's box may begin and still be about a hat, not a raised hand.
 const HAT: f32 = 0.6;
 
 /// All heads: one per person, placed by the face where one is clearly seen, and
-/// one per face of whom no body was found. Of a person whose face is nowhere near
-/// the head that the body suggests both are kept: it may be a neighbour's.
+/// one per face of whom no body was found. Where the face may be a
+/// neighbour's the head that the body suggests is kept as well.
 pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     let mut heads: Vec<Scored> = persons.iter().map(head_of_person).collect();
     let about_faces: Vec<Scored> = faces.iter().map(head_of_face).collect();
     let mut pairs = Vec::new();
     for (p, (guess, person)) in heads.iter().zip(persons).enumerate() {
-        let about_both = person.score < FOUND && holds_somebody_clear(person, persons);
         for (f, head) in about_faces.iter().enumerate() {
             if faces[f].score >= SURE_FACE
                 && let Some(cost) = mismatch(guess, person, head)
             {
-                pairs.push((about_both, cost, p, f));
+                pairs.push((person.score < FOUND, cost, p, f));
             }
         }
     }
@@ -72,10 +71,18 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     let mut person_taken = vec![false; persons.len()];
     let mut face_taken = vec![false; faces.len()];
     let mut beside = Vec::new();
-    for (_, _, p, f) in pairs {
+    for &(_, cost, p, f) in &pairs {
         if !person_taken[p] && !face_taken[f] {
             (person_taken[p], face_taken[f]) = (true, true);
-            if heads[p].iou(&about_faces[f]) < SAME_HEAD {
+            let own = &persons[p];
+            // Not a box about both of them, which says nothing.
+            let fits_another = |&(_, less, other, face): &(bool, f32, usize, usize)| {
+                face == f && less < cost && persons[other].overlap(own) < ABOUT_BOTH * own.area()
+            };
+            let is_beside = !(own.left..own.right).contains(&about_faces[f].center_x());
+            if heads[p].iou(&about_faces[f]) < SAME_HEAD
+                && (is_beside || pairs.iter().any(fits_another))
+            {
                 beside.push(heads[p]);
             }
             heads[p] = Scored {
@@ -89,13 +96,6 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
     heads.extend(alone.filter(|(_, taken)| !**taken).map(|(head, _)| *head));
     heads.extend(beside);
     heads
-}
-
-/// True if the box holds most of a person who is clearly seen.
-fn holds_somebody_clear(weak: &Scored, persons: &[Scored]) -> bool {
-    let clear = |other: &&Scored| other.score >= FOUND;
-    let mut clear = persons.iter().filter(clear);
-    clear.any(|other| weak.overlap(other) >= ABOUT_BOTH * other.area())
 }
 
 /// Top of a head known from its face, with the hat that the body's box holds: a face under a brim, or one that looks

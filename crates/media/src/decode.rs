@@ -6,7 +6,7 @@ use crate::ff::codec::{Answer, Codec, set_threads};
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::scale::{Quality, Scaler};
-use crate::track::{Rational, VideoTrack};
+use crate::track::{Rational, VideoCodec, VideoTrack};
 use ffmpeg_next::ffi;
 
 /// Which frames are decoded at all.
@@ -76,6 +76,11 @@ impl Decoder {
             raw.err_recognition |= ffi::AV_EF_EXPLODE | ffi::AV_EF_CRCCHECK | ffi::AV_EF_BITSTREAM;
         } else {
             raw.flags |= ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
+            // FFmpeg's decoder of H.265 conceals nothing and marks nothing: what it cannot decode keeps the pixels of an older
+            // picture, and only so is there a word of it.
+            if track.codec == VideoCodec::H265 {
+                raw.err_recognition |= ffi::AV_EF_EXPLODE;
+            }
         }
         if options.skip_loop_filter {
             raw.skip_loop_filter = ffi::AVDiscard::AVDISCARD_ALL;

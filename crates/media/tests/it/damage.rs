@@ -36,6 +36,61 @@ fn a_flipped_byte_is_noticed() {
     assert!(errors > 0 || frames.iter().any(media::Frame::is_damaged));
 }
 
+/// Makes the second half of the last unit of a sample one of a type that decoders pass over.
+fn cut_last_unit(sample: &mut [u8], filler: u8) {
+    let mut at = 0;
+    loop {
+        let length =
+            u32::from_be_bytes(sample[at..at + 4].try_into().expect("four bytes")) as usize;
+        if at + 4 + length < sample.len() {
+            at += 4 + length;
+            continue;
+        }
+        let kept = length / 2;
+        sample[at..at + 4].copy_from_slice(&(kept as u32).to_be_bytes());
+        let rest = (length - kept - 4) as u32;
+        sample[at + 4 + kept..][..4].copy_from_slice(&rest.to_be_bytes());
+        sample[at + 8 + kept] = filler;
+        return;
+    }
+}
+
+#[test]
+fn a_picture_that_ends_too_early_is_noticed() {
+    for (encoder, filler) in [("libx264", 12), ("libx265", 38 << 1)] {
+        for b_frames in [0, 2] {
+            let dir = tempdir().unwrap();
+            let path = dir.path().join("a.mp4");
+            let made = TestVideo {
+                encoder: encoder.into(),
+                b_frames,
+                ..TestVideo::default()
+            }
+            .write(&path)
+            .unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let data = made.packets[15].data();
+            let at = bytes.windows(data.len()).position(|w| w == data).unwrap();
+            cut_last_unit(&mut bytes[at..at + data.len()], filler);
+            std::fs::write(&path, bytes).unwrap();
+            let name = format!("{encoder}, {b_frames} B-frames");
+            let found = verify(&path, &VerifyOptions::default()).unwrap();
+            assert!(!found.errors.is_empty() && !found.is_sound(), "{name}");
+
+            let mut reader = Reader::open_path(&path, &ReaderOptions::default()).unwrap();
+            let mut decoder = Decoder::new(&made.track, &DecoderOptions::default()).unwrap();
+            let mut frames = Vec::new();
+            let mut errors = 0;
+            while let Some(packet) = reader.next_packet().unwrap() {
+                errors += usize::from(decoder.decode(Some(&packet), &mut frames).is_err());
+            }
+            errors += usize::from(decoder.decode(None, &mut frames).is_err());
+            let is_noticed = errors > 0 || frames.iter().any(media::Frame::is_damaged);
+            assert!(is_noticed, "{name}");
+        }
+    }
+}
+
 #[test]
 fn a_truncated_file_is_noticed() {
     let dir = tempdir().unwrap();

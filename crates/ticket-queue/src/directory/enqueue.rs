@@ -30,6 +30,8 @@ pub(super) const LOCK_NAME: &str = "enqueue.lock";
 pub(super) struct Index {
     stems: HashMap<Stem, Option<IdHash>>,
     ids: HashMap<IdHash, Stem>,
+    /// Tickets that are not finished, with or without a receipt.
+    live: HashSet<Stem>,
     /// When the directories had last changed as they were read, by [`DIRS`].
     changed: Option<[SystemTime; DIRS.len()]>,
 }
@@ -76,13 +78,23 @@ impl DirectoryQueue {
         Ok(index.ids.get(&hash(id)).cloned())
     }
 
-    /// Whether the ticket with this id was finished: there is a receipt.
+    /// Whether nothing is left to do for the video at `id`, its path below the raw directory: there is a receipt about
+    /// it and no ticket any more. A ticket beside its receipt, one that failed included, may still need the original.
     ///
     /// # Errors
     /// The queue cannot be read.
     pub fn is_finished(&self, id: &str) -> Result<bool, Error> {
-        match self.find(id)? {
-            Some(stem) => Ok(self.read_receipt(&stem)?.is_some()),
+        let stem = {
+            let mut index = self.lock_index();
+            self.refresh(&mut index)?;
+            let stem = index.ids.get(&hash(id)).cloned();
+            stem.filter(|stem| !index.live.contains(stem))
+        };
+        match stem {
+            Some(stem) => {
+                let receipt = self.read_receipt(&stem)?;
+                Ok(receipt.is_some_and(|receipt| receipt.input.path == id))
+            }
             None => Ok(false),
         }
     }
@@ -101,6 +113,7 @@ impl DirectoryQueue {
         }
         let stem = self.write_ticket(&index, &bytes)?;
         index.insert(stem.clone(), Some(id));
+        index.live.insert(stem.clone());
         Ok(Enqueued::New(stem))
     }
 
@@ -186,14 +199,15 @@ impl DirectoryQueue {
         let full = index
             .changed
             .is_none_or(|before| before[done] != changed[done]);
-        let mut there = HashSet::new();
+        index.live.clear();
         for _ in 0..2 {
             for (stem, path) in self.live_stems()? {
                 learn(index, &stem, &path)?;
-                there.insert(stem);
+                index.live.insert(stem);
             }
         }
         if full {
+            let mut there = index.live.clone();
             for (stem, path) in self.stems("done")? {
                 learn(index, &stem, &path)?;
                 there.insert(stem);

@@ -284,3 +284,40 @@ fn a_ticket_that_failed_after_its_receipt_is_finished_on_retry() {
     recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
     verdict(&bench.scene, &["a.mp4"]).unwrap();
 }
+
+#[test]
+fn an_original_that_a_ticket_still_needs_is_not_finished() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let without_backup = Publisher::open(&bench.scene.out, None, real_disk()).unwrap();
+    let raw = bench.scene.raw_dir();
+    let finished = || bench.queue.is_finished("cam/a.mp4").unwrap();
+    let lease = bench.claim();
+    let fate = bench.scene.fate;
+    let error = process(&bench.queue, &without_backup, &raw, fate, lease).unwrap_err();
+    assert!(bench.queue.find("cam/a.mp4").unwrap().is_some());
+    assert!(!finished(), "there is a receipt, and no backup yet");
+    let Some(Reaped::Finish(lease)) = bench.queue.reap().unwrap().pop() else {
+        panic!("nothing to finish")
+    };
+    let stem = lease.stem().clone();
+    let reason = error.to_string();
+    let given_up = ticket_queue::Failure::Dead { reason };
+    bench.queue.fail(*lease, given_up).unwrap();
+    assert!(!finished(), "given up, and the original kept");
+    bench.queue.retry(&RetryWhich::One(stem)).unwrap();
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
+    assert!(finished());
+}
+
+#[test]
+fn a_ticket_finishes_no_other_video_than_its_own() {
+    let bench = Bench::new(OriginalFate::Deleted);
+    bench.process(bench.claim()).unwrap();
+    let mut ticket = ticket_for("b.mp4");
+    ticket.id = Some("cam/c.mp4".to_owned());
+    fs::write(bench.scene.raw.join("cam/b.mp4"), b"another video").unwrap();
+    bench.queue.enqueue(&ticket).unwrap();
+    bench.process(bench.claim()).unwrap();
+    assert!(bench.queue.find("cam/c.mp4").unwrap().is_some());
+    assert!(!bench.queue.is_finished("cam/c.mp4").unwrap());
+}

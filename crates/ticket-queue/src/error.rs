@@ -94,6 +94,12 @@ pub enum Error {
         /// The backup's path.
         path: PathBuf,
     },
+    /// The backup's name leads to the original itself, which would be gone with it.
+    #[error("backup {} is the original itself, which is kept; let backup_dir be another directory than raw_dir", path.display())]
+    BackupIsOriginal {
+        /// The backup's path.
+        path: PathBuf,
+    },
     /// A receipt asks for a backup, but the publisher has no backup directory.
     #[error("the receipt asks for a backup of the original; set backup_dir to finish this ticket")]
     NoBackupDir,

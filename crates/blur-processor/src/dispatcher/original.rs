@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use ticket_queue::beneath::{Opened, RelPath};
-use ticket_queue::{Error, Failure, FileFacts, Ticket};
+use ticket_queue::{CutReason, Error, Failure, FileFacts, Ticket};
 
 use crate::pipeline::{Pace, VideoJob};
 
@@ -114,7 +114,9 @@ pub(super) fn job_of(ticket: &Ticket, output: &RelPath) -> VideoJob {
         name: output.to_string(),
         utc_offset_seconds: start.as_ref().map_or(0, |start| start.offset().seconds()),
         start: start.map(|start| start.timestamp()),
-        lossy: ticket.packets_lost.unwrap_or(0) > 0,
+        // Of a segment that was recovered nobody counted.
+        lossy: ticket.packets_lost.unwrap_or(0) > 0
+            || ticket.cut_reason == Some(CutReason::Recovered),
         pace: Pace::Calm,
         camera: u32::try_from(ticket.recorder_id)
             .ok()
@@ -194,5 +196,22 @@ mod tests {
                 "{source:?}"
             );
         }
+    }
+
+    #[test]
+    fn of_a_recovered_segment_it_is_not_known_what_was_lost() {
+        let lossy = |packets_lost, cut_reason| {
+            let ticket = Ticket {
+                packets_lost,
+                cut_reason,
+                ..ticket("raw_videos/cam/x.mp4", "cam")
+            };
+            let output = output_path(&ticket).expect("a name");
+            job_of(&ticket, &output).lossy
+        };
+        assert!(!lossy(None, None));
+        assert!(!lossy(Some(0), Some(CutReason::Duration)));
+        assert!(lossy(Some(3), Some(CutReason::Duration)));
+        assert!(lossy(Some(0), Some(CutReason::Recovered)));
     }
 }

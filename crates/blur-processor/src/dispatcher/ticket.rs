@@ -363,13 +363,16 @@ impl Places {
                 Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
                 Err(error) => Settled::Deferred(chain(&error)),
             },
-            Err(error @ (Error::OriginalChanged { .. } | Error::BackupDiffers { .. })) => self
-                .give_back(
-                    lease,
-                    Failure::Dead {
-                        reason: chain(&error),
-                    },
-                ),
+            Err(
+                error @ (Error::OriginalChanged { .. }
+                | Error::BackupDiffers { .. }
+                | Error::BackupIsOriginal { .. }),
+            ) => self.give_back(
+                lease,
+                Failure::Dead {
+                    reason: chain(&error),
+                },
+            ),
             Err(error) => self.give_back_error(lease, error),
         }
     }

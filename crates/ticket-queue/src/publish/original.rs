@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -203,6 +204,11 @@ fn require_equal(original: &File, backup: &Path) -> Result<(), Error> {
         Ok(hasher.update_reader(reader)?.finalize())
     };
     let there = File::open(backup).map_err(Error::io("open", backup))?;
+    if is_same_file(original, &there).map_err(Error::io("compare with the original", backup))? {
+        return Err(Error::BackupIsOriginal {
+            path: backup.to_owned(),
+        });
+    }
     let same = hash(original).and_then(|ours| Ok(ours == hash(&there)?));
     match same.map_err(Error::io("compare with the original", backup))? {
         true => Ok(()),
@@ -210,6 +216,12 @@ fn require_equal(original: &File, backup: &Path) -> Result<(), Error> {
             path: backup.to_owned(),
         }),
     }
+}
+
+/// By a link, or because both directories are one. What is compared with itself is equal.
+fn is_same_file(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// Another file system, or one that cannot rename without replacing.

@@ -321,3 +321,15 @@ fn a_ticket_finishes_no_other_video_than_its_own() {
     assert!(bench.queue.find("cam/c.mp4").unwrap().is_some());
     assert!(!bench.queue.is_finished("cam/c.mp4").unwrap());
 }
+
+#[test]
+fn a_backup_directory_that_is_the_raw_one_costs_nothing() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let (raw, out) = (&bench.scene.raw, &bench.scene.out);
+    let publisher = Publisher::open(out, Some(raw), real_disk()).unwrap();
+    let fate = bench.scene.fate;
+    let raw_dir = bench.scene.raw_dir();
+    let error = process(&bench.queue, &publisher, &raw_dir, fate, bench.claim()).unwrap_err();
+    assert!(matches!(error, Error::BackupIsOriginal { .. }), "{error}");
+    assert!(raw.join("cam/a.mp4").exists());
+}

@@ -207,6 +207,10 @@ impl Scan {
             self.unfit = Some("a packet of it is malformed");
             return false;
         }
+        if !h26x::is_one_plain_picture(units()) {
+            self.unfit = Some("a packet of it holds more than one picture");
+            return false;
+        }
         let foreign = units()
             .filter(|unit| h26x::nal_kind(VideoCodec::H264, unit) == NalKind::ParameterSet)
             .any(|unit| {

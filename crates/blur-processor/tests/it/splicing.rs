@@ -1,7 +1,7 @@
 //! Copied where nothing was touched, encoded where something was, in one track that plays.
 
 use media::synth::TestVideo;
-use media::{Reader, ReaderOptions};
+use media::{FileWriter, Reader, ReaderOptions, Track, WriterOptions};
 use serde_json::json;
 
 use crate::support::{Site, look};
@@ -101,4 +101,33 @@ fn nothing_seen_means_everything_copied() {
         look(&site.published("a")).numbers,
         look(&site.raw("a")).numbers
     );
+}
+
+#[test]
+fn a_packet_with_more_than_one_picture_is_never_copied() {
+    let mut encoded = TestVideo::default().encode().unwrap();
+    let alone = encoded.packets[20].data().to_vec();
+    let second_picture = encoded.packets[21].data().to_vec();
+    // Of a type that is left to applications.
+    let private = [&[0, 0, 0, 3, 30][..], &[1, 2]].concat();
+    for (name, beside) in [("picture", second_picture), ("private", private)] {
+        let mut site =
+            Site::new(json!({ "plugin": { "from": 1_000_000 }, "delete_original": false }));
+        let file = std::fs::File::create(site.path(&format!("raw_videos/cam/{name}.mp4"))).unwrap();
+        let tracks = [Track::Video(encoded.track.clone())];
+        let mut writer = FileWriter::create(file, &tracks, &WriterOptions::default()).unwrap();
+        let both = [&alone[..], &beside].concat();
+        encoded.packets[20].replace_data(&both).unwrap();
+        for packet in &encoded.packets {
+            writer.write(0, packet).unwrap();
+        }
+        writer.finish().unwrap();
+        let stem = site.add_ticket(name);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        if site.why(&stem).is_none() {
+            let report = site.report(name).video;
+            assert!(report.not_copied_because.is_some(), "{name}: {report:?}");
+            assert_eq!(report.gops_copied, 0, "{name}");
+        }
+    }
 }

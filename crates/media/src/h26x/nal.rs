@@ -58,6 +58,22 @@ pub fn nal_kind(codec: VideoCodec, unit: &[u8]) -> NalKind {
     }
 }
 
+/// Whether an H.264 access unit holds the slices of one picture, with what every decoder knows beside them, and nothing
+/// else: no second or redundant picture, no auxiliary one, no further layer or view, nothing private. A decoder that passes over
+/// those says nothing of them.
+pub fn is_one_plain_picture<'a>(units: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut begins = 0;
+    for unit in units {
+        match unit.first().map(|first| first & 0x1f) {
+            // A slice's header begins with the number of its first macroblock; 0 is the bit 1 (H.264, 7.3.3 and 9.1).
+            Some(1 | 5) => begins += u32::from(unit.get(1).is_some_and(|bits| bits & 0x80 != 0)),
+            Some(6..=12) => {}
+            _ => return false,
+        }
+    }
+    begins == 1
+}
+
 /// Whether and how decoding can start at this access unit.
 pub fn access_point<'a>(codec: VideoCodec, units: impl Iterator<Item = &'a [u8]>) -> AccessPoint {
     for unit in units {

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use ticket_queue::durable::create_dir_all_durable;
 use ticket_queue::{DirectoryQueue, Options};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
@@ -150,6 +151,7 @@ impl Recorder {
         let begun = self.clock.now();
         self.warn_of_rotation();
         let mut tasks = self.start_sources()?;
+        let recorded = Arc::new(Notify::new());
         let reporter = tokio::spawn(report(Reporter {
             settings: self.settings.clone(),
             boards: self.boards.clone(),
@@ -159,6 +161,7 @@ impl Recorder {
             disk: self.disk.clone(),
             finisher: self.finisher.handle(),
             shutdown: self.shutdown.clone(),
+            recorded: recorded.clone(),
         }));
         let keeper = tokio::spawn(keep_disk(
             DiskKeeper::new(&self.settings),
@@ -179,7 +182,7 @@ impl Recorder {
         guard::start(watched.collect()).context("start the guard against hostile servers")?;
         let end = self.wait_for(&mut tasks).await;
         watcher.abort();
-        reporter.abort();
+        recorded.notify_one();
         keeper.abort();
         info!(
             segments = self.finisher.handle().backlog(),
@@ -189,6 +192,8 @@ impl Recorder {
         tokio::task::spawn_blocking(move || finisher.close())
             .await
             .context("finish the last segments")?;
+        // What it still writes must not come after the last word. If it panicked, that is in the log.
+        reporter.await.ok();
         let sources = self
             .boards
             .iter()
@@ -199,14 +204,14 @@ impl Recorder {
         } else {
             "stopped"
         };
-        write_status(
-            &status,
+        let last = status_of(
             begun,
             self.clock.now(),
             state,
             sources,
             DiskReport::default(),
         );
+        write_status(&status, last).await;
         if self.fatal.load(Ordering::Relaxed) {
             anyhow::bail!("the disk can no longer be trusted; see the log");
         }
@@ -295,15 +300,20 @@ struct Reporter {
     disk: Arc<Mutex<DiskReport>>,
     finisher: FinisherHandle,
     shutdown: Shutdown,
+    /// Told when there is nothing more to report.
+    recorded: Arc<Notify>,
 }
 
-/// Writes the status file and a line in the log, every interval.
+/// Writes the status file and a line in the log, every interval; while the disk still has the last one, nothing.
 async fn report(reporter: Reporter) {
     let monitoring = reporter.settings.monitoring;
     let mut ticks = tokio::time::interval(monitoring.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = reporter.recorded.notified() => return,
+        }
         let now = reporter.clock.monotonic();
         let sources: Vec<_> = reporter
             .boards
@@ -334,26 +344,19 @@ async fn report(reporter: Reporter) {
         } else {
             "running"
         };
-        write_status(
-            &reporter.status,
-            reporter.begun,
-            reporter.clock.now(),
-            state,
-            sources,
-            disk,
-        );
+        let status = status_of(reporter.begun, reporter.clock.now(), state, sources, disk);
+        write_status(&reporter.status, status).await;
     }
 }
 
-fn write_status(
-    file: &StatusFile,
+fn status_of(
     started: jiff::Timestamp,
     updated: jiff::Timestamp,
     state: &str,
     sources: Vec<daemon::status::SourceStatus>,
     disk: DiskReport,
-) {
-    let status = RecorderStatus {
+) -> RecorderStatus {
+    RecorderStatus {
         pid: std::process::id(),
         started,
         updated,
@@ -361,8 +364,14 @@ fn write_status(
         sources,
         disk: (disk != DiskReport::default()).then_some(disk.status),
         alarms: disk.alarms,
-    };
-    if let Err(error) = file.write(&status) {
+    }
+}
+
+/// Off the thread that all sources share: a disk that hangs would keep them from their frames.
+async fn write_status(file: &StatusFile, status: RecorderStatus) {
+    let file = file.clone();
+    let written = tokio::task::spawn_blocking(move || file.write(&status)).await;
+    if let Err(error) = written.unwrap_or_else(|died| Err(died.into())) {
         warn!(%error, "the status file could not be written");
     }
 }

@@ -1,5 +1,6 @@
 //! A real file system that becomes read-only under the recorder and comes back. Needs root, for loop devices.
 
+use crate::process::{end, start, wait_until};
 use crate::rig::{Rig, Segment, clip, clip_like, expect_run, frames, sent, simulator, sleep};
 use camera_simulator::CameraConfig;
 use daemon::status::SourceStatus;
@@ -246,4 +247,42 @@ async fn a_disk_that_hangs_costs_bounded_memory_and_frames_of_its_source_alone()
     let gaps = std::fs::read_to_string(rig.path("logs/gaps.jsonl")).unwrap();
     assert!(gaps.contains("the disk is too slow"), "{gaps}");
     assert_eq!(rig.status("slow").reconnects, 0);
+}
+
+#[test]
+fn a_disk_of_logs_and_status_that_hangs_costs_no_frame() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    let Some(disk) = Disk::new(clips.path(), rig.path("logs")) else {
+        eprintln!("SKIPPED: needs root, mkfs.ext4 and loop devices");
+        return;
+    };
+    let recorder = start(&rig);
+    let finished = || match rig.path("queue").exists() {
+        true => rig.tickets().len(),
+        false => 0,
+    };
+    wait_until("two segments", || finished() > 1);
+    if !disk.freeze() {
+        end(recorder);
+        eprintln!("SKIPPED: this file system cannot be frozen");
+        return;
+    }
+    // Longer than the guard lets any source keep the others from their turn.
+    let before = finished();
+    std::thread::sleep(Duration::from_secs(14));
+    let meanwhile = finished() - before;
+    disk.thaw();
+    let is_fresh = || {
+        let updated = rig.recorder_status().updated;
+        jiff::Timestamp::now().duration_since(updated).as_secs() < 3
+    };
+    wait_until("a status", is_fresh);
+    end(recorder);
+    assert!(meanwhile > 10, "{meanwhile} segments in 14 s");
+    expect_run(&sent(&simulator, "cam"), &frames(&rig.segments("cam")));
+    assert_eq!(rig.status("cam").reconnects, 0);
+    assert_eq!(rig.recorder_status().state, "stopped");
 }

@@ -73,12 +73,16 @@ impl Rig {
 
     /// What the status file says of a source.
     pub(crate) fn status(&self, source: &str) -> SourceStatus {
-        let status: RecorderStatus = read(&file(&self.path("logs"), RECORDER)).unwrap();
-        status
+        self.recorder_status()
             .sources
             .into_iter()
             .find(|status| status.name == source)
             .unwrap()
+    }
+
+    /// What the status file says.
+    pub(crate) fn recorder_status(&self) -> RecorderStatus {
+        read(&file(&self.path("logs"), RECORDER)).unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

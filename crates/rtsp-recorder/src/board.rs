@@ -14,9 +14,9 @@ pub enum State {
     Waiting,
     /// Outside of its recording schedule.
     OffSchedule,
-    /// Connecting, or connected and without a frame yet.
+    /// Connecting, or connected and without a frame yet that can be recorded.
     Connecting,
-    /// Frames arrive.
+    /// Frames arrive and are recorded.
     Recording,
     /// Frames arrive and are dropped: the disk is full or too slow.
     DiskFull,
@@ -60,6 +60,21 @@ impl State {
     }
 }
 
+/// What becomes of a frame that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is recorded.
+    Recorded,
+    /// It is dropped because the disk does not take it.
+    Dropped,
+    /// It is dropped because no key frame came before it.
+    Useless,
+}
+
+/// What to do about a camera that sends no key frames.
+pub(crate) const NO_KEY_FRAMES: &str =
+    "switch off intra refresh or set a key frame interval on the camera";
+
 /// The entry of one source.
 #[derive(Debug)]
 pub struct Board {
@@ -73,8 +88,10 @@ struct Inner {
     bytes: u64,
     measured_from: Duration,
     outage: Outage,
-    /// Frames since the outage was last looked at.
+    /// Frames since the outage was last looked at, as far as they were of use.
     fresh_frames: u64,
+    /// The others.
+    useless_frames: u64,
 }
 
 impl Board {
@@ -93,6 +110,7 @@ impl Board {
                 measured_from: Duration::ZERO,
                 outage: Outage::default(),
                 fresh_frames: 0,
+                useless_frames: 0,
             }),
         }
     }
@@ -115,11 +133,7 @@ impl Board {
 
     /// Notes a change of state.
     pub fn set_state(&self, state: State) {
-        let status = &mut self.lock().status;
-        status.state = state.name().to_owned();
-        if state == State::Recording {
-            status.error = None;
-        }
+        self.lock().status.state = state.name().to_owned();
     }
 
     /// Notes what is wrong, in words without credentials.
@@ -127,11 +141,18 @@ impl Board {
         self.lock().status.error = Some(error.to_owned());
     }
 
-    /// Notes a frame that arrived.
-    pub fn frame(&self, bytes: usize, packets_lost: u32, wall: Timestamp) {
+    /// Notes a frame that arrived. With the first one that is recorded the source is [`State::Recording`].
+    pub fn frame(&self, bytes: usize, packets_lost: u32, wall: Timestamp, fate: Fate) {
         let mut inner = self.lock();
         inner.frames += 1;
-        inner.fresh_frames += 1;
+        match fate {
+            Fate::Useless => inner.useless_frames += 1,
+            Fate::Recorded | Fate::Dropped => inner.fresh_frames += 1,
+        }
+        if fate == Fate::Recorded && inner.status.state != State::Recording.name() {
+            inner.status.state = State::Recording.name().to_owned();
+            inner.status.error = None;
+        }
         inner.bytes += bytes as u64;
         inner.status.packets_lost += u64::from(packets_lost);
         inner.status.last_frame = Some(wall);
@@ -148,7 +169,7 @@ impl Board {
         let mut inner = self.lock();
         let look = inner.look();
         let event = inner.outage.look(&look, now, after);
-        inner.fresh_frames = 0;
+        (inner.fresh_frames, inner.useless_frames) = (0, 0);
         let status = &mut inner.status;
         match &event {
             Some(Event::Down { silent, why }) => {
@@ -219,7 +240,11 @@ impl Inner {
         if is(&[State::OffSchedule, State::Finished, State::Stopped]) {
             return Look::NotWanted;
         }
-        let why = self.status.error.clone();
+        let of_use = || match self.useless_frames {
+            0 => None,
+            _ => Some(format!("video comes, but no key frame; {NO_KEY_FRAMES}")),
+        };
+        let why = self.status.error.clone().or_else(of_use);
         match is(&[State::Waiting]) {
             // Its turn has not come, which is no fault of the camera, unless it failed when it had its turn.
             true if why.is_none() => Look::NotWanted,

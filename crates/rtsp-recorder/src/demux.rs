@@ -71,6 +71,16 @@ impl DemuxSession {
         Ok(session)
     }
 
+    /// One that brings these items.
+    #[cfg(test)]
+    pub(crate) fn of(items: mpsc::Receiver<Result<Media, SessionError>>) -> Self {
+        DemuxSession {
+            items,
+            stop: StopHandle::default(),
+            round: None,
+        }
+    }
+
     /// The first round of a file.
     pub fn round(&self) -> Option<u32> {
         self.round

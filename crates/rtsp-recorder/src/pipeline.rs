@@ -62,7 +62,6 @@ pub struct Pipeline {
     last_end: Option<Duration>,
     recorded: Duration,
     anomalies: u64,
-    skipped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +140,6 @@ impl Pipeline {
             last_end: None,
             recorded: Duration::ZERO,
             anomalies: 0,
-            skipped: 0,
         }
     }
 
@@ -158,6 +156,14 @@ impl Pipeline {
     /// True once the allowed number of segments is complete: nothing more will be recorded.
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
+    }
+
+    /// False while frames are dropped for want of a key frame: before the first of a session and after an interruption.
+    pub fn has_entry(&self) -> bool {
+        let held = self.session.held.as_ref();
+        self.is_recording()
+            || self.session.probe.is_some()
+            || held.is_some_and(|held| held.entry != Entry::None)
     }
 
     /// True while a segment is open.
@@ -179,11 +185,6 @@ impl Pipeline {
         self.anomalies
     }
 
-    /// Frames not recorded because no key frame had come.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
     /// Begins a session; `round` counts the rounds of an endlessly repeated file. The first frame brings the
     /// parameters of the streams.
     pub fn begin_session(&mut self, round: Option<u32>) {
@@ -201,7 +202,6 @@ impl Pipeline {
                 self.params = Some(params);
             }
             if self.entry_of(&frame) == Entry::None {
-                self.skipped += 1;
                 return;
             }
             self.session.seen_key = true;
@@ -260,7 +260,6 @@ impl Pipeline {
             return;
         };
         if self.segment.is_none() {
-            self.skipped += 1;
             return;
         }
         let end = held.time + from_90k(self.session.timeline.interval_90k());
@@ -355,7 +354,6 @@ impl Pipeline {
     fn settle(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
         self.note_params(&mut held);
         if self.is_orphan(&held) {
-            self.skipped += 1;
             return;
         }
         if let Some(key) = self.session.split.take_if(|key| !held.leads(key)) {
@@ -413,7 +411,6 @@ impl Pipeline {
     fn append(&mut self, held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
         let interval = self.session.timeline.interval_90k();
         let Some(segment) = &mut self.segment else {
-            self.skipped += u64::from(!self.exhausted && !self.finishing);
             return;
         };
         let step = next.map_or(interval, |next| next.times.dts_90k - held.times.dts_90k);

@@ -9,12 +9,12 @@
 //!  any -> Stopped on shutdown
 //! ```
 //! [`SourceTask::run`] never fails and is the only place that retries; [`SourceTask::session`] may fail. Three
-//! time-outs: to connect (`connection_timeout`), for the first frame (slow H.265 cameras take up to 78 s), and for the
-//! silence since the last frame (`read_timeout`, or three times the longest distance of frames seen in the session).
+//! time-outs: to connect (`connection_timeout`), for the first frame and for a key frame to begin with (slow H.265 cameras
+//! take up to 78 s), and for the silence since the last frame (`read_timeout`, or three times the longest distance of frames seen in the session).
 
 use crate::action::Action;
 use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
-use crate::board::{Board, OncePerMinute, State};
+use crate::board::{Board, Fate, NO_KEY_FRAMES, OncePerMinute, State};
 use crate::frame::VideoFrame;
 use crate::input::{Input, Media, SessionError, Stamps};
 use crate::leave::{Leave, Shared, leave, turn_over, until_schedule};
@@ -89,10 +89,11 @@ struct Dropping {
 }
 
 /// Timing of the frames of one session.
-#[derive(Default)]
 struct Pace {
     last: Option<Duration>,
     longest: Duration,
+    /// When a frame last came that is not useless for want of a key frame; at first, when the session began.
+    of_use: Duration,
 }
 
 impl SourceTask {
@@ -233,7 +234,11 @@ impl SourceTask {
         let turn = turn_over(self.shared.slots.clone(), self.source.segment_duration);
         tokio::pin!(leave, turn);
         let mut turn_is_over = false;
-        let mut pace = Pace::default();
+        let mut pace = Pace {
+            last: None,
+            longest: Duration::ZERO,
+            of_use: began,
+        };
         loop {
             let (patience, first) = self.patience(&pace, began);
             let wait = if self.feeder.has_pending() {
@@ -252,7 +257,7 @@ impl SourceTask {
                 item = tokio::time::timeout(wait, input.next(&stamps)) => item,
             };
             match item {
-                Ok(item) => self.take(item?, &mut pace, began),
+                Ok(item) => self.take(item?, &mut pace, began)?,
                 Err(_) if wait < patience => self.feeder.flush(self.now()),
                 Err(_) => return Err(SessionError::new(Failure::Away, silence(patience, first))),
             }
@@ -269,10 +274,7 @@ impl SourceTask {
     fn patience(&self, pace: &Pace, began: Duration) -> (Duration, bool) {
         let now = self.now();
         match pace.last {
-            None => (
-                (began + FIRST_FRAME.max(self.source.read_timeout)).saturating_sub(now),
-                true,
-            ),
+            None => ((began + self.first_wait()).saturating_sub(now), true),
             Some(last) => {
                 let silence = self.source.read_timeout.max(pace.longest * 3);
                 ((last + silence).saturating_sub(now), false)
@@ -280,17 +282,24 @@ impl SourceTask {
         }
     }
 
-    fn take(&mut self, media: Media, pace: &mut Pace, began: Duration) {
+    /// How long the first frame may take, and the first key frame.
+    fn first_wait(&self) -> Duration {
+        FIRST_FRAME.max(self.source.read_timeout)
+    }
+
+    fn take(&mut self, media: Media, pace: &mut Pace, began: Duration) -> Result<(), SessionError> {
         match media {
             Media::Video(frame) => {
-                if pace.last.is_none() {
-                    self.board.set_state(State::Recording);
+                let arrival = frame.arrival;
+                pace.note(arrival);
+                if self.take_video(frame) == Fate::Useless {
+                    self.check_key_frames(arrival.saturating_sub(pace.of_use))?;
+                } else {
+                    pace.of_use = arrival;
+                    if arrival.saturating_sub(began) >= PROVEN_AFTER {
+                        self.backoff.reset();
+                    }
                 }
-                pace.note(frame.arrival);
-                if frame.arrival.saturating_sub(began) >= PROVEN_AFTER {
-                    self.backoff.reset();
-                }
-                self.take_video(frame);
             }
             Media::Audio(frame) if self.dropping.is_none() => {
                 self.pipeline.push_audio(frame, &mut self.actions);
@@ -303,11 +312,31 @@ impl SourceTask {
             }
         }
         self.hand_over();
+        Ok(())
     }
 
-    fn take_video(&mut self, mut frame: VideoFrame) {
-        self.board
-            .frame(frame.data.len(), frame.packets_lost, frame.wall);
+    /// A camera with gradual intra refresh never sends a frame to begin with; one whose key frames are too large for the
+    /// network never gets one through.
+    fn check_key_frames(&self, waited: Duration) -> Result<(), SessionError> {
+        let most = self.first_wait();
+        if waited < most {
+            return Ok(());
+        }
+        let message = format!(
+            "video comes, but no key frame within {} s; {NO_KEY_FRAMES}",
+            most.as_secs()
+        );
+        Err(SessionError::new(Failure::Away, message))
+    }
+
+    fn take_video(&mut self, frame: VideoFrame) -> Fate {
+        let (bytes, packets_lost, wall) = (frame.data.len(), frame.packets_lost, frame.wall);
+        let fate = self.record_video(frame);
+        self.board.frame(bytes, packets_lost, wall, fate);
+        fate
+    }
+
+    fn record_video(&mut self, mut frame: VideoFrame) -> Fate {
         if let Some(params) = &frame.params {
             self.board.set_video(&params.video);
         }
@@ -316,12 +345,16 @@ impl SourceTask {
         if let Some(dropping) = &mut self.dropping {
             dropping.frames += 1;
             self.missed_params = frame.params.take().or(self.missed_params.take());
-            return;
+            return Fate::Dropped;
         }
         if frame.params.is_none() {
             frame.params = self.missed_params.take();
         }
         self.pipeline.push_video(frame, &mut self.actions);
+        match self.pipeline.has_entry() {
+            true => Fate::Recorded,
+            false => Fate::Useless,
+        }
     }
 
     /// Once a minute, how many packets did not arrive.
@@ -385,7 +418,6 @@ impl SourceTask {
                     "recording again after dropped frames"
                 );
                 self.last_failure = Some(text);
-                self.board.set_state(State::Recording);
                 self.dropping = None;
             }
             _ => {}
@@ -485,4 +517,226 @@ fn silence(patience: Duration, first: bool) -> String {
         "no frame for {:.1} s; the camera hangs or the network is cut",
         patience.as_secs_f64()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demux::DemuxSession;
+    use crate::finisher::{Finisher, Origin};
+    use crate::hosts::Hosts;
+    use crate::ledger::Ledger;
+    use crate::nal::Coding;
+    use crate::outage::Event;
+    use crate::slots::Slots;
+    use crate::writer::WriterSetup;
+    use daemon::{Clock, Shutdown};
+    use jiff::tz::TimeZone;
+    use media::{Rational, VideoCodec, VideoTrack};
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicBool;
+    use ticket_queue::{DirectoryQueue, Options};
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    /// The time of the runtime, which stands still while somebody works.
+    #[derive(Clone, Copy)]
+    struct RuntimeClock(Instant);
+
+    impl Clock for RuntimeClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH + self.0.elapsed()
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(tokio::time::sleep(duration))
+        }
+    }
+
+    struct Rig {
+        clock: RuntimeClock,
+        board: Arc<Board>,
+        disk_full: Arc<AtomicBool>,
+        task: SourceTask,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let text = r#"{"sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#;
+            let settings =
+                settings::RecorderSettings::from_text(text, &settings::Environment::empty());
+            let source = Arc::new(settings.expect("settings").sources[0].clone());
+            let queue = DirectoryQueue::open(&dir.path().join("queue"), Options::default());
+            let finisher = Finisher::start(queue.expect("a queue"), || {}).expect("threads");
+            let board = Arc::new(Board::new(&source, None));
+            let feeder = Feeder::start(WriterSetup {
+                name: source.name.clone(),
+                origin: Origin::unknown("cam"),
+                dir: dir.path().join("raw/cam"),
+                extension: "mp4",
+                zone: TimeZone::UTC,
+                finisher: finisher.handle(),
+                board: board.clone(),
+                ledger: Ledger::new(dir.path()),
+            });
+            let clock = RuntimeClock(Instant::now());
+            let disk_full = Arc::<AtomicBool>::default();
+            let shared = Shared {
+                clock: Arc::new(clock),
+                zone: TimeZone::UTC,
+                shutdown: Shutdown::manual(),
+                slots: Slots::new(1),
+                hosts: Hosts::default(),
+                disk_full: disk_full.clone(),
+                reconnect_interval: Duration::from_secs(1),
+            };
+            let opener = Opener::new(source.clone(), Stamps(shared.clock.clone()));
+            let feeder = feeder.expect("a writer");
+            let task = SourceTask::new(source, shared, board.clone(), opener, feeder, None);
+            Rig {
+                clock,
+                board,
+                disk_full,
+                task,
+                _dir: dir,
+            }
+        }
+
+        /// One session of a camera that sends 10 frames a second for so long, of which `is_key` says which are key frames.
+        /// Returns how it ended, and what was seen of the source once a second.
+        async fn session(
+            &mut self,
+            seconds: u64,
+            is_key: impl Fn(u64) -> bool,
+        ) -> (String, Vec<Seen>) {
+            let (sender, items) = mpsc::channel(32);
+            let mut input = Input::Demuxed(DemuxSession::of(items));
+            let (clock, board) = (self.clock, self.board.clone());
+            self.board.set_state(State::Connecting);
+            let camera = async move {
+                let mut seen = Vec::new();
+                for number in 0..seconds * 10 {
+                    let frame = frame(number, is_key(number), &clock);
+                    if sender.send(Ok(Media::Video(frame))).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if number % 10 == 9 {
+                        seen.push(Seen {
+                            state: board.snapshot(clock.monotonic()).state,
+                            event: board.look_for_outage(
+                                clock.monotonic(),
+                                clock.now(),
+                                Duration::from_secs(60),
+                            ),
+                        });
+                    }
+                }
+                seen
+            };
+            let (end, seen) = tokio::join!(
+                async {
+                    let end = self.task.session(&mut input).await;
+                    drop(input);
+                    end
+                },
+                camera
+            );
+            (end.expect_err("the camera is gone").message, seen)
+        }
+    }
+
+    #[derive(Debug)]
+    struct Seen {
+        state: String,
+        event: Option<Event>,
+    }
+
+    fn frame(number: u64, key: bool, clock: &RuntimeClock) -> VideoFrame {
+        let video = VideoTrack::new(VideoCodec::Mjpeg, 64, 64, Rational::MPEG);
+        let params = || StreamParams {
+            coding: Coding::Other,
+            may_reorder: false,
+            video,
+            audio: None,
+        };
+        VideoFrame {
+            raw_90k: number as i64 * 9000,
+            arrival: clock.monotonic(),
+            wall: clock.now(),
+            key,
+            packets_lost: 0,
+            params: (number == 0).then(|| Arc::new(params())),
+            data: vec![0xff, 0xd8, 0xff, 0xd9],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn video_without_key_frames_is_no_recording() {
+        let mut rig = Rig::new();
+        let (end, seen) = rig.session(120, |_| false).await;
+        assert_eq!(
+            end,
+            "video comes, but no key frame within 90 s; switch off intra refresh or set a key frame interval on the camera"
+        );
+        assert!((89..=91).contains(&seen.len()), "after {} s", seen.len());
+        assert!(
+            seen.iter().all(|seen| seen.state == "connecting"),
+            "{seen:?}"
+        );
+        let down: Vec<&Event> = seen.iter().filter_map(|seen| seen.event.as_ref()).collect();
+        let [Event::Down { why, .. }] = down.as_slice() else {
+            panic!("{down:?}");
+        };
+        assert!(why.contains("no key frame; switch off"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_key_frame_may_take_long() {
+        let mut rig = Rig::new();
+        let (end, seen) = rig.session(200, |number| number == 800).await;
+        assert_eq!(end, "the stream ended");
+        let recording = |seen: &Seen| seen.state == "recording";
+        assert_eq!(seen.iter().position(recording), Some(80));
+        assert!(seen[80..].iter().all(recording), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_the_disk_does_not_take_are_no_fault_of_the_camera() {
+        let mut rig = Rig::new();
+        rig.disk_full.store(true, Ordering::Relaxed);
+        let (end, seen) = rig.session(200, |_| false).await;
+        assert_eq!(end, "the stream ended");
+        assert!(
+            seen.iter()
+                .all(|seen| seen.state == "disk_full" && seen.event.is_none()),
+            "{seen:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_trouble_with_the_disk_a_key_frame_is_missed_as_well() {
+        let mut rig = Rig::new();
+        let disk_full = rig.disk_full.clone();
+        tokio::spawn(async move {
+            for is_full in [true, false] {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                disk_full.store(is_full, Ordering::Relaxed);
+            }
+        });
+        let (end, seen) = rig.session(200, |number| number == 0).await;
+        assert!(end.contains("no key frame within 90 s"), "{end}");
+        assert!((99..=101).contains(&seen.len()), "after {} s", seen.len());
+        assert_eq!(seen[3].state, "recording");
+        assert!(
+            seen[5..].iter().all(|seen| seen.state == "disk_full"),
+            "{seen:?}"
+        );
+    }
 }

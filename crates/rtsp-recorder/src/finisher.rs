@@ -6,6 +6,8 @@
 //!
 //! Invariants:
 //! - A segment has its final name only when it is whole and durable; a ticket exists only for a durable segment.
+//! - A ticket or receipt of that name that is about other content is of an earlier segment, which the clock gave the same
+//!   name. Then the segment gets another one: to the queue it would be processed already.
 //! - Cut off after any step, the next start does the rest: a `.part` is finished again, a segment without a ticket
 //!   gets one ([`crate::recover`]).
 //! - No space is waited out; nothing is deleted for it here.
@@ -23,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use ticket_queue::durable::{commit_new, remove_durable};
-use ticket_queue::{CutReason, DirectoryQueue, Queue, TICKET_VERSION, Ticket};
+use ticket_queue::{CutReason, DirectoryQueue, Enqueued, Queue, Stem, TICKET_VERSION, Ticket};
 use tracing::{debug, error, info, warn};
 
 /// Segments finished at the same time.
@@ -233,9 +235,10 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some((attempt, last_chance)) = self.next() {
+        while let Some((mut attempt, last_chance)) = self.next() {
+            let finished = self.finish(&mut attempt);
             let name = &attempt.job.paths.name;
-            match self.finish(&attempt) {
+            match finished {
                 Ok(()) => {}
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
@@ -299,8 +302,8 @@ impl Shared {
         }
     }
 
-    fn finish(&self, attempt: &Attempt) -> Result<(), FinishError> {
-        let job = &attempt.job;
+    fn finish(&self, attempt: &mut Attempt) -> Result<(), FinishError> {
+        let job = &mut attempt.job;
         let mut hash = None;
         if job.stage != Stage::Named {
             // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
@@ -309,8 +312,16 @@ impl Shared {
                 hash = job.hash.as_ref();
             }
         }
-        let (ticket, bytes) = ticket_for(job, hash)?;
-        self.queue.enqueue(&ticket)?;
+        let (mut ticket, bytes) = ticket_for(job, hash)?;
+        while let Enqueued::Duplicate(known) = self.queue.enqueue(&ticket)?
+            && self.is_about_other_content(&known, &ticket)?
+        {
+            let before = job.paths.name.clone();
+            job.paths = renamed(&job.paths)?;
+            warn!(segment = %job.paths.name, before, "renamed: an earlier segment had the same name; was the clock set back?");
+            ticket.filepath = filepath(&job.paths);
+            ticket.id = Some(job.paths.id());
+        }
         info!(
             segment = %job.paths.name,
             frames = ticket.frame_count,
@@ -324,6 +335,55 @@ impl Shared {
         }
         Ok(())
     }
+
+    /// True when what the queue knows under the id of `ticket` was made of other bytes.
+    fn is_about_other_content(&self, known: &Stem, ticket: &Ticket) -> Result<bool, FinishError> {
+        let processed = self.queue.receipt(known)?;
+        let hash = match processed {
+            Some(receipt) => Some(receipt.input.blake3),
+            None => self.waiting(known)?.and_then(|ticket| ticket.blake3),
+        };
+        Ok(hash.is_some() && hash != ticket.blake3)
+    }
+
+    /// The ticket of that name, if it can be read.
+    fn waiting(&self, stem: &Stem) -> Result<Option<Ticket>, FinishError> {
+        let mut entries = self.queue.list()?.into_iter();
+        let entry = entries.find(|entry| entry.stem == *stem);
+        let bytes = entry.and_then(|entry| std::fs::read(entry.path).ok());
+        Ok(bytes.and_then(|bytes| Ticket::parse(&bytes).ok()))
+    }
+}
+
+/// Gives a segment that has its final name the next free one, durably.
+fn renamed(paths: &SegmentPaths) -> Result<SegmentPaths, FinishError> {
+    let from = paths.finished();
+    let failed = |source| FinishError::Io {
+        action: "rename",
+        path: from.display().to_string(),
+        source,
+    };
+    let file = File::open(&from).map_err(failed)?;
+    let mut free = paths.clone();
+    loop {
+        free = free
+            .with_next_number()
+            .ok_or_else(|| failed(io::Error::other("it has no name of a segment")))?;
+        if free.part().exists() {
+            continue;
+        }
+        match commit_new(&file, &from, &free.finished()) {
+            Err(error) if error.is_already_there() => {}
+            result => return Ok(result.map(|()| free)?),
+        }
+    }
+}
+
+/// The path of the finished segment as tickets tell it.
+fn filepath(paths: &SegmentPaths) -> String {
+    let shown = paths.finished().display().to_string();
+    // As the old system wrote it: without a leading `./`.
+    shown.strip_prefix("./").unwrap_or(&shown).to_owned()
 }
 
 /// Gives the segment its final form and name, durably. True if the `.part` became it.
@@ -446,8 +506,7 @@ fn ticket_for(job: &Job, written: Option<&TailHash>) -> Result<(Ticket, u64), Fi
     let frames = stored.saturating_sub(u64::from(hidden_from.is_some()));
     let now = Timestamp::now().to_zoned(facts.start.time_zone().clone());
     let ticket = Ticket {
-        // As the old system wrote it: without a leading `./`.
-        filepath: shown.strip_prefix("./").unwrap_or(&shown).to_owned(),
+        filepath: filepath(&job.paths),
         source: job.origin.url.clone(),
         source_name: job.origin.name.clone(),
         recorder_id: job.origin.index,
@@ -489,4 +548,168 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     daemon::redact::text(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use media::synth::TestVideo;
+    use ticket_queue::{FileFacts, Options, OriginalFate, RECEIPT_VERSION, Receipt};
+
+    const NAME: &str = "cam_20260101_000003_seg0004.mp4";
+
+    struct Place {
+        dir: tempfile::TempDir,
+        queue: DirectoryQueue,
+    }
+
+    fn open_queue(dir: &Path) -> DirectoryQueue {
+        DirectoryQueue::open(&dir.join("queue"), Options::default()).expect("a queue")
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            std::fs::create_dir_all(dir.path().join("raw/cam")).expect("a directory");
+            let queue = open_queue(dir.path());
+            Place { dir, queue }
+        }
+
+        /// Puts a ticket for other content in.
+        fn enqueue(&self, name: &str) {
+            let ticket = Ticket {
+                filepath: format!("raw/cam/{name}"),
+                id: Some(format!("cam/{name}")),
+                blake3: Some("0".repeat(64)),
+                ..Ticket::default()
+            };
+            let put = self.queue.enqueue(&ticket).expect("enqueued");
+            assert!(matches!(put, Enqueued::New(_)), "{name}");
+        }
+
+        fn process(&self) {
+            let lease = self.queue.claim().expect("a queue").expect("a ticket");
+            let facts = |path: &str| FileFacts {
+                path: path.to_owned(),
+                bytes: 1,
+                blake3: lease.ticket().blake3.clone().expect("a hash"),
+            };
+            let receipt = Receipt {
+                version: RECEIPT_VERSION,
+                id: lease.ticket().id().to_owned(),
+                stem: lease.stem().clone(),
+                attempt: lease.attempt(),
+                input: facts(lease.ticket().id()),
+                output: facts("out.mp4"),
+                original: OriginalFate::Deleted,
+                plugin: None,
+                frames: 1,
+                heads: 0,
+                tracks: 0,
+                started: Timestamp::UNIX_EPOCH,
+                finished: Timestamp::UNIX_EPOCH,
+                extra: serde_json::Map::new(),
+            };
+            self.queue.write_receipt(&lease, &receipt).expect("written");
+            self.queue.complete(lease).expect("completed");
+        }
+
+        /// Has a new segment of that name finished.
+        fn finish(&self, name: &str) {
+            let paths = SegmentPaths::of_final(&self.dir.path().join("raw/cam").join(name));
+            let paths = paths.expect("a path");
+            let video = TestVideo {
+                frames: 5,
+                ..TestVideo::default()
+            };
+            video.write(paths.part()).expect("a video");
+            self.finish_job(paths);
+        }
+
+        fn finish_job(&self, paths: SegmentPaths) {
+            let queue = open_queue(self.dir.path());
+            let finisher = Finisher::start(queue, || {}).expect("threads");
+            finisher.handle().push(Job {
+                paths,
+                origin: Origin::unknown("cam"),
+                facts: SegmentFacts {
+                    reason: CutReason::Duration,
+                    start: Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC),
+                    wall_duration: None,
+                    packets_lost: 0,
+                    gap_before: None,
+                    hidden_key: None,
+                },
+                stage: Stage::Complete,
+                hash: None,
+            });
+            finisher.close();
+        }
+
+        fn segments(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.dir.path().join("raw/cam")).expect("a directory");
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.expect("an entry").file_name())
+                .map(|name| name.into_string().expect("UTF-8"))
+                .collect();
+            names.sort();
+            names
+        }
+
+        /// The ids of the tickets that wait, with whether the file they name has the hash they tell.
+        fn tickets(&self) -> Vec<(String, bool)> {
+            let entries = self.queue.list().expect("a queue").into_iter();
+            let ticket = |path| Ticket::parse(&std::fs::read(path).expect("read")).expect("one");
+            let tickets = entries.map(|entry| ticket(entry.path));
+            tickets
+                .map(|ticket| {
+                    let bytes = std::fs::read(&ticket.filepath).unwrap_or_default();
+                    let hash = blake3::hash(&bytes).to_hex().to_string();
+                    (ticket.id().to_owned(), ticket.blake3 == Some(hash))
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_name_whose_earlier_segment_was_processed_is_not_used_again() {
+        let place = Place::new();
+        for name in [NAME, "cam_20260101_000003_seg0004_2.mp4"] {
+            place.enqueue(name);
+            place.process();
+        }
+        place.finish(NAME);
+        let name = "cam_20260101_000003_seg0004_3.mp4";
+        let id = format!("cam/{name}");
+        assert_eq!(place.segments(), [name]);
+        assert_eq!(place.tickets(), [(id.clone(), true)]);
+        assert!(!place.queue.is_finished(&id).unwrap());
+    }
+
+    #[test]
+    fn nor_is_one_whose_earlier_segment_waits() {
+        let place = Place::new();
+        place.enqueue(NAME);
+        place.finish(NAME);
+        assert_eq!(place.segments(), ["cam_20260101_000003_seg0004_2.mp4"]);
+        let expected = [
+            (format!("cam/{NAME}"), false),
+            ("cam/cam_20260101_000003_seg0004_2.mp4".to_owned(), true),
+        ];
+        assert_eq!(place.tickets(), expected);
+    }
+
+    #[test]
+    fn a_segment_that_has_its_ticket_keeps_its_name() {
+        let place = Place::new();
+        place.finish(NAME);
+        let paths = SegmentPaths::of_final(&place.dir.path().join("raw/cam").join(NAME));
+        place.finish_job(paths.clone().unwrap());
+        assert_eq!(place.segments(), [NAME]);
+        assert_eq!(place.tickets(), [(format!("cam/{NAME}"), true)]);
+        place.process();
+        place.finish_job(paths.unwrap());
+        assert_eq!(place.segments(), [NAME]);
+        assert_eq!(place.tickets(), []);
+    }
 }

@@ -3,7 +3,7 @@
 //! While a segment is written it is `.<name>.part`; while it is being finished, `.<name>.tmp` beside that. A clock
 //! set back, or the hour that daylight saving repeats, may lead to a name that was taken before: by a file that lies
 //! there, or by one that was processed and deleted since, which the queue's tickets and receipts still know. Then a
-//! number is added.
+//! number is added: when the segment is begun, or when the queue does not take its ticket.
 
 use jiff::Zoned;
 use settings::SourceName;
@@ -100,6 +100,21 @@ impl SegmentPaths {
         self.dir.join(format!(".{}.tmp", self.name))
     }
 
+    /// The same with the next number behind the name; `None` for a name that is not made by [`NameParts`].
+    pub fn with_next_number(&self) -> Option<Self> {
+        let (stem, extension) = self.name.rsplit_once('.')?;
+        let (start, counted) = stem.rsplit_once("_seg")?;
+        let (number, again) = match counted.split_once('_') {
+            Some((number, again)) => (number, again.parse::<u32>().ok()?),
+            None => (counted, 1),
+        };
+        let again = again.checked_add(1)?;
+        Some(SegmentPaths {
+            dir: self.dir.clone(),
+            name: format!("{start}_seg{number}_{again}.{extension}"),
+        })
+    }
+
     /// The segment's identity: its path within the raw directory.
     pub fn id(&self) -> String {
         let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
@@ -178,6 +193,15 @@ mod tests {
         assert_eq!(create().name, "yard_20251026_023000_seg0007_4.mp4");
         assert_eq!(SegmentPaths::of_part(&first.part()), Some(first.clone()));
         assert_eq!(first.id(), "yard/yard_20251026_023000_seg0007_2.mp4");
+        let next = first.with_next_number().unwrap();
+        assert_eq!(next.name, "yard_20251026_023000_seg0007_3.mp4");
+        let foreign = |name: &str| {
+            SegmentPaths::of_final(&yard.join(name))
+                .unwrap()
+                .with_next_number()
+        };
+        assert_eq!(foreign("yard_20251026_023000_seg0007_x.mp4"), None);
+        assert_eq!(foreign("yard.mp4"), None);
     }
 
     #[test]

@@ -306,6 +306,11 @@ impl Shared {
         let job = &mut attempt.job;
         let mut hash = None;
         if job.stage != Stage::Named {
+            let _lock = job.paths.lock_part().map_err(|source| FinishError::Io {
+                action: "lock",
+                path: job.paths.part().display().to_string(),
+                source,
+            })?;
             // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
             let in_place = job.stage == Stage::Complete && attempt.failures == 0;
             if name_segment(job, in_place)? {

@@ -4,10 +4,13 @@
 //! set back, or the hour that daylight saving repeats, may lead to a name that was taken before: by a file that lies
 //! there, or by one that was processed and deleted since, which the queue's tickets and receipts still know. Then a
 //! number is added: when the segment is begun, or when the queue does not take its ticket.
+//!
+//! Whoever writes or finishes a `.part` has the lock on it, so that another recorder with the same directory does not take
+//! it for one that was left behind. The kernel drops the lock with the last descriptor of the file.
 
 use jiff::Zoned;
 use settings::SourceName;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -115,6 +118,29 @@ impl SegmentPaths {
         })
     }
 
+    /// Takes the lock on the `.part`, which lasts until what is returned is dropped; `None` when there is no `.part`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: somebody writes or finishes it.
+    pub fn lock_part(&self) -> io::Result<Option<File>> {
+        let opened = OpenOptions::new().read(true).write(true).open(self.part());
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        if is_held(file.try_lock()) {
+            let message = "another recorder writes or finishes it";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+        }
+        Ok(Some(file))
+    }
+
+    /// True while somebody writes or finishes the `.part`.
+    pub fn is_part_locked(&self) -> bool {
+        // Shared, so that those who only ask are not in each other's way.
+        File::open(self.part()).is_ok_and(|file| is_held(file.try_lock_shared()))
+    }
+
     /// The segment's identity: its path within the raw directory.
     pub fn id(&self) -> String {
         let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
@@ -122,7 +148,20 @@ impl SegmentPaths {
     }
 }
 
-/// Creates the `.part` file of a new segment under a name that was never used.
+/// True when somebody else has the lock. A file system without locks tells of nobody.
+fn is_held(lock: Result<(), TryLockError>) -> bool {
+    match lock {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(%error, "segments cannot be locked here");
+            false
+        }
+    }
+}
+
+/// Creates the `.part` file of a new segment under a name that was never used, and locks it for as long as the file is
+/// open.
 ///
 /// `is_taken` tells whether a segment with that identity was recorded before, though it may be gone from the disk.
 ///
@@ -148,6 +187,8 @@ pub fn create_part(
             .mode(0o600)
             .open(paths.part())
         {
+            // One that starts just now and found it empty will remove it.
+            Ok(file) if is_held(file.try_lock()) => {}
             Ok(file) => return Ok((paths, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -202,6 +243,30 @@ mod tests {
         };
         assert_eq!(foreign("yard_20251026_023000_seg0007_x.mp4"), None);
         assert_eq!(foreign("yard.mp4"), None);
+    }
+
+    #[test]
+    fn a_segment_is_locked_until_its_file_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = source("yard");
+        let parts = NameParts {
+            source: &name,
+            start: "2025-07-18T03:31:29[UTC]".parse().unwrap(),
+            round: None,
+            number: 1,
+            extension: "mp4",
+        };
+        let (paths, file) = create_part(dir.path(), &parts, &|_| false).unwrap();
+        assert!(paths.is_part_locked());
+        let refused = paths.lock_part().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(file);
+        assert!(!paths.is_part_locked());
+        let lock = paths.lock_part().unwrap().expect("there is a part");
+        assert!(paths.is_part_locked());
+        drop(lock);
+        std::fs::remove_file(paths.part()).unwrap();
+        assert!(!paths.is_part_locked() && paths.lock_part().unwrap().is_none());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! At start: segments that a dead recorder left behind get what they are missing.
 //!
 //! - `.<name>.part`: finished or salvaged, and a ticket with the cut reason `recovered`. When `<name>` lies beside it,
-//!   the recorder died after naming it; only the `.part` is removed.
+//!   the recorder died after naming it; only the `.part` is removed. One that is locked is not left behind: another
+//!   recorder, with the same raw directory, has it open.
 //! - A segment that no ticket and no receipt knows gets its ticket.
 //! - A `.tmp` without its `.part` is removed.
 
@@ -83,9 +84,14 @@ pub struct Found {
 /// Looks through the raw directory. Call it before recording begins, so that nothing of this run is among it.
 pub fn look(raw_dir: &Path) -> Found {
     let mut found = Found::default();
+    let mut open_elsewhere = 0;
     for path in files_below(raw_dir) {
         if let Some(paths) = SegmentPaths::of_part(&path) {
-            found.parts.push(paths);
+            if paths.is_part_locked() {
+                open_elsewhere += 1;
+            } else {
+                found.parts.push(paths);
+            }
         } else if let Some(temp) = stray_temp(&path) {
             remove(&temp);
         } else if SegmentName::parse(&path).is_some() {
@@ -93,6 +99,9 @@ pub fn look(raw_dir: &Path) -> Found {
                 .segments
                 .extend(SegmentPaths::of_final(&path).filter(|paths| !paths.part().exists()));
         }
+    }
+    if open_elsewhere > 0 {
+        warn!(segments = open_elsewhere, output_dir = %raw_dir.display(), "another recorder records here, too; its open segments are left to it");
     }
     found
 }

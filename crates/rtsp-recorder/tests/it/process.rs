@@ -310,3 +310,47 @@ fn bad_settings_and_a_second_recorder_have_their_exit_codes() {
     signal(&first, rustix::process::Signal::INT);
     assert_eq!(wait(&mut first).code(), Some(0));
 }
+
+#[test]
+fn a_second_recorder_leaves_the_open_segments_of_the_first_alone() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([
+        CameraConfig::new("cam", &file),
+        CameraConfig::new("other", &file),
+    ]);
+    let source = |name: &str| json!([{"name": name, "url": simulator.url(name).unwrap()}]);
+    let first = Rig::new(source("cam")).set("segment_duration", json!(60));
+    let mut second = Rig::new(source("other"));
+    for place in ["output_dir", "queue_dir"] {
+        let same = first.settings[place].clone();
+        second = second.set(place, same);
+    }
+    let part = || {
+        let files = std::fs::read_dir(first.path("raw/cam"));
+        let names = files.into_iter().flatten().flatten();
+        let mut names = names.map(|file| file.file_name().into_string().unwrap());
+        names.find(|name| name.ends_with(".part"))
+    };
+    let recorder = start(&first);
+    wait_until("an open segment", || part().is_some());
+    std::thread::sleep(Duration::from_millis(1500));
+    let open = part();
+    // Its recovery is done long before its own first segment.
+    let another = start(&second);
+    wait_until("a segment of the second", || {
+        first.tickets().iter().any(|t| t.source_name == "other")
+    });
+    end(another);
+    assert_eq!(part(), open);
+    end(recorder);
+    let segments = first.segments("cam");
+    assert_eq!(segments.len(), 1);
+    assert_eq!(segments[0].ticket.cut_reason, Some(CutReason::Shutdown));
+    let sent = sent(&simulator, "cam");
+    let missing = expect_run(&sent, &frames(&segments));
+    assert!(missing < 15, "{missing} frames missing at the end");
+    let log = std::fs::read_to_string(second.path("logs/rtsp_recorder.log")).unwrap();
+    let said = log.matches("another recorder records here").count();
+    assert_eq!(said, 1, "{log}");
+}

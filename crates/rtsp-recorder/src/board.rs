@@ -92,10 +92,14 @@ struct Inner {
     fresh_frames: u64,
     /// The others.
     useless_frames: u64,
+    /// When a frame last arrived, whatever became of it.
+    last_arrival: Option<Timestamp>,
+    /// When the last frame came of those before the open segment.
+    last_before_segment: Option<Timestamp>,
 }
 
 impl Board {
-    /// An entry for `source`, of which an earlier process had the last frame at `last_frame`.
+    /// An entry for `source`, of which an earlier process recorded the last frame at `last_frame`.
     pub fn new(source: &Source, last_frame: Option<Timestamp>) -> Self {
         let status = SourceStatus {
             name: source.name.to_string(),
@@ -111,6 +115,8 @@ impl Board {
                 outage: Outage::default(),
                 fresh_frames: 0,
                 useless_frames: 0,
+                last_arrival: None,
+                last_before_segment: None,
             }),
         }
     }
@@ -128,7 +134,7 @@ impl Board {
     pub fn is_suspect(&self, trusted: Timestamp) -> bool {
         let inner = self.lock();
         let connecting = inner.status.state == State::Connecting.name();
-        connecting || inner.status.last_frame.is_none_or(|last| last < trusted)
+        connecting || inner.last_arrival.is_none_or(|last| last < trusted)
     }
 
     /// Notes a change of state.
@@ -149,13 +155,29 @@ impl Board {
             Fate::Useless => inner.useless_frames += 1,
             Fate::Recorded | Fate::Dropped => inner.fresh_frames += 1,
         }
-        if fate == Fate::Recorded && inner.status.state != State::Recording.name() {
-            inner.status.state = State::Recording.name().to_owned();
-            inner.status.error = None;
+        inner.last_arrival = Some(wall);
+        if fate == Fate::Recorded {
+            if inner.status.state != State::Recording.name() {
+                inner.status.state = State::Recording.name().to_owned();
+                inner.status.error = None;
+                inner.last_before_segment = inner.status.last_frame;
+            }
+            // The next process takes it for the beginning of the gap before its first segment.
+            inner.status.last_frame = Some(wall);
         }
         inner.bytes += bytes as u64;
         inner.status.packets_lost += u64::from(packets_lost);
-        inner.status.last_frame = Some(wall);
+    }
+
+    /// Notes that a segment begins at `start`, where the one before it ends.
+    pub fn segment_follows(&self, start: Timestamp) {
+        self.lock().last_before_segment = Some(start);
+    }
+
+    /// Notes that the open segment was lost: none of its frames is known to be on disk.
+    pub fn segment_lost(&self) {
+        let mut inner = self.lock();
+        inner.status.last_frame = inner.last_before_segment;
     }
 
     /// Whether the source went down (silent for longer than `after`) or came back since the last look; to be called
@@ -279,6 +301,42 @@ impl OncePerMinute {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn board() -> Board {
+        let text = r#"{"sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#;
+        let settings = settings::RecorderSettings::from_text(text, &settings::Environment::empty());
+        Board::new(&settings.unwrap().sources[0], None)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn last_frame(board: &Board) -> Option<i64> {
+        let last = board.snapshot(Duration::ZERO).last_frame;
+        last.map(Timestamp::as_second)
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_was_not_recorded() {
+        let board = board();
+        board.frame(1, 0, at(1), Fate::Useless);
+        assert_eq!(last_frame(&board), None);
+        board.frame(1, 0, at(2), Fate::Recorded);
+        board.segment_follows(at(3));
+        board.frame(1, 0, at(9), Fate::Recorded);
+        assert_eq!(last_frame(&board), Some(9));
+        board.segment_lost();
+        board.set_state(State::DiskFull);
+        board.frame(1, 0, at(10), Fate::Dropped);
+        assert_eq!(last_frame(&board), Some(3));
+        // A segment that is only an attempt.
+        board.frame(1, 0, at(12), Fate::Recorded);
+        board.segment_lost();
+        board.set_state(State::DiskFull);
+        assert_eq!(last_frame(&board), Some(3));
+        assert!(!board.is_suspect(at(12)) && board.is_suspect(at(13)));
+    }
 
     #[test]
     fn a_flapping_camera_is_one_line_a_minute() {

@@ -384,6 +384,7 @@ impl SourceTask {
         let lost = self.feeder.take_lost();
         if lost {
             self.pipeline.abandon();
+            self.board.segment_lost();
         }
         let full = self.shared.disk_full.load(Ordering::Relaxed);
         let why = match () {
@@ -426,11 +427,16 @@ impl SourceTask {
 
     /// Passes on what the pipeline ordered, and puts gaps on record.
     fn hand_over(&mut self) {
+        let mut actions = self.actions.iter();
+        let follows = actions.any(|action| matches!(action, Action::Close(_)));
         let opening = self.actions.iter_mut().find_map(|action| match action {
             Action::Open(opening) => Some(opening),
             _ => None,
         });
         if let Some(opening) = opening {
+            if follows {
+                self.board.segment_follows(opening.start);
+            }
             let failure = self.last_failure.take();
             let mut why = failure
                 .clone()
@@ -628,8 +634,10 @@ mod tests {
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     if number % 10 == 9 {
+                        let status = board.snapshot(clock.monotonic());
                         seen.push(Seen {
-                            state: board.snapshot(clock.monotonic()).state,
+                            state: status.state,
+                            last_frame: status.last_frame.map(Timestamp::as_second),
                             event: board.look_for_outage(
                                 clock.monotonic(),
                                 clock.now(),
@@ -655,6 +663,7 @@ mod tests {
     #[derive(Debug)]
     struct Seen {
         state: String,
+        last_frame: Option<i64>,
         event: Option<Event>,
     }
 
@@ -713,11 +722,26 @@ mod tests {
         rig.disk_full.store(true, Ordering::Relaxed);
         let (end, seen) = rig.session(200, |_| false).await;
         assert_eq!(end, "the stream ended");
+        assert!(seen.iter().all(|seen| seen.last_frame.is_none()));
         assert!(
             seen.iter()
                 .all(|seen| seen.state == "disk_full" && seen.event.is_none()),
             "{seen:?}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_begins_with_the_trouble_of_the_disk_also_for_the_next_process() {
+        let mut rig = Rig::new();
+        let disk_full = rig.disk_full.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            disk_full.store(true, Ordering::Relaxed);
+        });
+        let (_, seen) = rig.session(60, |number| number % 10 == 0).await;
+        assert_eq!(seen[3].last_frame, Some(3));
+        let last = seen.last().and_then(|seen| seen.last_frame);
+        assert!(matches!(last, Some(4..=5)), "{last:?}");
     }
 
     #[tokio::test(start_paused = true)]

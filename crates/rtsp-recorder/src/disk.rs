@@ -6,6 +6,7 @@
 //!   thereby make room.
 
 use crate::names::SegmentPaths;
+use crate::recover::{Standing, standing};
 use daemon::disk::{Budget, Deletes, Room, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
@@ -120,10 +121,17 @@ fn is_processed(queue: &DirectoryQueue, path: &Path) -> bool {
     let Some(paths) = SegmentPaths::of_final(path) else {
         return false;
     };
-    queue.is_finished(&paths.id()).unwrap_or_else(|error| {
-        warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
-        false
-    })
+    let Ok(meta) = path.metadata() else {
+        return false;
+    };
+    let standing = standing(queue, &paths.id(), meta.len());
+    standing.map_or_else(
+        |error| {
+            warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
+            false
+        },
+        |standing| standing == Standing::Processed,
+    )
 }
 
 /// All entries of the directories below `raw_dir`; what cannot be read is left out.
@@ -241,6 +249,20 @@ mod tests {
             !report.is_full && report.status.over_bytes > 0,
             "{report:?}"
         );
+    }
+
+    #[test]
+    fn a_receipt_for_an_earlier_segment_of_the_same_name_lets_nothing_go() {
+        let (dir, queue, paths) = place();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&paths[0])
+            .unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_len(1001).unwrap();
+        file.set_modified(modified).unwrap();
+        look(dir.path(), &queue, "", 10);
+        assert_eq!(there(&paths), [true, false, true]);
     }
 
     #[test]

@@ -558,6 +558,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+    use crate::recover;
+    use jiff::tz::TimeZone;
     use media::synth::TestVideo;
     use ticket_queue::{FileFacts, Options, OriginalFate, RECEIPT_VERSION, Receipt};
 
@@ -639,7 +642,7 @@ mod tests {
                 origin: Origin::unknown("cam"),
                 facts: SegmentFacts {
                     reason: CutReason::Duration,
-                    start: Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC),
+                    start: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
                     wall_duration: None,
                     packets_lost: 0,
                     gap_before: None,
@@ -689,6 +692,29 @@ mod tests {
         assert_eq!(place.segments(), [name]);
         assert_eq!(place.tickets(), [(id.clone(), true)]);
         assert!(!place.queue.is_finished(&id).unwrap());
+    }
+
+    #[test]
+    fn nor_after_a_kill_before_it_got_another_name() {
+        let place = Place::new();
+        place.enqueue(NAME);
+        place.process();
+        let raw = place.dir.path().join("raw");
+        TestVideo::default()
+            .write(raw.join("cam").join(NAME))
+            .unwrap();
+        let finisher = Finisher::start(open_queue(place.dir.path()), || {}).unwrap();
+        recover::hand_over(
+            recover::look(&raw),
+            &finisher.handle(),
+            &TimeZone::UTC,
+            &[],
+            &Ledger::new(place.dir.path()),
+        );
+        finisher.close();
+        let name = "cam_20260101_000003_seg0004_2.mp4";
+        assert_eq!(place.segments(), [name]);
+        assert_eq!(place.tickets(), [(format!("cam/{name}"), true)]);
     }
 
     #[test]

@@ -31,18 +31,23 @@ pub enum Standing {
     Processed,
 }
 
-/// What the queue knows of the segment with that identity.
+/// What the queue knows of the segment with that identity and size. A receipt for another size is of an earlier segment of
+/// the same name.
 ///
 /// # Errors
 /// The queue cannot be read.
-pub fn standing(queue: &DirectoryQueue, id: &str) -> Result<Standing, ticket_queue::Error> {
+pub fn standing(
+    queue: &DirectoryQueue,
+    id: &str,
+    bytes: u64,
+) -> Result<Standing, ticket_queue::Error> {
     let Some(stem) = queue.find(id)? else {
         return Ok(Standing::Unknown);
     };
-    Ok(if queue.receipt(&stem)?.is_some() {
-        Standing::Processed
-    } else {
-        Standing::Waiting
+    Ok(match queue.receipt(&stem)? {
+        Some(receipt) if receipt.input.bytes == bytes => Standing::Processed,
+        Some(_) => Standing::Unknown,
+        None => Standing::Waiting,
     })
 }
 
@@ -150,8 +155,11 @@ pub fn hand_over(
             .for_each(|job| finisher.push(job));
     }
     for paths in found.segments {
-        match standing(finisher.queue(), &paths.id()) {
-            Ok(Standing::Unknown) if paths.finished().exists() => {
+        let Ok(meta) = paths.finished().metadata() else {
+            continue;
+        };
+        match standing(finisher.queue(), &paths.id(), meta.len()) {
+            Ok(Standing::Unknown) => {
                 info!(segment = %paths.name, "a segment of an earlier run has no ticket; it gets one");
                 job(paths, Stage::Named, zone, &origin, &gaps)
                     .into_iter()

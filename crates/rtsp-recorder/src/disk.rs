@@ -6,7 +6,6 @@
 //!   thereby make room.
 
 use crate::names::SegmentPaths;
-use crate::recover::{Standing, standing};
 use daemon::disk::{Budget, Deletes, Room, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
@@ -116,7 +115,7 @@ fn forecast_alarm(room: &Room) -> Option<String> {
     ))
 }
 
-/// True when the queue holds a receipt for the segment.
+/// True when nothing is left to do for the segment.
 fn is_processed(queue: &DirectoryQueue, path: &Path) -> bool {
     let Some(paths) = SegmentPaths::of_final(path) else {
         return false;
@@ -124,14 +123,12 @@ fn is_processed(queue: &DirectoryQueue, path: &Path) -> bool {
     let Ok(meta) = path.metadata() else {
         return false;
     };
-    let standing = standing(queue, &paths.id(), meta.len());
-    standing.map_or_else(
-        |error| {
+    queue
+        .is_finished(&paths.id(), meta.len())
+        .unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
             false
-        },
-        |standing| standing == Standing::Processed,
-    )
+        })
 }
 
 /// All entries of the directories below `raw_dir`; what cannot be read is left out.

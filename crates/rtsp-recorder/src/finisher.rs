@@ -691,7 +691,10 @@ mod tests {
         let id = format!("cam/{name}");
         assert_eq!(place.segments(), [name]);
         assert_eq!(place.tickets(), [(id.clone(), true)]);
-        assert!(!place.queue.is_finished(&id).unwrap());
+        let receipt = place
+            .queue
+            .receipt(&place.queue.find(&id).unwrap().unwrap());
+        assert_eq!(receipt.unwrap(), None, "it waits");
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl Janitor {
         let Some(id) = path.strip_prefix(&self.raw).ok().and_then(Path::to_str) else {
             return false;
         };
-        queue.is_finished(id).unwrap_or_else(|error| {
+        let Ok(meta) = path.metadata() else {
+            return false;
+        };
+        queue.is_finished(id, meta.len()).unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "cannot tell whether a video is processed; it is kept");
             false
         })

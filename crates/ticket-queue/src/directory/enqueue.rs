@@ -78,12 +78,13 @@ impl DirectoryQueue {
         Ok(index.ids.get(&hash(id)).cloned())
     }
 
-    /// Whether nothing is left to do for the video at `id`, its path below the raw directory: there is a receipt about
-    /// it and no ticket any more. A ticket beside its receipt, one that failed included, may still need the original.
+    /// Whether nothing is left to do for the video of this size at `id`, its path below the raw directory: there is a
+    /// receipt about it and no ticket any more. A ticket beside its receipt, one that failed included, may still need the
+    /// original; and a receipt for another size is of an earlier video of the same name.
     ///
     /// # Errors
     /// The queue cannot be read.
-    pub fn is_finished(&self, id: &str) -> Result<bool, Error> {
+    pub fn is_finished(&self, id: &str, bytes: u64) -> Result<bool, Error> {
         let stem = {
             let mut index = self.lock_index();
             self.refresh(&mut index)?;
@@ -93,7 +94,8 @@ impl DirectoryQueue {
         match stem {
             Some(stem) => {
                 let receipt = self.read_receipt(&stem)?;
-                Ok(receipt.is_some_and(|receipt| receipt.input.path == id))
+                let input = receipt.map(|receipt| receipt.input);
+                Ok(input.is_some_and(|input| input.path == id && input.bytes == bytes))
             }
             None => Ok(false),
         }

@@ -290,7 +290,10 @@ fn an_original_that_a_ticket_still_needs_is_not_finished() {
     let bench = Bench::new(OriginalFate::BackedUp);
     let without_backup = Publisher::open(&bench.scene.out, None, real_disk()).unwrap();
     let raw = bench.scene.raw_dir();
-    let finished = || bench.queue.is_finished("cam/a.mp4").unwrap();
+    let size = fs::metadata(bench.scene.raw.join("cam/a.mp4"))
+        .unwrap()
+        .len();
+    let finished = || bench.queue.is_finished("cam/a.mp4", size).unwrap();
     let lease = bench.claim();
     let fate = bench.scene.fate;
     let error = process(&bench.queue, &without_backup, &raw, fate, lease).unwrap_err();
@@ -307,6 +310,7 @@ fn an_original_that_a_ticket_still_needs_is_not_finished() {
     bench.queue.retry(&RetryWhich::One(stem)).unwrap();
     recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
     assert!(finished());
+    assert!(!bench.queue.is_finished("cam/a.mp4", size + 1).unwrap());
 }
 
 #[test]
@@ -319,7 +323,8 @@ fn a_ticket_finishes_no_other_video_than_its_own() {
     bench.queue.enqueue(&ticket).unwrap();
     bench.process(bench.claim()).unwrap();
     assert!(bench.queue.find("cam/c.mp4").unwrap().is_some());
-    assert!(!bench.queue.is_finished("cam/c.mp4").unwrap());
+    let size = b"another video".len() as u64;
+    assert!(!bench.queue.is_finished("cam/c.mp4", size).unwrap());
 }
 
 #[test]

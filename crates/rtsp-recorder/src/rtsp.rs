@@ -38,7 +38,7 @@ pub struct RtspSession {
 /// # Errors
 /// Whatever the camera or the network does; see [`SessionError`]. There is no time-out here.
 pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSession, SessionError> {
-    let url = url::Url::parse(&source.url.without_credentials()).map_err(|error| {
+    let url = url::Url::parse(&source.url.expose_without_userinfo()).map_err(|error| {
         SessionError::new(
             Failure::Away,
             format!("the address cannot be used: {error}"),

@@ -32,7 +32,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Where a source's video comes from. `Debug` and `Display` hide the credentials; only
-/// [`SourceUrl::expose`] and [`SourceUrl::credentials`] give them away.
+/// [`SourceUrl::expose`], [`SourceUrl::expose_without_userinfo`] and [`SourceUrl::credentials`] give them away.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceUrl {
     kind: SourceKind,
@@ -123,6 +123,12 @@ impl SourceUrl {
             }
             None => self.written(""),
         }
+    }
+
+    /// The address without user and password but with its whole path and query, secrets in them included:
+    /// for code that connects and hands over the credentials by itself.
+    pub fn expose_without_userinfo(&self) -> String {
+        self.written("")
     }
 
     /// The address without credentials, with `***` for secret query parameters: fit for tickets, logs

@@ -5,6 +5,7 @@ use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCod
 use media::synth::TestVideo;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -226,6 +227,54 @@ async fn a_camera_behind_tls_is_recorded_through_ffmpeg() {
     assert!(stored.len() > 40, "{} frames", stored.len());
     expect_run(&sent(&simulator, "cam"), &stored);
     assert_eq!(rig.status("cam").reconnects, 0);
+}
+
+/// Stands in front of the camera at `address` and hangs up on whoever's first request does not hold `wanted`; the port it
+/// listens on.
+async fn doorkeeper_before(address: String, wanted: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut outer, _)) = listener.accept().await {
+            let address = address.clone();
+            tokio::spawn(async move {
+                let mut first = vec![0; 4096];
+                let length = outer.read(&mut first).await?;
+                let request = String::from_utf8_lossy(&first[..length]);
+                if !request
+                    .lines()
+                    .next()
+                    .is_some_and(|line| line.contains(wanted))
+                {
+                    return Ok((0, 0));
+                }
+                let mut inner = TcpStream::connect(address).await?;
+                inner.write_all(&first[..length]).await?;
+                tokio::io::copy_bidirectional(&mut outer, &mut inner).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_camera_that_wants_a_secret_in_the_address_gets_it_and_nobody_else_does() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let url = simulator.url("cam").unwrap();
+    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
+    let port = doorkeeper_before(address.to_owned(), "?token=geheim ").await;
+    let rig = Rig::new(json!([{
+        "name": "cam", "url": format!("rtsp://viewer:1234@127.0.0.1:{port}/{path}?token=geheim"),
+    }]));
+    rig.record(sleep(3.5)).await;
+    let segments = rig.segments("cam");
+    expect_run(&sent(&simulator, "cam"), &frames(&segments));
+    for segment in segments {
+        let ticket = format!("{:?}", segment.ticket);
+        assert!(!ticket.contains("geheim"), "{ticket}");
+    }
 }
 
 #[tokio::test]

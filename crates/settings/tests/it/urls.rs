@@ -110,3 +110,12 @@ fn decoded_credentials_survive_the_round_trip() {
         );
     }
 }
+
+#[test]
+fn who_logs_in_by_other_means_still_asks_for_the_whole_path_and_query() {
+    let url = url("rtsp://admin:geheim@cam/live?user=admin&password=geheim&channel=1");
+    assert_eq!(
+        url.expose_without_userinfo(),
+        "rtsp://cam/live?user=admin&password=geheim&channel=1"
+    );
+}

@@ -1,6 +1,7 @@
 //! Names of sources: the same on every start, distinct for distinct sources, safe as file names.
 
-use crate::url::{SourceUrl, hide_secrets, is_secret};
+use crate::secrets::{hide_secrets, without_secrets};
+use crate::url::SourceUrl;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -85,18 +86,6 @@ fn plain_name(url: &SourceUrl) -> String {
         safe if safe.is_empty() => "source".to_owned(),
         safe => safe,
     }
-}
-
-/// The path and query without parameters that identify a user rather than a stream.
-fn without_secrets(rest: &str) -> String {
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let kept = query
-        .split('&')
-        .filter(|p| !is_secret(p.split('=').next().unwrap_or_default()));
-    std::iter::once(path)
-        .chain(kept)
-        .collect::<Vec<_>>()
-        .join("_")
 }
 
 fn sanitised(text: &str) -> String {

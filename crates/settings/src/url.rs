@@ -1,5 +1,6 @@
 //! The address of a source, which prints without its credentials.
 
+use crate::secrets::hide_values;
 use std::fmt;
 use std::path::Path;
 
@@ -131,10 +132,10 @@ impl SourceUrl {
         self.written("")
     }
 
-    /// The address without credentials, with `***` for secret query parameters: fit for tickets, logs
+    /// The address without credentials, with `***` for secret parameters in path and query: fit for tickets, logs
     /// and status files.
     pub fn without_credentials(&self) -> String {
-        hide_parameters(&self.written(""))
+        self.shown("")
     }
 
     /// User name and password, decoded.
@@ -188,15 +189,24 @@ impl SourceUrl {
     }
 
     fn written(&self, userinfo: &str) -> String {
+        self.with_rest(userinfo, &self.rest)
+    }
+
+    fn shown(&self, userinfo: &str) -> String {
+        // A directory of this machine may be called `user=1`, and is needed to tell files apart.
+        let from = match self.kind {
+            SourceKind::File => self.rest.find('?').unwrap_or(self.rest.len()),
+            _ => 0,
+        };
+        let (as_it_is, rest) = self.rest.split_at(from);
+        self.with_rest(userinfo, &format!("{as_it_is}{}", hide_values(rest)))
+    }
+
+    fn with_rest(&self, userinfo: &str, rest: &str) -> String {
         if self.kind == SourceKind::File {
-            return self.rest.clone();
+            return rest.to_owned();
         }
-        format!(
-            "{}://{userinfo}{}{}",
-            self.scheme,
-            self.authority(),
-            self.rest
-        )
+        format!("{}://{userinfo}{}{rest}", self.scheme, self.authority())
     }
 }
 
@@ -207,7 +217,7 @@ impl fmt::Display for SourceUrl {
         } else {
             ""
         };
-        f.write_str(&hide_parameters(&self.written(userinfo)))
+        f.write_str(&self.shown(userinfo))
     }
 }
 
@@ -276,41 +286,4 @@ fn encoded(text: &str) -> String {
         }
     }
     out
-}
-
-/// Whether the value of a query parameter of that name must not be shown: cameras take passwords in
-/// `?user=admin&password=...`, `pwd`, `token` and the like.
-pub(crate) fn is_secret(parameter: &str) -> bool {
-    let name = parameter.to_ascii_lowercase();
-    [
-        "pass", "pwd", "psw", "user", "usr", "token", "auth", "secret", "key",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
-}
-
-/// Text of unknown form with what may be credentials in it replaced by `***`: all between `://` and
-/// the last `@`, since a password may hold any character.
-pub(crate) fn hide_secrets(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(start), Some(end)) if start < end => {
-            hide_parameters(&format!("{}***{}", &text[..start + 3], &text[end..]))
-        }
-        _ => hide_parameters(text),
-    }
-}
-
-/// An address without the values of secret query parameters.
-fn hide_parameters(text: &str) -> String {
-    let Some((path, query)) = text.split_once('?') else {
-        return text.to_owned();
-    };
-    let shown: Vec<String> = query
-        .split('&')
-        .map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{name}=***"),
-            _ => parameter.to_owned(),
-        })
-        .collect();
-    format!("{path}?{}", shown.join("&"))
 }

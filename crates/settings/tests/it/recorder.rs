@@ -120,6 +120,33 @@ fn names_come_from_host_and_path() {
 }
 
 #[test]
+fn names_hold_no_secrets_and_stay_distinct_by_the_rest() {
+    let derived = names(
+        r#"{"sources": [
+            "rtsp://dvr/user=admin&password=geheim&channel=1&stream=0.sdp?",
+            "rtsp://dvr/user=admin&password=geheim&channel=2&stream=0.sdp?",
+            "rtsp://dvr/user=admin_password=geheim_channel=3_stream=0.sdp?real_stream",
+            "rtsp://dvr/user=admin_password=geheim_channel=4_stream=0.sdp?real_stream",
+            "rtsp://dvr/a/b?token=geheim",
+            "rtsp://dvr/a_b?token=geheim",
+            "rtsp://nvr/live_user_channel=1"
+        ]}"#,
+    );
+    expect![[r#"
+        [
+            "dvr_channel_1_stream_0.sdp",
+            "dvr_channel_2_stream_0.sdp",
+            "dvr_channel_3_stream_0.sdp_real_stream",
+            "dvr_channel_4_stream_0.sdp_real_stream",
+            "dvr_a_b_a22da6b8",
+            "dvr_a_b_c2c12548",
+            "nvr_live_user_channel_1",
+        ]
+    "#]]
+    .assert_debug_eq(&derived);
+}
+
+#[test]
 fn names_stay_distinct_in_any_order() {
     let forth =
         names(r#"{"sources": ["rtsp://cam/a/b", "rtsp://cam/a_b", "/x/a.mp4", "/y/a.mp4"]}"#);

@@ -119,3 +119,55 @@ fn who_logs_in_by_other_means_still_asks_for_the_whole_path_and_query() {
         "rtsp://cam/live?user=admin&password=geheim&channel=1"
     );
 }
+
+#[test]
+fn secrets_in_the_path_are_hidden_like_those_in_the_query() {
+    let mut out = String::new();
+    for text in [
+        "rtsp://cam/user=admin&password=geheim&channel=1&stream=0.sdp?",
+        "rtsp://cam/user=admin_password=geheim_channel=1_stream=0.sdp?real_stream",
+        "rtsp://cam/user=admin&password=&channel=1&stream=0.sdp",
+        "rtsp://cam/user=admin_password=ge_heim_channel=1",
+        "rtsp://cam/live;token=geheim;x=1?channel=2",
+        "rtsp://cam/token=geheim/channel=1",
+        "rtsp://cam/a?x=1;password=geheim&channel=1",
+        "rtsp://cam/a?auth_type=geheim&access_token=ge_heim=1?geheim",
+        "rtsp://cam?key=geheim",
+        // None of these is a secret.
+        "rtsp://cam/user/password/geheim_channel=1",
+        "rtsp://cam/live_user_channel=1",
+        "rtsp://cam/a?x=user_1&y=token=2",
+        "/videos/user=1/a.mp4",
+    ] {
+        out += &format!("{text}\n  {}\n", url(text).without_credentials());
+    }
+    expect![[r#"
+        rtsp://cam/user=admin&password=geheim&channel=1&stream=0.sdp?
+          rtsp://cam/user=***&password=***&channel=1&stream=0.sdp?
+        rtsp://cam/user=admin_password=geheim_channel=1_stream=0.sdp?real_stream
+          rtsp://cam/user=***_password=***_channel=1_stream=0.sdp?real_stream
+        rtsp://cam/user=admin&password=&channel=1&stream=0.sdp
+          rtsp://cam/user=***&password=***&channel=1&stream=0.sdp
+        rtsp://cam/user=admin_password=ge_heim_channel=1
+          rtsp://cam/user=***_password=***_channel=1
+        rtsp://cam/live;token=geheim;x=1?channel=2
+          rtsp://cam/live;token=***;x=1?channel=2
+        rtsp://cam/token=geheim/channel=1
+          rtsp://cam/token=***/channel=1
+        rtsp://cam/a?x=1;password=geheim&channel=1
+          rtsp://cam/a?x=1;password=***&channel=1
+        rtsp://cam/a?auth_type=geheim&access_token=ge_heim=1?geheim
+          rtsp://cam/a?auth_type=***&access_token=***
+        rtsp://cam?key=geheim
+          rtsp://cam?key=***
+        rtsp://cam/user/password/geheim_channel=1
+          rtsp://cam/user/password/geheim_channel=1
+        rtsp://cam/live_user_channel=1
+          rtsp://cam/live_user_channel=1
+        rtsp://cam/a?x=user_1&y=token=2
+          rtsp://cam/a?x=user_1&y=token=2
+        /videos/user=1/a.mp4
+          /videos/user=1/a.mp4
+    "#]]
+    .assert_eq(&out);
+}

@@ -1,0 +1,120 @@
+//! What in an address must not be shown: passwords and the like that cameras take in path and query.
+//!
+//! Besides `?user=admin&password=...` there is `/user=admin&password=...&channel=1` and
+//! `/user=admin_password=..._channel=1` in the path (XiongMai, sold under many names). `daemon::redact`, which knows
+//! nothing of settings, hides the same in logs; a test in `run-system` holds both against each other.
+
+use std::ops::Range;
+
+/// Parts of the names of parameters whose values must not be shown.
+pub const SECRET_NAMES: [&str; 9] = [
+    "pass", "pwd", "psw", "user", "usr", "token", "auth", "secret", "key",
+];
+
+/// What may stand before the name of a parameter.
+const SEPARATORS: [char; 5] = ['/', '?', '&', ';', '_'];
+
+/// A parameter with a secret value.
+struct Secret {
+    /// Where its name begins.
+    start: usize,
+    /// Where its value is, which may be empty.
+    value: Range<usize>,
+}
+
+/// Text of unknown form with what may be credentials in it replaced by `***`: all between `://` and
+/// the last `@`, since a password may hold any character.
+pub(crate) fn hide_secrets(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(start), Some(end)) if start < end => {
+            hide_values(&format!("{}***{}", &text[..start + 3], &text[end..]))
+        }
+        _ => hide_values(text),
+    }
+}
+
+/// A path with its query, or an address without credentials, with `***` for secret values.
+pub(crate) fn hide_values(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut shown = 0;
+    for secret in secrets(text) {
+        out.push_str(&text[shown..secret.value.start]);
+        out.push_str("***");
+        shown = secret.value.end;
+    }
+    out + &text[shown..]
+}
+
+/// A path with its query without the parameters that identify a user rather than a stream.
+pub(crate) fn without_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut kept = 0;
+    for secret in secrets(text) {
+        out.push_str(&text[kept..secret.start]);
+        kept = secret.value.end;
+    }
+    out + &text[kept..]
+}
+
+fn secrets(text: &str) -> Vec<Secret> {
+    let query = text.find('?').map_or(text.len(), |at| at + 1);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(length) = text[at..].find('=') {
+        let equals = at + length;
+        let start = name_start(text, at..equals, query);
+        at = equals + 1;
+        let Some(start) = start.filter(|start| is_secret(&text[*start..equals])) else {
+            continue;
+        };
+        let end = at + value_length(&text[at..], equals >= query);
+        found.push(Secret {
+            start,
+            value: at..end,
+        });
+        at = end;
+    }
+    found
+}
+
+/// Where the name begins that `before` ends with, which stands in front of a `=`. The query begins at `query`.
+fn name_start(text: &str, before: Range<usize>, query: usize) -> Option<usize> {
+    let after_last = |from: usize, separators: &[char]| {
+        let at = text.get(from..before.end)?.rfind(separators)?;
+        Some(from + at + 1)
+    };
+    if before.end >= query {
+        // All of a parameter's name counts: `auth_type`, `user.name`.
+        let first = (before.start <= query).then_some(query);
+        let start = after_last(before.start.max(query), &['&']).or(first);
+        if start.is_some() {
+            return start;
+        }
+    }
+    after_last(before.start, &SEPARATORS).or((before.start == 0).then_some(0))
+}
+
+/// How far the value goes that `text` begins with.
+fn value_length(text: &str, in_query: bool) -> usize {
+    let ends = |(at, c): (usize, char)| match c {
+        '&' => true,
+        ';' | '?' => !in_query,
+        // A password may hold these too, unless the next parameter begins there.
+        '_' | '/' => !in_query && begins_with_a_name(&text[at + 1..]),
+        _ => false,
+    };
+    text.char_indices()
+        .find(|found| ends(*found))
+        .map_or(text.len(), |(at, _)| at)
+}
+
+/// `word=...`
+fn begins_with_a_name(text: &str) -> bool {
+    let word = text.find(|c: char| !(c.is_alphanumeric() || "-.".contains(c)));
+    word.is_some_and(|end| end > 0 && text[end..].starts_with('='))
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|word| name.contains(word))
+}

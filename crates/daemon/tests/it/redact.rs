@@ -31,6 +31,19 @@ fn credentials_are_taken_out() {
         ),
         ("authorization: Basic YTpi", "authorization: ***"),
         (
+            "rtsp://10.0.0.7:554/user=admin&password=geheim&channel=1&stream=0.sdp? not found",
+            "rtsp://10.0.0.7:554/user=***&password=***&channel=1&stream=0.sdp? not found",
+        ),
+        (
+            "rtsp://h/user=admin_password=ge_heim_channel=1_stream=0.sdp?real_stream: no",
+            "rtsp://h/user=***_password=***_channel=1_stream=0.sdp?real_stream: no",
+        ),
+        (
+            "unable to join base url rtsp://h/live?token=geheim with control url \"trackID=1\"",
+            "unable to join base url rtsp://h/live?token=*** with control url \"trackID=1\"",
+        ),
+        ("http://h/v?key=geheim&a=1", "http://h/v?key=***&a=1"),
+        (
             "\"Authorization: Basic YTpi\\r\\nCSeq: 1\"",
             "\"Authorization: ***\\r\\nCSeq: 1\"",
         ),
@@ -50,6 +63,7 @@ fn other_text_stays_as_it_is() {
         "://@",
         "한글 rtsp://h/한글",
         "segments=3 fps=15.0",
+        "second_pass=3 /srv/key=3/a rtsp://h/live_user_channel=1",
     ] {
         let out = text(same);
         if same != "://@" {

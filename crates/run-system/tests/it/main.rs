@@ -5,5 +5,6 @@
 mod dashboard;
 mod notifications;
 mod program;
+mod secrets;
 mod stage;
 mod supervise;

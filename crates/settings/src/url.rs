@@ -4,6 +4,10 @@ use crate::secrets::hide_values;
 use std::fmt;
 use std::path::Path;
 
+/// What is said of an address whose password may have been taken for something else.
+const UNREADABLE: &str = "host or port cannot be read; special characters in a password must be percent-encoded \
+    (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`";
+
 /// How a source is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
@@ -78,10 +82,13 @@ impl SourceUrl {
             Some((userinfo, endpoint)) => (Some(userinfo), endpoint),
             None => (None, authority),
         };
-        let (host, port) = host_and_port(endpoint).ok_or(
-            "host or port cannot be read; special characters in a password must be percent-encoded \
-             (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`",
-        )?;
+        let (host, port) = host_and_port(endpoint).ok_or(UNREADABLE)?;
+        // `viewer:12/34@cam` is a password with a raw `/`, not a host with a port; else the rest of it were shown.
+        let path = rest.split('?').next().unwrap_or_default();
+        if userinfo.is_none() && port.is_some() && !host.contains(['.', '[']) && path.contains('@')
+        {
+            return Err(UNREADABLE.to_owned());
+        }
         let rest = rest.split('#').next().unwrap_or_default().to_owned();
         let credentials = userinfo.map(decoded_credentials);
         Ok(Self {

@@ -203,6 +203,29 @@ fn no_message_shows_a_password() {
 }
 
 #[test]
+fn a_password_that_looks_like_a_port_and_a_path_is_refused() {
+    for address in ["rtsp://viewer:12/34@cam/1", "http://viewer:12/#34@cam/1"] {
+        let file = serde_json::json!({ "sources": [address] }).to_string();
+        let problems = RecorderSettings::from_text(&file, &environment()).expect_err(address);
+        let problems = problems.to_string();
+        let advice =
+            "host or port cannot be read; special characters in a password must be percent-encoded";
+        assert!(problems.contains(advice), "{problems}");
+        assert!(!problems.contains("34"), "{problems}");
+    }
+    for address in [
+        "rtsp://cam/34@cam/1",
+        "rtsp://cam.example:8554/34@cam/1",
+        "rtsp://[::1]:8554/34@cam/1",
+        "rtsp://viewer:12%2F34@cam/1",
+        "http://cam:8080/1?mail=a@b",
+    ] {
+        let file = serde_json::json!({ "sources": [address] }).to_string();
+        RecorderSettings::from_text(&file, &environment()).expect(address);
+    }
+}
+
+#[test]
 fn blur_problems() {
     blur(
         r#"{

@@ -108,6 +108,14 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Where the next character stands in its line, counted in characters from 1. Tells of what must not be repeated:
+    /// any text may be a password.
+    fn column(&self) -> usize {
+        let before = &self.text[..self.at];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        before[line_start..].chars().count() + 1
+    }
+
     /// Moves on by `bytes`, counting the lines passed.
     fn advance(&mut self, bytes: usize) {
         let passed = &self.text.as_bytes()[self.at..self.at + bytes];
@@ -244,8 +252,8 @@ impl<'a> Parser<'a> {
                     let token = &self.rest()[..=end];
                     let text = serde_json::from_str(token).map_err(|_| {
                         self.error(format!(
-                            "{} is not valid text; write \\\\ for a backslash",
-                            hide_secrets(token)
+                            "the text in double quotes that begins in column {} is not valid; write \\\\ for a backslash",
+                            self.column()
                         ))
                     })?;
                     self.advance(end + 1);
@@ -277,7 +285,8 @@ impl<'a> Parser<'a> {
             "false" => Value::Flag(false),
             _ => Value::Number(serde_json::from_str(word).map_err(|_| {
                 self.error(format!(
-                    "{word:?} is no value; put text in double quotes, write true, false or null"
+                    "what begins in column {} is no value; put text in double quotes, write true, false or null",
+                    self.column()
                 ))
             })?),
         };

@@ -105,7 +105,7 @@ fn syntax() {
         "{\n  \"sources\": [rtsp://x/y]}",
         expect![[r#"
         1 problem in the settings
-          line 2: "rtsp" is no value; put text in double quotes, write true, false or null"#]],
+          line 2: what begins in column 15 is no value; put text in double quotes, write true, false or null"#]],
     );
     recorder(
         "{\"sources\": [\"a.mp4\"]} x",
@@ -123,7 +123,7 @@ fn syntax() {
         "{\"a\": \"C:\\videos\"}",
         expect![[r#"
         1 problem in the settings
-          line 1: "C:\videos" is not valid text; write \\ for a backslash"#]],
+          line 1: the text in double quotes that begins in column 7 is not valid; write \\ for a backslash"#]],
     );
     recorder(
         "{\n\"bitrate\": 1,\n\"bitrate\": 2}",
@@ -194,6 +194,8 @@ fn no_message_shows_a_password() {
         r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": ["geheim"]}]}"#,
         r#"{"sources": ["rtsp://admin:geheim\d@cam/1"]}"#,
         r#"{"sources": [rtsp://admin:geheim@cam/1]}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": "geheim\x"}]}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": geheim}]}"#,
     ] {
         let problems = RecorderSettings::from_text(text, &environment())
             .expect_err(text)

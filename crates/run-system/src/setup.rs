@@ -222,12 +222,14 @@ impl Loaded {
         dirs
     }
 
-    /// Where the two files do not fit together.
+    /// Where the two files, or the directories of one, do not fit together.
     pub(crate) fn contradictions(&self) -> Vec<String> {
-        let (Some((recorder_file, recorder)), Some((blur_file, blur))) =
-            (&self.recorder, &self.blur)
-        else {
+        let Some((blur_file, blur)) = &self.blur else {
             return Vec::new();
+        };
+        let mut wrong = overlaps(blur_file, blur);
+        let Some((recorder_file, recorder)) = &self.recorder else {
+            return wrong;
         };
         let pairs = [
             (
@@ -245,10 +247,10 @@ impl Loaded {
                 "every ticket would be refused",
             ),
         ];
-        pairs
+        let apart = pairs
             .into_iter()
-            .filter(|(_, a, _, b, _)| !same_place(a, b))
-            .map(|(a_key, a, b_key, b, consequence)| {
+            .filter(|(_, a, _, b, _)| !same_place(a, b));
+        wrong.extend(apart.map(|(a_key, a, b_key, b, consequence)| {
                 format!(
                     "{a_key} in {} is {}, but {b_key} in {} is {}: {consequence}; give both the same directory",
                     recorder_file.display(),
@@ -256,18 +258,53 @@ impl Loaded {
                     blur_file.display(),
                     b.display()
                 )
-            })
-            .collect()
+            }));
+        wrong
     }
 }
 
 fn same_place(a: &Path, b: &Path) -> bool {
-    let absolute = |path: &Path| {
-        // What does not exist yet is compared as it is written, without `.` in it.
-        let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        std::fs::canonicalize(path).unwrap_or_else(|_| written.components().collect())
+    resolved(a) == resolved(b)
+}
+
+/// The path without links; what does not exist yet stays as it is written, without `.` in it.
+fn resolved(path: &Path) -> PathBuf {
+    let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = |existing: &Path| {
+        let rest = written.strip_prefix(existing).ok()?;
+        Some(std::fs::canonicalize(existing).ok()?.join(rest))
     };
-    absolute(a) == absolute(b)
+    written
+        .ancestors()
+        .find_map(real)
+        .unwrap_or(written.clone())
+}
+
+/// Where links make directories of finished videos share a place with those of what waits, which the settings, as they
+/// are written, do not show. Files in the former are deleted to make room, whatever they are.
+fn overlaps(file: &Path, settings: &BlurSettings) -> Vec<String> {
+    let output = [("output_dir", &settings.output_dir)];
+    let backup = settings.backup_dir.iter().map(|dir| ("backup_dir", dir));
+    let waiting = [
+        ("raw_dir", &settings.raw_dir),
+        ("queue_dir", &settings.queue_dir),
+    ];
+    let mut wrong = Vec::new();
+    for (name, dir) in output.into_iter().chain(backup) {
+        for (other, other_dir) in waiting {
+            let (real, other_real) = (resolved(dir), resolved(other_dir));
+            if real.starts_with(&other_real) || other_real.starts_with(&real) {
+                wrong.push(format!(
+                    "{name} in {} is {}, and {other} is {}, which are the same or lie within each other: old files in {name} \
+                     are deleted to make room; give each a directory beside the other",
+                    file.display(),
+                    real.display(),
+                    other_real.display()
+                ));
+            }
+        }
+    }
+    wrong
 }
 
 /// Where this executable is, and so the daemons.

@@ -9,7 +9,7 @@ use crate::recorder::{disk, monitoring, places};
 use crate::zones::{self, CameraZones};
 use crate::{DiskBudget, Monitoring, Places, keys};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// How heads are hidden.
@@ -154,7 +154,7 @@ impl BlurSettings {
         let reader = &mut reader;
         let backup_dir = reader.path("backup_dir");
         let memory = reader.whole("worker_memory_limit_mb");
-        Self {
+        let settings = Self {
             queue_dir: reader.path("queue_dir"),
             raw_dir: reader.path("raw_dir"),
             output_dir: reader.path("output_dir"),
@@ -193,8 +193,53 @@ impl BlurSettings {
             monitoring: monitoring(reader),
             disk: disk(reader),
             places: places(reader),
+        };
+        settings.keep_apart(reader);
+        settings
+    }
+
+    /// Refuses directories of finished videos that share a place with those of what waits: files in the former are
+    /// deleted to make room, whatever they are.
+    fn keep_apart(&self, reader: &mut Reader<'_>) {
+        let output = [("output_dir", &self.output_dir)];
+        let backup = self.backup_dir.iter().map(|dir| ("backup_dir", dir));
+        let waiting = [("raw_dir", &self.raw_dir), ("queue_dir", &self.queue_dir)];
+        for (name, dir) in output.into_iter().chain(backup) {
+            for (other, other_dir) in waiting {
+                if !overlap(dir, other_dir) {
+                    continue;
+                }
+                let message = format!(
+                    "{dir:?} and {other} {other_dir:?} are the same or lie within each other, and old files in {name} are \
+                     deleted to make room; give each a directory beside the other"
+                );
+                let given = reader.given(name).or(reader.given(other));
+                reader.problem(name, given.map(|node| node.line), message);
+            }
         }
     }
+}
+
+/// Whether one of them is or holds the other, as they are written; what links make of them is not looked at.
+fn overlap(a: &Path, b: &Path) -> bool {
+    let (a, b) = (normal(a), normal(b));
+    a.starts_with(&b) || b.starts_with(&a)
+}
+
+/// Absolute and without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut normal = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// A whole number that its table keeps within 32 bits.

@@ -175,6 +175,19 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn directories_that_links_make_one_are_refused() {
+    let stage = installed(GOOD, GOOD);
+    std::fs::create_dir(stage.path("raw_videos")).unwrap();
+    std::os::unix::fs::symlink("raw_videos", stage.path("videos")).unwrap();
+    let config = r#"{"output_dir": "videos/processed"}"#;
+    std::fs::write(stage.path("blur.json"), config).unwrap();
+    let output = output(&stage, &[&["--validate"], &FILES[..]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let told = text(&output).contains("lie within each other");
+    assert!(told, "{}", text(&output));
+}
+
+#[test]
 fn a_preflight_finds_what_is_wrong() {
     let stage = installed(GOOD, GOOD);
     let (good, web) = (

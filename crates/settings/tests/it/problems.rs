@@ -252,3 +252,37 @@ fn blur_problems() {
               line 9: delete_orginal: there is no such key; did you mean `delete_original`?"#]],
     );
 }
+
+#[test]
+fn finished_videos_lie_apart_from_what_waits() {
+    blur(
+        r#"{
+          "raw_dir": "/srv/cctv/raw",
+          "output_dir": "/srv/cctv"
+        }"#,
+        expect![[r#"
+            1 problem in the settings
+              line 3: output_dir: "/srv/cctv" and raw_dir "/srv/cctv/raw" are the same or lie within each other, and old files in output_dir are deleted to make room; give each a directory beside the other"#]],
+    );
+    blur(
+        r#"{
+          "raw_dir": "./videos/../videos",
+          "output_dir": "videos/./",
+          "queue_dir": "processed/queue",
+          "backup_original": true,
+          "backup_dir": "x/../processed"
+        }"#,
+        expect![[r#"
+            2 problems in the settings
+              line 3: output_dir: "videos/./" and raw_dir "./videos/../videos" are the same or lie within each other, and old files in output_dir are deleted to make room; give each a directory beside the other
+              line 6: backup_dir: "x/../processed" and queue_dir "processed/queue" are the same or lie within each other, and old files in backup_dir are deleted to make room; give each a directory beside the other"#]],
+    );
+    for apart in [
+        "{}",
+        r#"{"backup_original": true}"#,
+        r#"{"raw_dir": "/srv/cctv", "output_dir": "/srv/cctv2", "queue_dir": "/srv/cctv/queue"}"#,
+        r#"{"backup_dir": "./raw_videos/backup"}"#,
+    ] {
+        BlurSettings::from_text(apart, &environment()).expect(apart);
+    }
+}

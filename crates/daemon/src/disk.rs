@@ -9,6 +9,7 @@
 //! - Footage that is not processed is counted and never deleted, whatever the budget.
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
+//! - What lies below the raw directory is footage, whatever else that directory lies in.
 //! - Hidden files and directories are work in progress: counted nowhere, never touched.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -185,12 +186,7 @@ impl DiskKeeper {
     ) -> io::Result<Room> {
         let raw = files_below(&self.dirs.raw);
         self.forget_gone(&raw);
-        let finished: Vec<StoredFile> = self
-            .dirs
-            .finished
-            .iter()
-            .flat_map(|dir| files_below(dir))
-            .collect();
+        let finished = self.finished();
         let mut room = Room {
             used_bytes: total(&raw) + total(&finished),
             free_bytes: self.free()?,
@@ -202,6 +198,15 @@ impl DiskKeeper {
         self.measure(&files_below(&self.dirs.raw), &mut room);
         room.hours_left = self.forecast(now, &room);
         Ok(room)
+    }
+
+    /// Finished videos. What is below the raw directory is none, should that lie within one of theirs.
+    fn finished(&self) -> Vec<StoredFile> {
+        let real = |dir: &Path| fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let raw = real(&self.dirs.raw);
+        let dirs = self.dirs.finished.iter();
+        let files = dirs.flat_map(|dir| files_below(&real(dir)));
+        files.filter(|file| !file.path.starts_with(&raw)).collect()
     }
 
     /// What may be deleted if it is processed, oldest first.

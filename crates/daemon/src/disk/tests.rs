@@ -246,3 +246,18 @@ fn free_space_is_told_for_what_will_be_made() {
     assert!(there > 0 && later.abs_diff(there) < there / 10 + (1 << 30));
     assert!(free_bytes(Path::new("relative/and/missing")).unwrap() > 0);
 }
+
+#[test]
+fn footage_below_a_directory_of_finished_videos_is_no_finished_video() {
+    let disk = Disk::new();
+    disk.file("out/raw/cam/waiting.mp4", 10, 1000);
+    disk.file("out/raw/cam/done.mp4", 10, 30);
+    disk.file("out/cam/blurred_old.mp4", 10, 30);
+    std::os::unix::fs::symlink("out/raw", disk.folder.path().join("raw")).unwrap();
+    let room = disk.look(0);
+    assert_eq!(
+        (room.deleted, room.used_bytes, room.waiting_bytes),
+        (2, 10, 10)
+    );
+    assert_eq!(disk.left(), ["out/raw/cam/waiting.mp4"]);
+}

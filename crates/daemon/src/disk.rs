@@ -10,13 +10,14 @@
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
 //! - What lies below the raw directory is footage, whatever else that directory lies in.
+//! - A clock that is set makes nothing old: see [`ClockSteps`].
 //! - Hidden files and directories are work in progress: counted nowhere, never touched.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
@@ -28,6 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(300);
 const ASKED_IN_PASSING: usize = 32;
 /// Time in which the daemon that may delete everything has looked at the disk.
 const OTHERS_TURN: Duration = Duration::from_secs(90);
+/// The wall clock is set, rather than adjusted, when it leaves the monotonic one by more than this between two looks.
+const CLOCK_STEP: Duration = Duration::from_secs(600);
 /// Time over which the growth of the backlog is measured.
 const GROWTH_WINDOW: Duration = Duration::from_secs(3600);
 /// Shorter than this, the growth says nothing: segments come and go whole.
@@ -159,6 +162,7 @@ pub struct DiskKeeper {
     /// Since when space is short.
     short_since: Option<SystemTime>,
     growth: Growth,
+    clock: ClockSteps,
 }
 
 impl DiskKeeper {
@@ -171,6 +175,7 @@ impl DiskKeeper {
             processed: HashSet::new(),
             short_since: None,
             growth: Growth::default(),
+            clock: ClockSteps::default(),
         }
     }
 
@@ -184,6 +189,17 @@ impl DiskKeeper {
         now: SystemTime,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) -> io::Result<Room> {
+        self.look_at(now, Instant::now(), is_processed)
+    }
+
+    /// As [`Self::look`], at this time of the monotonic clock.
+    fn look_at(
+        &mut self,
+        now: SystemTime,
+        monotonic: Instant,
+        is_processed: &mut dyn FnMut(&Path) -> bool,
+    ) -> io::Result<Room> {
+        self.clock.note(now, monotonic);
         let raw = files_below(&self.dirs.raw);
         self.forget_gone(&raw);
         let finished = self.finished();
@@ -194,7 +210,8 @@ impl DiskKeeper {
         };
         self.ask_in_passing(&raw, now, is_processed);
         self.measure(&raw, &mut room);
-        self.make_room(self.candidates(raw, finished), &mut room, now, is_processed)?;
+        let candidates = self.candidates(raw, finished, now);
+        self.make_room(candidates, &mut room, now, is_processed)?;
         self.measure(&files_below(&self.dirs.raw), &mut room);
         room.hours_left = self.forecast(now, &room);
         Ok(room)
@@ -214,31 +231,38 @@ impl DiskKeeper {
         &self,
         raw: Vec<StoredFile>,
         finished: Vec<StoredFile>,
-    ) -> Vec<(StoredFile, Kind)> {
-        let mut found: Vec<(StoredFile, Kind)> = Vec::new();
+        now: SystemTime,
+    ) -> Vec<Candidate> {
+        let candidate = |file: StoredFile, kind| Candidate {
+            age: self.clock.age(file.modified, now),
+            file,
+            kind,
+        };
+        let mut found: Vec<Candidate> = Vec::new();
         if self.budget.deletes != Deletes::Nothing {
-            found.extend(raw.into_iter().map(|file| (file, Kind::Segment)));
+            let segments = raw.into_iter();
+            found.extend(segments.map(|file| candidate(file, Kind::Segment)));
         }
         if self.budget.deletes == Deletes::All {
             let videos = finished.into_iter().filter(|file| !is_report(&file.path));
-            found.extend(videos.map(|file| (file, Kind::Finished)));
+            found.extend(videos.map(|file| candidate(file, Kind::Finished)));
         }
-        found.sort_by_key(|(file, _)| file.modified);
+        // What is dated in the future comes first: as the newest it would stay for ever.
+        found.sort_by_key(|candidate| (candidate.age.is_some(), candidate.file.modified));
         found
     }
 
     fn make_room(
         &mut self,
-        candidates: Vec<(StoredFile, Kind)>,
+        candidates: Vec<Candidate>,
         room: &mut Room,
         now: SystemTime,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) -> io::Result<()> {
         let may_for_space = self.may_delete_for_space(room, now);
-        for (file, kind) in candidates {
-            let age = now.duration_since(file.modified).unwrap_or_default();
+        for Candidate { file, kind, age } in candidates {
             let Some(reason) = self.reason(age, room, may_for_space) else {
-                break;
+                continue;
             };
             if kind == Kind::Segment && !self.knows_processed(&file.path, now, is_processed) {
                 continue;
@@ -281,11 +305,17 @@ impl DiskKeeper {
         room.short_bytes = self.budget.min_free_bytes.saturating_sub(room.free_bytes);
     }
 
-    /// Why a processed video of this age has to go; `None` when it may stay, and all younger ones with it.
-    fn reason(&self, age: Duration, room: &Room, may_for_space: bool) -> Option<&'static str> {
-        if age < GRACE {
+    /// Why a processed video of this age has to go; `None` when it may stay. How old one is that is dated in the future
+    /// nobody knows, so that it goes for space only.
+    fn reason(
+        &self,
+        age: Option<Duration>,
+        room: &Room,
+        may_for_space: bool,
+    ) -> Option<&'static str> {
+        if age.is_some_and(|age| age < GRACE) {
             None
-        } else if age > self.budget.max_file_age {
+        } else if age.is_some_and(|age| age > self.budget.max_file_age) {
             Some("older than max_file_age_hours")
         } else if !may_for_space {
             None
@@ -399,6 +429,79 @@ impl Growth {
         let grown = self.seen.back()?.1.checked_sub(self.seen.front()?.1)?;
         (span >= GROWTH_LEAST && grown > 0).then(|| grown as f64 / span.as_secs_f64())
     }
+}
+
+/// Steps of the wall clock, which are no time that passed: a board without a battery starts with the time of its last
+/// run or of its image, and is set right by years once it has a network. By that clock alone, every video would then be
+/// older than any limit.
+///
+/// Only steps that happen between two looks of one keeper are seen, and they are kept in memory: after a restart the age
+/// of a video is again what the clock and its date say. A machine that slept looks the same and keeps videos for longer
+/// by the time it slept.
+#[derive(Debug, Default)]
+struct ClockSteps {
+    /// Both clocks at the last look.
+    last: Option<(SystemTime, Instant)>,
+    /// Steps forward: the time before each, by the wall clock, and how far it went.
+    forward: Vec<(SystemTime, Duration)>,
+}
+
+impl ClockSteps {
+    fn note(&mut self, now: SystemTime, monotonic: Instant) {
+        let Some((last, last_monotonic)) = self.last.replace((now, monotonic)) else {
+            return;
+        };
+        let expected = last + monotonic.saturating_duration_since(last_monotonic);
+        match now.duration_since(expected) {
+            Ok(step) if step > CLOCK_STEP => {
+                warn!(
+                    seconds = step.as_secs(),
+                    "the clock was set forward; videos from before do not count as older for it"
+                );
+                self.forward.push((expected, step));
+            }
+            Err(back) if back.duration() > CLOCK_STEP => {
+                warn!(
+                    seconds = back.duration().as_secs(),
+                    "the clock was set back; videos dated in the future go first when room is needed"
+                );
+                self.take_back(back.duration());
+            }
+            _ => {}
+        }
+    }
+
+    /// A step back undoes steps forward, the last one first.
+    fn take_back(&mut self, mut back: Duration) {
+        while let Some((before, step)) = self.forward.pop() {
+            if step > back {
+                self.forward.push((before, step - back));
+                return;
+            }
+            back -= step;
+        }
+    }
+
+    /// How old a file is; `None` when it is dated in the future, further than clocks differ.
+    fn age(&self, modified: SystemTime, now: SystemTime) -> Option<Duration> {
+        let stepped = self
+            .forward
+            .iter()
+            .filter(|(before, _)| modified <= *before);
+        match now.duration_since(modified) {
+            Ok(age) => Some(age.saturating_sub(stepped.map(|(_, step)| *step).sum())),
+            Err(ahead) => (ahead.duration() <= GRACE).then_some(Duration::ZERO),
+        }
+    }
+}
+
+/// What may be deleted if it is processed.
+#[derive(Debug)]
+struct Candidate {
+    file: StoredFile,
+    kind: Kind,
+    /// `None` when it is dated in the future.
+    age: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -261,3 +261,65 @@ fn footage_below_a_directory_of_finished_videos_is_no_finished_video() {
     );
     assert_eq!(disk.left(), ["out/raw/cam/waiting.mp4"]);
 }
+
+#[test]
+fn a_clock_that_is_set_forward_makes_nothing_old() {
+    let disk = Disk::new();
+    disk.file("raw/cam/done.mp4", 10, 20);
+    disk.file("out/cam/blurred_a.mp4", 10, 2);
+    disk.file("out/cam/blurred_b.mp4", 10, 0);
+    let all = disk.left();
+    let mut keeper = disk.keeper(1000, Deletes::All);
+    let start = Instant::now();
+    let mut look = |now: SystemTime, passed: Duration| {
+        let room = keeper.look_at(now, start + passed, &mut done).unwrap();
+        room.deleted
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(look(disk.now, seconds(0)), 0);
+    let later = disk.now + HOUR * 24 * 730;
+    assert_eq!(look(later, seconds(30)), 0);
+    assert_eq!(disk.left(), all, "30 s have passed");
+    assert_eq!(
+        look(later + HOUR * 5, HOUR * 5),
+        1,
+        "done.mp4 is 25 hours old"
+    );
+    assert_eq!(look(later + HOUR * 25, HOUR * 25), 2);
+    assert_eq!(disk.left(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_a.mp4", 10, 23);
+    let mut keeper = disk.keeper(1000, Deletes::All);
+    let start = Instant::now();
+    let mut look = |now: SystemTime, passed: Duration| {
+        let room = keeper.look_at(now, start + passed, &mut done).unwrap();
+        room.deleted
+    };
+    assert_eq!(look(disk.now, Duration::ZERO), 0);
+    assert_eq!(look(disk.now + HOUR * 1000, Duration::ZERO), 0);
+    assert_eq!(look(disk.now, Duration::ZERO), 0);
+    assert_eq!(look(disk.now + HOUR * 2, HOUR * 2), 1);
+}
+
+#[test]
+fn a_video_dated_in_the_future_goes_first_and_for_space_only() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_old.mp4", 10, 25);
+    disk.file("out/cam/blurred_new.mp4", 10, 1);
+    disk.file("out/cam/blurred_future.mp4", 10, 0);
+    let later = disk.now + HOUR * 24 * 730;
+    File::options()
+        .write(true)
+        .open(disk.folder.path().join("out/cam/blurred_future.mp4"))
+        .and_then(|file| file.set_modified(later))
+        .unwrap();
+    assert_eq!(disk.look(1000).deleted, 1, "for its age");
+    let left = ["out/cam/blurred_future.mp4", "out/cam/blurred_new.mp4"];
+    assert_eq!(disk.left(), left);
+    assert_eq!(disk.look(10).deleted, 1);
+    assert_eq!(disk.left(), left[1..]);
+}

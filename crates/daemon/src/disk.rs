@@ -159,6 +159,8 @@ pub struct DiskKeeper {
     waiting: HashMap<PathBuf, SystemTime>,
     /// Segments that are.
     processed: HashSet<PathBuf>,
+    /// [`free_bytes`], but in tests.
+    free_bytes: fn(&Path) -> io::Result<u64>,
     /// Since when space is short.
     short_since: Option<SystemTime>,
     growth: Growth,
@@ -173,6 +175,7 @@ impl DiskKeeper {
             budget,
             waiting: HashMap::new(),
             processed: HashSet::new(),
+            free_bytes,
             short_since: None,
             growth: Growth::default(),
             clock: ClockSteps::default(),
@@ -261,7 +264,10 @@ impl DiskKeeper {
     ) -> io::Result<()> {
         let may_for_space = self.may_delete_for_space(room, now);
         for Candidate { file, kind, age } in candidates {
-            let Some(reason) = self.reason(age, room, may_for_space) else {
+            // What lies on another file system makes no room where it is short.
+            let is_short = room.free_bytes < self.budget.min_free_bytes
+                && (self.free_bytes)(&file.path)? < self.budget.min_free_bytes;
+            let Some(reason) = self.reason(age, room, may_for_space, is_short) else {
                 continue;
             };
             if kind == Kind::Segment && !self.knows_processed(&file.path, now, is_processed) {
@@ -288,9 +294,9 @@ impl DiskKeeper {
 
     /// Free bytes of the fullest file system that videos lie in.
     fn free(&self) -> io::Result<u64> {
-        let mut least = free_bytes(&self.dirs.raw)?;
+        let mut least = (self.free_bytes)(&self.dirs.raw)?;
         for dir in &self.dirs.finished {
-            least = least.min(free_bytes(dir)?);
+            least = least.min((self.free_bytes)(dir)?);
         }
         Ok(least)
     }
@@ -312,6 +318,7 @@ impl DiskKeeper {
         age: Option<Duration>,
         room: &Room,
         may_for_space: bool,
+        is_short: bool,
     ) -> Option<&'static str> {
         if age.is_some_and(|age| age < GRACE) {
             None
@@ -321,7 +328,7 @@ impl DiskKeeper {
             None
         } else if room.used_bytes > self.budget.max_usage_bytes {
             Some("more than max_disk_usage_gb taken")
-        } else if room.free_bytes < self.budget.min_free_bytes {
+        } else if is_short {
             Some("less than min_free_disk_gb free")
         } else {
             None

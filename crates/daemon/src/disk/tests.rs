@@ -133,6 +133,29 @@ fn below_the_floor_the_oldest_go_too() {
 }
 
 #[test]
+fn what_lies_on_another_file_system_makes_no_room() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting.mp4", 10, 3);
+    disk.file("raw/cam/done.mp4", 10, 2);
+    disk.file("out/cam/blurred_a.mp4", 10, 4);
+    let mut keeper = disk.keeper(1 << 40, Deletes::All);
+    keeper.budget.min_free_bytes = 1000;
+    keeper.free_bytes = |path| {
+        Ok(if path.iter().any(|part| part == "raw") {
+            0
+        } else {
+            5000
+        })
+    };
+    let room = keeper.look(disk.now, &mut done).unwrap();
+    assert_eq!((room.deleted, room.short_bytes), (1, 1000));
+    assert_eq!(
+        disk.left(),
+        ["out/cam/blurred_a.mp4", "raw/cam/waiting.mp4"]
+    );
+}
+
+#[test]
 fn nothing_is_deleted_when_that_is_forbidden_and_work_in_progress_is_left_alone() {
     let disk = Disk::new();
     disk.file("out/cam/blurred_old.mp4", 10, 25);

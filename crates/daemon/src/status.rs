@@ -149,7 +149,7 @@ pub struct SourceStatus {
     pub last_segment: Option<String>,
     /// File name of the one being written.
     pub current_segment: Option<String>,
-    /// When the last frame came.
+    /// When the last frame came that was recorded.
     pub last_frame: Option<Timestamp>,
     /// Interruptions since the start.
     pub gaps: u64,

@@ -388,7 +388,7 @@ fn a_head_that_was_followed_to_the_segments_end_unseen_stays_covered_in_the_next
         } else {
             Vec::new()
         };
-        (frame % 4 == 0).then_some(seen)
+        frame.is_multiple_of(4).then_some(seen)
     };
     let mut first = tracker(TrackerSettings::default());
     for frame in 0..30u64 {

@@ -144,9 +144,9 @@ pub fn files_below(raw_dir: &Path) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
+    use crate::processed::process;
     use std::time::Duration;
-    use ticket_queue::{FileFacts, Options, OriginalFate, Queue, RECEIPT_VERSION, Receipt, Ticket};
+    use ticket_queue::{Options, Queue, Ticket};
 
     /// A raw directory with three segments, the first two of them processed, and its queue.
     fn place() -> (tempfile::TempDir, DirectoryQueue, Vec<PathBuf>) {
@@ -174,38 +174,11 @@ mod tests {
                 })
                 .unwrap();
             if number < 3 {
-                process(&queue, &id);
+                process(&queue, 1000);
             }
             paths.push(path);
         }
         (dir, queue, paths)
-    }
-
-    fn process(queue: &DirectoryQueue, id: &str) {
-        let lease = queue.claim().unwrap().unwrap();
-        let facts = |path: &str| FileFacts {
-            path: path.to_owned(),
-            bytes: 1000,
-            blake3: "0".repeat(64),
-        };
-        let receipt = Receipt {
-            version: RECEIPT_VERSION,
-            id: id.to_owned(),
-            stem: lease.stem().clone(),
-            attempt: lease.attempt(),
-            input: facts(id),
-            output: facts("out.mp4"),
-            original: OriginalFate::Kept,
-            plugin: None,
-            frames: 1,
-            heads: 0,
-            tracks: 0,
-            started: Timestamp::UNIX_EPOCH,
-            finished: Timestamp::UNIX_EPOCH,
-            extra: serde_json::Map::new(),
-        };
-        queue.write_receipt(&lease, &receipt).unwrap();
-        queue.complete(lease).unwrap();
     }
 
     fn settings(dir: &Path, change: &str) -> RecorderSettings {

@@ -559,10 +559,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::processed::process;
     use crate::recover;
     use jiff::tz::TimeZone;
     use media::synth::TestVideo;
-    use ticket_queue::{FileFacts, Options, OriginalFate, RECEIPT_VERSION, Receipt};
+    use ticket_queue::Options;
 
     const NAME: &str = "cam_20260101_000003_seg0004.mp4";
 
@@ -593,33 +594,6 @@ mod tests {
             };
             let put = self.queue.enqueue(&ticket).expect("enqueued");
             assert!(matches!(put, Enqueued::New(_)), "{name}");
-        }
-
-        fn process(&self) {
-            let lease = self.queue.claim().expect("a queue").expect("a ticket");
-            let facts = |path: &str| FileFacts {
-                path: path.to_owned(),
-                bytes: 1,
-                blake3: lease.ticket().blake3.clone().expect("a hash"),
-            };
-            let receipt = Receipt {
-                version: RECEIPT_VERSION,
-                id: lease.ticket().id().to_owned(),
-                stem: lease.stem().clone(),
-                attempt: lease.attempt(),
-                input: facts(lease.ticket().id()),
-                output: facts("out.mp4"),
-                original: OriginalFate::Deleted,
-                plugin: None,
-                frames: 1,
-                heads: 0,
-                tracks: 0,
-                started: Timestamp::UNIX_EPOCH,
-                finished: Timestamp::UNIX_EPOCH,
-                extra: serde_json::Map::new(),
-            };
-            self.queue.write_receipt(&lease, &receipt).expect("written");
-            self.queue.complete(lease).expect("completed");
         }
 
         /// Has a new segment of that name finished.
@@ -684,7 +658,7 @@ mod tests {
         let place = Place::new();
         for name in [NAME, "cam_20260101_000003_seg0004_2.mp4"] {
             place.enqueue(name);
-            place.process();
+            process(&place.queue, 1);
         }
         place.finish(NAME);
         let name = "cam_20260101_000003_seg0004_3.mp4";
@@ -701,7 +675,7 @@ mod tests {
     fn nor_after_a_kill_before_it_got_another_name() {
         let place = Place::new();
         place.enqueue(NAME);
-        place.process();
+        process(&place.queue, 1);
         let raw = place.dir.path().join("raw");
         TestVideo::default()
             .write(raw.join("cam").join(NAME))
@@ -741,7 +715,7 @@ mod tests {
         place.finish_job(paths.clone().unwrap());
         assert_eq!(place.segments(), [NAME]);
         assert_eq!(place.tickets(), [(format!("cam/{NAME}"), true)]);
-        place.process();
+        process(&place.queue, 1);
         place.finish_job(paths.unwrap());
         assert_eq!(place.segments(), [NAME]);
         assert_eq!(place.tickets(), []);

@@ -32,6 +32,8 @@ pub mod opener;
 pub mod outage;
 pub mod pipeline;
 pub mod probe;
+#[cfg(test)]
+mod processed;
 pub mod recover;
 pub mod reorder;
 pub mod rtp_order;

@@ -283,25 +283,17 @@ fn resolved(path: &Path) -> PathBuf {
 /// Where links make directories of finished videos share a place with those of what waits, which the settings, as they
 /// are written, do not show. Files in the former are deleted to make room, whatever they are.
 fn overlaps(file: &Path, settings: &BlurSettings) -> Vec<String> {
-    let output = [("output_dir", &settings.output_dir)];
-    let backup = settings.backup_dir.iter().map(|dir| ("backup_dir", dir));
-    let waiting = [
-        ("raw_dir", &settings.raw_dir),
-        ("queue_dir", &settings.queue_dir),
-    ];
     let mut wrong = Vec::new();
-    for (name, dir) in output.into_iter().chain(backup) {
-        for (other, other_dir) in waiting {
-            let (real, other_real) = (resolved(dir), resolved(other_dir));
-            if real.starts_with(&other_real) || other_real.starts_with(&real) {
-                wrong.push(format!(
-                    "{name} in {} is {}, and {other} is {}, which are the same or lie within each other: old files in {name} \
-                     are deleted to make room; give each a directory beside the other",
-                    file.display(),
-                    real.display(),
-                    other_real.display()
-                ));
-            }
+    for [(name, dir), (other, other_dir)] in settings.kept_apart() {
+        let (real, other_real) = (resolved(dir), resolved(other_dir));
+        if real.starts_with(&other_real) || other_real.starts_with(&real) {
+            wrong.push(format!(
+                "{name} in {} is {}, and {other} is {}, which are the same or lie within each other: old files in {name} \
+                 are deleted to make room; give each a directory beside the other",
+                file.display(),
+                real.display(),
+                other_real.display()
+            ));
         }
     }
     wrong

@@ -201,22 +201,32 @@ impl BlurSettings {
     /// Refuses directories of finished videos that share a place with those of what waits: files in the former are
     /// deleted to make room, whatever they are.
     fn keep_apart(&self, reader: &mut Reader<'_>) {
-        let output = [("output_dir", &self.output_dir)];
-        let backup = self.backup_dir.iter().map(|dir| ("backup_dir", dir));
-        let waiting = [("raw_dir", &self.raw_dir), ("queue_dir", &self.queue_dir)];
-        for (name, dir) in output.into_iter().chain(backup) {
-            for (other, other_dir) in waiting {
-                if !overlap(dir, other_dir) {
-                    continue;
-                }
-                let message = format!(
-                    "{dir:?} and {other} {other_dir:?} are the same or lie within each other, and old files in {name} are \
-                     deleted to make room; give each a directory beside the other"
-                );
-                let given = reader.given(name).or(reader.given(other));
-                reader.problem(name, given.map(|node| node.line), message);
+        for [(name, dir), (other, other_dir)] in self.kept_apart() {
+            if !overlap(dir, other_dir) {
+                continue;
             }
+            let message = format!(
+                "{dir:?} and {other} {other_dir:?} are the same or lie within each other, and old files in {name} are \
+                 deleted to make room; give each a directory beside the other"
+            );
+            let given = reader.given(name).or(reader.given(other));
+            reader.problem(name, given.map(|node| node.line), message);
         }
+    }
+
+    /// Directories with their keys that must not share a place: in each pair one of finished videos, where files are deleted
+    /// to make room, and one of what waits. Links are for the caller to look at.
+    pub fn kept_apart(&self) -> Vec<[(&'static str, &Path); 2]> {
+        let output = [("output_dir", self.output_dir.as_path())];
+        let backup = self.backup_dir.iter().map(|dir| ("backup_dir", &**dir));
+        let waiting = [
+            ("raw_dir", self.raw_dir.as_path()),
+            ("queue_dir", &self.queue_dir),
+        ];
+        let finished = output.into_iter().chain(backup);
+        finished
+            .flat_map(|finished| waiting.map(|waiting| [finished, waiting]))
+            .collect()
     }
 }
 

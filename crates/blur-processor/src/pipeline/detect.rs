@@ -103,17 +103,18 @@ impl<'a> Detecting<'a> {
             None => Observation::NotDetected,
         };
         let began = Instant::now();
+        let looked = turn.map(|how| (how, small.clone()));
         let input = FrameInput {
             time,
             observation,
-            picture: Some(small.clone()),
+            picture: Some(small),
             damaged: picture.damaged,
         };
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
-        match turn {
-            Some(how) => {
+        match looked {
+            Some((how, small)) => {
                 // One look that misses somebody who is followed is no reason to look away.
                 let sees_somebody = self.tracker.follows_somebody();
                 self.cadence.looked(how, time, small, sees_somebody);

@@ -15,7 +15,7 @@ const MOST_SQUEEZED: f64 = 4.0;
 
 /// How a stored picture is turned to stand upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+enum Turn {
     None,
     Clockwise,
     Half,

@@ -2,8 +2,22 @@
 
 use media::synth::TestVideo;
 use media::verify::VerifyOptions;
-use media::{Decoder, DecoderOptions, Reader, ReaderOptions, verify};
+use media::{Decoder, DecoderOptions, Reader, ReaderOptions, VideoTrack, verify};
+use std::path::Path;
 use tempfile::tempdir;
+
+/// Whether decoding the file, as far as it goes, tells that something is wrong with it.
+fn decoder_notices(path: &Path, track: &VideoTrack) -> bool {
+    let mut reader = Reader::open_path(path, &ReaderOptions::default()).expect("a file");
+    let mut decoder = Decoder::new(track, &DecoderOptions::default()).expect("a decoder");
+    let mut frames = Vec::new();
+    let mut errors = 0;
+    while let Some(packet) = reader.next_packet().expect("a packet") {
+        errors += usize::from(decoder.decode(Some(&packet), &mut frames).is_err());
+    }
+    errors += usize::from(decoder.decode(None, &mut frames).is_err());
+    errors > 0 || frames.iter().any(media::Frame::is_damaged)
+}
 
 #[test]
 fn a_flipped_byte_is_noticed() {
@@ -25,15 +39,7 @@ fn a_flipped_byte_is_noticed() {
     let found = verify(&path, &VerifyOptions::default()).unwrap();
     assert!(!found.errors.is_empty() && !found.is_sound());
 
-    let mut reader = Reader::open_path(&path, &ReaderOptions::default()).unwrap();
-    let mut decoder = Decoder::new(&made.track, &DecoderOptions::default()).unwrap();
-    let mut frames = Vec::new();
-    let mut errors = 0;
-    while let Some(packet) = reader.next_packet().unwrap() {
-        errors += usize::from(decoder.decode(Some(&packet), &mut frames).is_err());
-    }
-    errors += usize::from(decoder.decode(None, &mut frames).is_err());
-    assert!(errors > 0 || frames.iter().any(media::Frame::is_damaged));
+    assert!(decoder_notices(&path, &made.track));
 }
 
 /// Makes the second half of the last unit of a sample one of a type that decoders pass over.
@@ -77,16 +83,7 @@ fn a_picture_that_ends_too_early_is_noticed() {
             let found = verify(&path, &VerifyOptions::default()).unwrap();
             assert!(!found.errors.is_empty() && !found.is_sound(), "{name}");
 
-            let mut reader = Reader::open_path(&path, &ReaderOptions::default()).unwrap();
-            let mut decoder = Decoder::new(&made.track, &DecoderOptions::default()).unwrap();
-            let mut frames = Vec::new();
-            let mut errors = 0;
-            while let Some(packet) = reader.next_packet().unwrap() {
-                errors += usize::from(decoder.decode(Some(&packet), &mut frames).is_err());
-            }
-            errors += usize::from(decoder.decode(None, &mut frames).is_err());
-            let is_noticed = errors > 0 || frames.iter().any(media::Frame::is_damaged);
-            assert!(is_noticed, "{name}");
+            assert!(decoder_notices(&path, &made.track), "{name}");
         }
     }
 }

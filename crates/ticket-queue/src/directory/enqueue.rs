@@ -73,9 +73,15 @@ impl DirectoryQueue {
     /// # Errors
     /// The queue cannot be read.
     pub fn find(&self, id: &str) -> Result<Option<Stem>, Error> {
+        Ok(self.look_up(id)?.map(|(stem, _)| stem))
+    }
+
+    /// The stem that belongs to an id, and whether it has a ticket rather than a receipt alone.
+    fn look_up(&self, id: &str) -> Result<Option<(Stem, bool)>, Error> {
         let mut index = self.lock_index();
         self.refresh(&mut index)?;
-        Ok(index.ids.get(&hash(id)).cloned())
+        let stem = index.ids.get(&hash(id));
+        Ok(stem.map(|stem| (stem.clone(), index.live.contains(stem))))
     }
 
     /// Whether nothing is left to do for the video of this size at `id`, its path below the raw directory: there is a
@@ -85,20 +91,11 @@ impl DirectoryQueue {
     /// # Errors
     /// The queue cannot be read.
     pub fn is_finished(&self, id: &str, bytes: u64) -> Result<bool, Error> {
-        let stem = {
-            let mut index = self.lock_index();
-            self.refresh(&mut index)?;
-            let stem = index.ids.get(&hash(id)).cloned();
-            stem.filter(|stem| !index.live.contains(stem))
+        let Some((stem, false)) = self.look_up(id)? else {
+            return Ok(false);
         };
-        match stem {
-            Some(stem) => {
-                let receipt = self.read_receipt(&stem)?;
-                let input = receipt.map(|receipt| receipt.input);
-                Ok(input.is_some_and(|input| input.path == id && input.bytes == bytes))
-            }
-            None => Ok(false),
-        }
+        let input = self.read_receipt(&stem)?.map(|receipt| receipt.input);
+        Ok(input.is_some_and(|input| input.path == id && input.bytes == bytes))
     }
 
     pub(super) fn put(&self, ticket: &Ticket) -> Result<Enqueued, Error> {

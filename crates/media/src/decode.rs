@@ -2,7 +2,7 @@
 
 use crate::error::MediaError;
 use crate::ff::NO_TIME;
-use crate::ff::codec::{Answer, Codec, set_threads};
+use crate::ff::codec::{Answer, Codec, one_picture_at_a_time, set_threads};
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::scale::{Quality, Scaler};
@@ -24,7 +24,8 @@ pub enum Skip {
 /// How to decode.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderOptions {
-    /// Threads of the codec; 1 adds no delay and costs least CPU, 0 lets FFmpeg decide.
+    /// Threads of the codec; 1 adds no delay and costs least CPU, 0 lets FFmpeg decide. Where damage is not an error
+    /// (`strict`) they share the slices of a picture, and there is no delay either: an error is about the packet sent last.
     pub threads: u32,
     /// Damage is an error instead of a guessed picture. Without it, guessed pictures come out with
     /// [`Frame::is_damaged`] set.
@@ -71,10 +72,12 @@ impl Decoder {
     pub fn new(track: &VideoTrack, options: &DecoderOptions) -> Result<Self, MediaError> {
         let mut codec = Codec::video_decoder(track)?;
         set_threads(&mut codec, options.threads);
-        let raw = codec.raw_mut();
         if options.strict {
+            let raw = codec.raw_mut();
             raw.err_recognition |= ffi::AV_EF_EXPLODE | ffi::AV_EF_CRCCHECK | ffi::AV_EF_BITSTREAM;
         } else {
+            one_picture_at_a_time(&mut codec);
+            let raw = codec.raw_mut();
             raw.flags |= ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
             // FFmpeg's decoder of H.265 conceals nothing and marks nothing: what it cannot decode keeps the pixels of an older
             // picture, and only so is there a word of it.
@@ -82,6 +85,7 @@ impl Decoder {
                 raw.err_recognition |= ffi::AV_EF_EXPLODE;
             }
         }
+        let raw = codec.raw_mut();
         if options.skip_loop_filter {
             raw.skip_loop_filter = ffi::AVDiscard::AVDISCARD_ALL;
         }

@@ -13,7 +13,8 @@ use crate::finalise::create_or_remove;
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::track::{
-    AudioTrack, ColourRange, ColourTags, DisplayMatrix, PixelFormat, Rational, Track, VideoTrack,
+    AudioTrack, ColourRange, ColourTags, DisplayMatrix, PixelFormat, Rational, Track, VideoCodec,
+    VideoTrack,
 };
 use crate::write::{Container, FileWriter, WriterOptions};
 
@@ -318,4 +319,31 @@ pub fn read_number(frame: &Frame) -> Option<u32> {
     }
     let number = (0..16).fold(0, |number, bit| number | u32::from(cells[2 + bit]) << bit);
     (cells == pattern(number)).then_some(number)
+}
+
+/// Damages a packet of H.264 or H.265 as MP4 stores them: the second half of its last unit, a slice, becomes a unit of
+/// filler data, which decoders pass over. The size stays as it is.
+///
+/// # Panics
+/// For anything else.
+pub fn cut_last_unit(packet: &mut [u8], codec: VideoCodec) {
+    let filler = match codec {
+        VideoCodec::H265 => 38 << 1,
+        _ => 12,
+    };
+    let mut rest = packet;
+    loop {
+        let length: [u8; 4] = rest[..4].try_into().expect("four bytes");
+        let length = u32::from_be_bytes(length) as usize;
+        if 4 + length < rest.len() {
+            rest = &mut rest[4 + length..];
+            continue;
+        }
+        let kept = length / 2;
+        let left = (length - kept - 4) as u32;
+        rest[..4].copy_from_slice(&(kept as u32).to_be_bytes());
+        rest[4 + kept..][..4].copy_from_slice(&left.to_be_bytes());
+        rest[8 + kept] = filler;
+        return;
+    }
 }

@@ -22,7 +22,7 @@ struct Rest;
 
 impl Rest {
     /// Somebody is followed: whatever is seen beside him only now and then gets its chance. The tracker
-    /// follows a head back for twice that.
+    /// follows a head back for twice that, as far as pictures are still there.
     const WITH_HEADS: f64 = 1.0;
     /// Nobody is, in the same picture. What comes in changes it, however slowly: pictures are
     /// held against the one that was looked at.
@@ -59,6 +59,8 @@ pub(super) struct Rhythm {
     pub(super) interval: f64,
     /// Pictures in all.
     pub(super) pictures: usize,
+    /// Seconds back from a picture in which masks may still be added.
+    pub(super) look_back: f64,
     /// It continues a video whose end is known.
     pub(super) continues: bool,
 }
@@ -106,7 +108,7 @@ impl Cadence {
             return Some(Effort::Thorough);
         };
         let rest = match last.somebody {
-            true => Rest::WITH_HEADS,
+            true => Rest::WITH_HEADS.min(self.rhythm.look_back),
             false => Rest::WITHOUT,
         };
         // What was seen at an end is to be seen again, or not, and a glance is no last word.
@@ -206,6 +208,7 @@ mod tests {
             every,
             interval: 1.0 / rate,
             pictures,
+            look_back: 2.0,
             continues: true,
         }
     }
@@ -297,6 +300,20 @@ mod tests {
             );
             assert!(looks(true, true).len() < 6, "seen again now and then");
         }
+    }
+
+    #[test]
+    fn beside_somebody_still_the_rest_is_no_longer_than_masks_can_be_added() {
+        let looks = |look_back| {
+            let rhythm = Rhythm {
+                look_back,
+                ..rhythm(None, 30.0, 91)
+            };
+            looks(rhythm, |_| grey(0, 30, 60), true)
+        };
+        let apart = |looks: &[usize]| looks.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert_eq!(apart(&looks(2.0)), Some(30));
+        assert!(apart(&looks(0.5)) <= Some(15));
     }
 
     #[test]

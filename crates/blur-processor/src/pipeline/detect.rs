@@ -1,7 +1,7 @@
 //! A detector's way: look at pictures, keep them until their masks are final.
 //!
-//! The detector looks when the [`Cadence`] says so, and wherever the tracker asks; what it answers the
-//! tracker are glances.
+//! The detector looks when the [`Cadence`] says so, right before and right behind damaged pictures, and wherever the
+//! tracker asks; what it answers the tracker are glances.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -45,6 +45,8 @@ pub(super) struct Detecting<'a> {
     looks_unspent: usize,
     tracker: Tracker,
     window: VecDeque<Picture>,
+    /// The detector has seen the last picture of the window.
+    saw_last: bool,
 }
 
 impl<'a> Detecting<'a> {
@@ -57,13 +59,15 @@ impl<'a> Detecting<'a> {
     ) -> Self {
         let settings = TrackerSettings::default();
         let carry = job.carry.as_ref();
-        let rhythm = Rhythm {
+        let mut rhythm = Rhythm {
             every: recipe.detect_every.map(|every| every as usize),
             interval: index.track.time_base.seconds(index.usual_interval()),
             pictures: index.times.len(),
+            look_back: 0.0,
             continues: carry.is_some(),
         };
         let look_ahead = window(size, settings.pad_while_matched, &rhythm);
+        rhythm.look_back = look_ahead as f64 * rhythm.interval;
         let settings = TrackerSettings {
             look_ahead,
             zones: job.zones.zones(),
@@ -79,6 +83,7 @@ impl<'a> Detecting<'a> {
             looks_unspent: LOOKS_PER_QUESTION,
             tracker: Tracker::new(settings, size, known),
             window: VecDeque::new(),
+            saw_last: false,
         }
     }
 
@@ -92,9 +97,16 @@ impl<'a> Detecting<'a> {
         let began = Instant::now();
         let time = index.seconds_at(picture.number);
         let small = small(&picture);
-        let turn = self.cadence.turn(picture.number, time, &small);
-        let turn = turn.filter(|_| !picture.damaged);
+        let follows_damage = self.window.back().is_some_and(|last| last.damaged);
+        let turn = match (picture.damaged, follows_damage) {
+            (true, _) => None,
+            (false, true) => Some(Effort::Thorough),
+            (false, false) => self.cadence.turn(picture.number, time, &small),
+        };
         counts.track_time += began.elapsed();
+        if picture.damaged {
+            self.look_before_damage(index, counts)?;
+        }
         let observation = match turn {
             Some(how) => {
                 let seen = self.eye.look(&picture, how, index, counts)?;
@@ -113,6 +125,7 @@ impl<'a> Detecting<'a> {
         self.tracker.push(input);
         counts.track_time += began.elapsed();
         self.window.push_back(picture);
+        self.saw_last = turn.is_some();
         match looked {
             Some((how, small)) => {
                 // One look that misses somebody who is followed is no reason to look away.
@@ -124,6 +137,18 @@ impl<'a> Detecting<'a> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Nobody who came since the last look can be followed back from behind pictures that are damaged.
+    fn look_before_damage(&mut self, index: &Index, counts: &mut Counts) -> Result<(), Failure> {
+        if let Some(last) = self.window.back()
+            && !last.damaged
+            && !self.saw_last
+        {
+            let found = self.eye.look(last, Effort::Thorough, index, counts)?;
+            self.tracker.amend(last.number as u64, found);
+        }
+        Ok(())
     }
 
     /// No picture follows.

@@ -4,7 +4,7 @@
 //! at which times, whether the file is whole. The output is later held against it.
 
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
-use media::{AudioTrack, Packet, Reader, ReaderOptions, VideoCodec, VideoTrack};
+use media::{AudioTrack, Packet, Reader, ReaderOptions, Track, VideoCodec, VideoTrack};
 
 use super::job::Failure;
 
@@ -43,7 +43,7 @@ impl Index {
     /// Reads through the whole file.
     ///
     /// # Errors
-    /// [`Failure::Unusable`] for anything but a whole file with a video track and frames at
+    /// [`Failure::Unusable`] for anything but a whole file with one video track and frames at
     /// distinct times.
     pub(crate) fn read(reader: &mut Reader) -> Result<Index, Failure> {
         let Some((track_number, track)) = reader.video() else {
@@ -52,6 +52,14 @@ impl Index {
             ));
         };
         let track = track.clone();
+        let is_video = |track: &&Track| matches!(track, Track::Video(_));
+        let videos = reader.tracks().iter().filter(is_video).count();
+        if videos > 1 {
+            // Only one would be published, and the others would go with the original.
+            return Err(Failure::unusable(format!(
+                "the file has {videos} video tracks, and only one can be processed; split it into a file for each"
+            )));
+        }
         let audio = reader
             .audio()
             .map(|(number, audio)| (number, audio.clone()));

@@ -24,6 +24,7 @@ mod sink;
 mod source;
 mod splice;
 mod splicing;
+mod trust;
 mod upright;
 
 use std::fs::File;

@@ -1,11 +1,10 @@
 //! Second pass: the pictures of a video, one for each time in its index, none missing.
 //!
 //! A decoder guesses where data is damaged and may leave frames out. Neither may reach the output
-//! as if it were the camera's picture: guessed pictures, and all pictures after them up to the next
-//! key frame, come out marked as damaged, and where a picture is missing its neighbour stands in,
-//! marked as damaged too. Where packets are known to have been lost, no decoder tells which
-//! pictures were built upon the lost ones; there a hole in the times is the sign. Whoever hides
-//! heads hides damaged pictures as a whole.
+//! as if it were the camera's picture: guessed pictures, all pictures after them up to the next
+//! key frame, and all that are shown before them but built upon them ([`Trust`]), come out marked as damaged, and where a
+//! picture is missing its neighbour stands in, marked as damaged too. Whoever hides heads hides damaged pictures as a
+//! whole.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,9 +16,14 @@ use media::{
 use super::index::{self, Index};
 use super::job::Failure;
 use super::planes;
+use super::trust::{Trust, Word};
 
 /// A video of which less than this share can be decoded is given up.
 const LEAST_DECODABLE: f64 = 0.5;
+
+/// Pictures that wait at most until more is known of what they are built upon; then they count as damaged. Encoders decode
+/// a picture at most 32 earlier than it is shown; those of H.264 and H.265 16.
+const MOST_HELD: usize = 40;
 
 /// One picture of the video.
 #[derive(Debug)]
@@ -40,19 +44,20 @@ pub(crate) struct Source<'a> {
     shaper: Shaper,
     keep_packets: bool,
     keep_audio: Option<usize>,
-    /// Pictures that are ready.
-    ready: VecDeque<Picture>,
+    /// Pictures that came out, the next first.
+    held: VecDeque<Picture>,
+    trust: Trust,
     /// Video packets not yet taken, in decoding order.
     pub(crate) packets: VecDeque<Packet>,
     /// Sound packets not yet taken.
     pub(crate) sound: VecDeque<Packet>,
     next: usize,
+    /// Packets of pictures that are shown which the decoder got.
+    sent: usize,
     decoded: usize,
     /// Stands in for missing pictures.
     last: Option<Frame>,
     doubtful: bool,
-    /// A longer pause between two frames means that some between them were lost, ticks.
-    hole: i64,
     ended: bool,
 }
 
@@ -87,17 +92,15 @@ impl<'a> Source<'a> {
             },
             keep_packets: how.packets,
             keep_audio: how.audio,
-            ready: VecDeque::new(),
+            held: VecDeque::new(),
+            trust: Trust::new(index, how.lossy),
             packets: VecDeque::new(),
             sound: VecDeque::new(),
             next: 0,
+            sent: 0,
             decoded: 0,
             last: None,
             doubtful: false,
-            hole: match how.lossy {
-                true => index.usual_interval() * 17 / 10,
-                false => i64::MAX,
-            },
             ended: false,
             index,
         })
@@ -108,10 +111,26 @@ impl<'a> Source<'a> {
     /// # Errors
     /// [`Failure::Unusable`] when pictures do not fit the index or too few can be decoded.
     pub(crate) fn next(&mut self) -> Result<Option<Picture>, Failure> {
-        while self.ready.is_empty() && !self.ended {
+        loop {
+            if let Some(picture) = self.take_held() {
+                return Ok(Some(picture));
+            }
+            if self.ended {
+                return Ok(None);
+            }
             self.advance()?;
         }
-        Ok(self.ready.pop_front())
+    }
+
+    fn take_held(&mut self) -> Option<Picture> {
+        let next = self.held.front()?.number;
+        let sound = match self.trust.of(next) {
+            None if self.held.len() <= MOST_HELD => return None,
+            known => known.unwrap_or(false),
+        };
+        let mut picture = self.held.pop_front()?;
+        picture.damaged |= !sound;
+        Some(picture)
     }
 
     /// Nothing will be copied: packets are not kept from now on.
@@ -138,6 +157,7 @@ impl<'a> Source<'a> {
         }
         self.tolerated(|source| source.decoder.send(&packet))?;
         self.take_frames()?;
+        self.sent += usize::from(!packet.is_discarded());
         if self.keep_packets && !packet.is_discarded() {
             self.packets.push_back(packet);
         }
@@ -170,6 +190,7 @@ impl<'a> Source<'a> {
             return Err(Failure::of_input(error));
         }
         tracing::debug!(%error, frame = self.next, "damaged data");
+        self.trust.blame(self.sent);
         self.doubtful = true;
         Ok(())
     }
@@ -198,14 +219,19 @@ impl<'a> Source<'a> {
             self.doubtful = true;
             self.fill_up_to(number)?;
         }
-        self.doubtful |= number > 0 && pts - self.index.times[number - 1] > self.hole;
-        if frame.is_key() {
-            self.doubtful = false;
+        let word = match (frame.is_damaged(), frame.is_key()) {
+            (true, _) => Word::Damaged,
+            (false, true) => Word::Key,
+            (false, false) => Word::Clean,
+        };
+        match word {
+            Word::Damaged => self.doubtful = true,
+            Word::Key => self.doubtful = false,
+            Word::Clean => {}
         }
-        self.doubtful |= frame.is_damaged();
         self.decoded += 1;
         self.last = Some(frame.clone());
-        self.put(frame, self.doubtful);
+        self.put(frame, word, self.doubtful);
         Ok(())
     }
 
@@ -216,7 +242,7 @@ impl<'a> Source<'a> {
                     "not one frame of the video can be decoded",
                 ));
             };
-            self.put(frame, true);
+            self.put(frame, Word::Damaged, true);
         }
         if self.ended && (self.decoded as f64) < LEAST_DECODABLE * self.index.times.len() as f64 {
             return Err(Failure::unusable(format!(
@@ -228,12 +254,13 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    fn put(&mut self, mut frame: Frame, damaged: bool) {
+    fn put(&mut self, mut frame: Frame, word: Word, damaged: bool) {
         let number = self.next;
+        self.trust.note(number, word);
         frame.set_pts(Some(self.index.times[number]));
         frame.set_time_base(self.index.track.time_base);
         frame.set_duration(self.index.duration_of(number));
-        self.ready.push_back(Picture {
+        self.held.push_back(Picture {
             number,
             frame,
             damaged,

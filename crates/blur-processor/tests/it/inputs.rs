@@ -1,9 +1,10 @@
 //! Videos of all kinds: each is published whole and hidden, or given up with a reason.
 
 use std::fs;
+use std::ops::Range;
 
 use media::Container;
-use media::synth::TestVideo;
+use media::synth::{Encoded, TestVideo, cut_last_unit};
 use serde_json::json;
 
 use crate::support::{Site, look};
@@ -173,23 +174,20 @@ fn write_sound_only(site: &Site) {
     writer.finish().unwrap();
 }
 
-/// What becomes of packets 20 and 21 of a video of 60 frames and groups of 15.
+/// What becomes of some packets of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Harm {
     /// The bytes from the slice header on are turned over.
     Header,
     /// Bytes in the middle of the slice are.
     Middle,
+    /// The second half of the slice is missing.
+    Cut,
     /// They never came: the network lost them.
     Lost,
 }
 
-fn write_harmed(site: &Site, name: &str, harm: Harm) {
-    let video = TestVideo {
-        frames: 60,
-        ..TestVideo::default()
-    };
-    let encoded = video.encode().unwrap();
+fn write_harmed(site: &Site, name: &str, encoded: &Encoded, packets: Range<usize>, harm: Harm) {
     let file = fs::File::options()
         .read(true)
         .write(true)
@@ -201,14 +199,16 @@ fn write_harmed(site: &Site, name: &str, harm: Harm) {
         media::FileWriter::create(file, &tracks, &media::WriterOptions::default()).unwrap();
     for (number, packet) in encoded.packets.iter().enumerate() {
         let mut packet = packet.try_clone().unwrap();
-        if (20..22).contains(&number) {
+        if packets.contains(&number) {
             let mut bytes = packet.data().to_vec();
-            let span = match harm {
-                Harm::Header => 6..bytes.len(),
-                Harm::Middle => bytes.len() / 3..bytes.len() / 2,
+            let middle = bytes.len() / 3..bytes.len() / 2;
+            let invert = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            match harm {
+                Harm::Header => invert(&mut bytes[6..]),
+                Harm::Middle => invert(&mut bytes[middle]),
+                Harm::Cut => cut_last_unit(&mut bytes, encoded.track.codec),
                 Harm::Lost => continue,
-            };
-            bytes[span].iter_mut().for_each(|byte| *byte = !*byte);
+            }
             packet.replace_data(&bytes).unwrap();
         }
         writer.write(0, &packet).unwrap();
@@ -221,13 +221,18 @@ fn damaged_pictures_are_hidden_whole_and_none_is_missing() {
     // The detector sees nothing: only doubt hides anything. Solid, since the numbers are painted
     // larger than the cells of a blurred picture.
     let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "mask": "solid" }));
+    let video = TestVideo {
+        frames: 60,
+        ..TestVideo::default()
+    };
+    let encoded = video.encode().unwrap();
     let harms = [Harm::Header, Harm::Middle, Harm::Lost];
     let names = harms.map(|harm| format!("{harm:?}"));
     let stems: Vec<String> = harms
         .iter()
         .zip(&names)
         .map(|(harm, name)| {
-            write_harmed(&site, name, *harm);
+            write_harmed(&site, name, &encoded, 20..22, *harm);
             site.add_ticket(name)
         })
         .collect();
@@ -246,6 +251,98 @@ fn damaged_pictures_are_hidden_whole_and_none_is_missing() {
         assert!(hidden.iter().all(Option::is_none), "{harm:?}: {numbers:?}");
         assert_eq!(numbers[45 - lost], Some(45), "{harm:?}");
     }
+}
+
+#[test]
+fn pictures_shown_before_a_damaged_one_and_built_upon_it_are_hidden() {
+    // One process has all cores: its decoder is given more than one thread.
+    let mut site = Site::new(json!({
+        "plugin": { "from": 1_000_000 }, "mask": "solid", "max_concurrent_processes": 1
+    }));
+    for (encoder, harm) in [
+        ("libx264", Harm::Middle),
+        ("libx264", Harm::Cut),
+        ("libx265", Harm::Header),
+        ("libx265", Harm::Cut),
+    ] {
+        let mut options = Vec::new();
+        if encoder == "libx265" {
+            let wanted = "log-level=error:bframes=3:open-gop=0";
+            options.push(("x265-params".to_owned(), wanted.to_owned()));
+        }
+        let video = TestVideo {
+            encoder: encoder.into(),
+            frames: 60,
+            b_frames: 3,
+            options,
+            ..TestVideo::default()
+        };
+        let encoded = video.encode().unwrap();
+        let times: Vec<i64> = (encoded.packets.iter())
+            .filter_map(media::Packet::pts)
+            .collect();
+        // The first after the second key frame that is decoded before it is shown: the whole group is built upon it.
+        let harmed = 16;
+        assert!(times[harmed + 1] < times[harmed], "{times:?}");
+        let name = format!("{encoder}_{harm:?}");
+        write_harmed(&site, &name, &encoded, harmed..harmed + 1, harm);
+        let stem = site.add_ticket(&name);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let numbers = look(&site.published(&name)).numbers;
+        assert_eq!(numbers.len(), 60);
+        assert_eq!(numbers[10], Some(10), "{name}: {numbers:?}");
+        assert_eq!(numbers[16..30], [None; 14], "{name}: {numbers:?}");
+        assert_eq!(numbers[45], Some(45), "{name}: {numbers:?}");
+    }
+}
+
+#[test]
+fn the_detector_sees_the_pictures_next_to_damaged_ones() {
+    let video = TestVideo {
+        frames: 60,
+        ..TestVideo::default()
+    };
+    let encoded = video.encode().unwrap();
+    // Pictures 23 to 29 are damaged; the detector would look at 21 and 35.
+    for only_there in [22, 30] {
+        let mut site = Site::new(json!({
+            "plugin": { "from": only_there, "to": only_there + 1 }, "detect_every": 7, "mask": "solid"
+        }));
+        write_harmed(&site, "a", &encoded, 23..24, Harm::Header);
+        let stem = site.add_ticket("a");
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let numbers = look(&site.published("a")).numbers;
+        assert_eq!(numbers[only_there], None, "{numbers:?}");
+        assert_eq!(numbers[23..30], [None; 7], "{numbers:?}");
+        assert_eq!(numbers[50], Some(50), "{numbers:?}");
+    }
+}
+
+#[test]
+fn a_file_with_two_videos_is_held_back_whole() {
+    let mut site = Site::new(json!({}));
+    let encoded = TestVideo::default().encode().unwrap();
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(site.raw("two"))
+        .unwrap();
+    let tracks = [encoded.track.clone().into(), encoded.track.clone().into()];
+    let mut writer =
+        media::FileWriter::create(file, &tracks, &media::WriterOptions::default()).unwrap();
+    for packet in &encoded.packets {
+        writer.write(0, packet).unwrap();
+        writer.write(1, packet).unwrap();
+    }
+    writer.finish().unwrap();
+    let stem = site.add_ticket("two");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    let why = site.why(&stem).expect("a reason");
+    assert!(why.contains("2 video tracks"), "{why}");
+    assert!(site.raw("two").exists() && !site.published("two").exists());
 }
 
 #[test]

@@ -317,3 +317,10 @@ pub(crate) fn video_encoders() -> Vec<String> {
 pub(crate) fn set_threads(codec: &mut Codec, threads: u32) {
     codec.raw_mut().thread_count = int(threads);
 }
+
+/// Has a decoder use its threads for the slices of one picture, not for several pictures at once: there FFmpeg hands out
+/// pictures before they are done, and that parts of them were guessed reaches nobody when they are shown later than they
+/// are decoded (seen with FFmpeg 5.1 and H.264 with B-frames).
+pub(crate) fn one_picture_at_a_time(codec: &mut Codec) {
+    codec.raw_mut().thread_type = ffi::FF_THREAD_SLICE;
+}

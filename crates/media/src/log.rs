@@ -5,6 +5,7 @@
 //! stream can produce thousands of lines a second: above [`LINES_PER_WINDOW`] they are only counted.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
 use std::sync::{Mutex, Once, PoisonError};
@@ -19,7 +20,11 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 
 thread_local! {
     static LAST_LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LOSSES: RefCell<Losses> = const { RefCell::new(Losses::new()) };
 }
+
+/// Packets that FFmpeg's demuxers said are missing or damaged, by the stream, where they say which.
+pub(crate) type Losses = BTreeMap<Option<usize>, u32>;
 
 struct Flood {
     since: Option<Instant>,
@@ -46,6 +51,12 @@ pub(crate) fn install() {
 /// FFmpeg's last error line on this thread, if any since the last call: the reason behind a number.
 pub(crate) fn take_last_line() -> String {
     LAST_LINE.with(|line| line.take())
+}
+
+/// What FFmpeg's demuxers said is missing or damaged, on this thread since the last call. They say it nowhere else: the mark
+/// of a damaged packet does not survive their parsers, and of a lost one there never is a mark.
+pub(crate) fn take_losses() -> Losses {
+    LOSSES.with(RefCell::take)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +101,13 @@ fn handle(level: c_int, line: &str) {
     if level <= ffi::AV_LOG_ERROR {
         LAST_LINE.with(|last| last.borrow_mut().clone_from(&line));
     }
+    if let Some((stream, packets)) = loss_of(&line) {
+        LOSSES.with(|losses| {
+            let mut losses = losses.borrow_mut();
+            let told = losses.entry(stream).or_default();
+            *told = told.saturating_add(packets);
+        });
+    }
     if let Some(held_back) = pass(Instant::now()) {
         if held_back > 0 {
             tracing::warn!(target: "ffmpeg", held_back, "more lines of ffmpeg were not shown");
@@ -100,6 +118,21 @@ fn handle(level: c_int, line: &str) {
             tracing::debug!(target: "ffmpeg", "{line}");
         }
     }
+}
+
+/// The stream and the number of packets, if the line is one that tells of lost or damaged ones (libavformat's `rtpdec.c`
+/// and `demux.c`).
+fn loss_of(line: &str) -> Option<(Option<usize>, u32)> {
+    let number = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        text[..end.unwrap_or(text.len())].parse().ok()
+    };
+    if let Some((_, rest)) = line.split_once("RTP: missed ") {
+        return number(rest).map(|packets| (None, packets));
+    }
+    let (_, rest) = line.split_once("Packet corrupt (stream = ")?;
+    let stream = number(rest).and_then(|stream| usize::try_from(stream).ok());
+    Some((stream, 1))
 }
 
 /// `None`: hold the line back. `Some(n)`: show it, and say that `n` lines were held back before it.
@@ -174,6 +207,16 @@ mod tests {
         check("no url at all, a@b", "no url at all, a@b");
         check("https://host/path", "https://host/path");
         check("tcp://", "tcp://");
+    }
+
+    #[test]
+    fn losses_are_understood() {
+        let missed = "[rtsp] RTP: missed 12 packets";
+        assert_eq!(loss_of(missed), Some((None, 12)));
+        let corrupt = "[mpegts] Packet corrupt (stream = 1, dts = 387000)";
+        assert_eq!(loss_of(corrupt), Some((Some(1), 1)));
+        assert_eq!(loss_of("[rtsp] RTP: missed many packets"), None);
+        assert_eq!(loss_of("[h264] no frame!"), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::error::MediaError;
 use crate::ff::input::{From as Source, Input, Setup};
 use crate::h26x::ParameterSets;
-use crate::log::hide_credentials;
+use crate::log::{Losses, hide_credentials, take_losses};
 use crate::packet::Packet;
 use crate::track::{AudioTrack, Track, VideoCodec, VideoTrack};
 
@@ -85,6 +85,7 @@ pub struct Reader {
     /// For tracks with start codes: the parameter sets that went into the extradata.
     start_coded: Vec<Option<ParameterSets>>,
     damaged_in_a_row: u32,
+    losses: Losses,
 }
 
 impl Reader {
@@ -151,6 +152,8 @@ impl Reader {
         options: Vec<(String, String)>,
         settings: &ReaderOptions,
     ) -> Result<Self, MediaError> {
+        // What an earlier reader left behind on this thread.
+        take_losses();
         let input = Input::open(Setup {
             from,
             name,
@@ -173,6 +176,7 @@ impl Reader {
             tracks,
             start_coded,
             damaged_in_a_row: 0,
+            losses: take_losses(),
         })
     }
 
@@ -229,7 +233,9 @@ impl Reader {
     /// it gives up with [`MediaError::Codec`]). Everything else is final. A packet cut off by the end
     /// of the file comes with [`Packet::is_corrupt`].
     pub fn next_packet(&mut self) -> Result<Option<Packet>, MediaError> {
+        take_losses();
         let mut result = self.input.read();
+        self.note_losses(&result);
         if let Ok(Some(packet)) = &mut result
             && let Some(Some(sets)) = self.start_coded.get(packet.track())
         {
@@ -249,6 +255,30 @@ impl Reader {
             _ => self.damaged_in_a_row = 0,
         }
         result
+    }
+
+    fn note_losses(&mut self, result: &Result<Option<Packet>, MediaError>) {
+        let mut told = take_losses();
+        let unsaid = match result {
+            Ok(Some(packet)) if packet.is_corrupt() => Some(Some(packet.track())),
+            Err(MediaError::Damaged { .. }) => Some(None),
+            _ => None,
+        };
+        if let Some(stream) = unsaid {
+            told.entry(stream).or_insert(1);
+        }
+        for (stream, packets) in told {
+            let all = self.losses.entry(stream).or_default();
+            *all = all.saturating_add(packets);
+        }
+    }
+
+    /// How many packets of track `track` are known to be lost or damaged since the last call, those of which it is not known
+    /// what track they were of included. Where a loss was noticed the packet that was read then may be the last before it
+    /// or be hurt itself: FFmpeg puts frames together from packets, and has read on into the next when it hands one out.
+    pub fn take_lost(&mut self, track: usize) -> u32 {
+        let of = |losses: &mut Losses, stream| losses.remove(&stream).unwrap_or(0);
+        of(&mut self.losses, None).saturating_add(of(&mut self.losses, Some(track)))
     }
 
     /// Goes to the last key frame at or before `ticks` (in the ticks of track `track`).

@@ -125,3 +125,47 @@ fn noise_is_survived() {
         drop(verify(&path, &VerifyOptions::default()));
     }
 }
+
+/// Makes an MPEG transport stream of a test video, or gives `None` where no ffmpeg is installed.
+fn transport_stream(dir: &Path) -> Option<Vec<u8>> {
+    let (file, stream) = (dir.join("a.mp4"), dir.join("a.ts"));
+    let video = TestVideo {
+        frames: 60,
+        ..TestVideo::default()
+    };
+    video.write(&file).expect("a test video");
+    let made = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&file)
+        .args(["-c", "copy"])
+        .arg(&stream)
+        .status()
+        .ok()?;
+    assert!(made.success(), "ffmpeg makes no transport stream");
+    Some(std::fs::read(&stream).expect("a transport stream"))
+}
+
+#[test]
+fn packets_that_a_transport_stream_is_missing_are_told() {
+    let dir = tempdir().unwrap();
+    let Some(bytes) = transport_stream(dir.path()) else {
+        eprintln!("skipped: no ffmpeg");
+        return;
+    };
+    let path = dir.path().join("b.ts");
+    let lost_in = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let mut reader = Reader::open_path(&path, &ReaderOptions::default()).unwrap();
+        let (video, _) = reader.require_video().unwrap();
+        let mut lost = reader.take_lost(video);
+        while reader.next_packet().unwrap().is_some() {
+            lost += reader.take_lost(video);
+        }
+        lost
+    };
+    assert_eq!(lost_in(&bytes), 0);
+    const CELL: usize = 188;
+    let middle = bytes.len() / CELL * 3 / 4 * CELL;
+    let holed = [&bytes[..middle], &bytes[middle + 2 * CELL..]].concat();
+    assert!(lost_in(&holed) > 0);
+}

@@ -62,7 +62,7 @@ pub struct Closing {
     pub wall_duration: Duration,
     /// Length by the video's own times.
     pub media_duration: Duration,
-    /// RTP packets known to be missing.
+    /// Packets known to be missing or damaged.
     pub packets_lost: u64,
     /// When its last key frame would be shown, in ticks of 1/90000 s from the first frame, if it is only there for the
     /// pictures after it, which are shown before it: the next segment shows it.

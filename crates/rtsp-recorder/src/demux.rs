@@ -3,7 +3,7 @@
 //! A file is played at its own pace, or at `input_fps` when it is encoded again, and begins anew at its end.
 
 use crate::backoff::Failure;
-use crate::frame::{AudioFrame, VideoFrame};
+use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
 use crate::stream::StreamParams;
@@ -26,6 +26,10 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(100);
 
 /// FFmpeg looks at this much of a stream, in microseconds, before it says what the stream is.
 const ANALYSE_US: &str = "1000000";
+
+/// FFmpeg notices that packets are missing only where it waits for late ones, which over TCP it does not. With a queue of so
+/// many packets, the fewest it takes for one, it tells of a loss with the second packet that comes after it.
+const TCP_QUEUE: &str = "2";
 
 /// How long opening may take. For streams it includes the wait for the first frames, without which FFmpeg does not
 /// know the size of the picture; that the host answers at all is bounded by `connection_timeout`.
@@ -182,14 +186,18 @@ impl Player {
                         "tcp"
                     };
                     let socket_us = source.connection_timeout.as_micros().to_string();
+                    let queue = (source.transport == Transport::Tcp)
+                        .then_some(("reorder_queue_size", TCP_QUEUE));
                     let own = [
                         ("rtsp_transport", transport),
                         ("timeout", &socket_us),
                         ("analyzeduration", ANALYSE_US),
                     ];
-                    options
-                        .options
-                        .extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+                    options.options.extend(
+                        own.into_iter()
+                            .chain(queue)
+                            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+                    );
                 }
                 Reader::open_url(&source.url.expose(), &options)
             }
@@ -221,20 +229,29 @@ impl Player {
                     true => time_of(&packet, video_base),
                     false => to_90k(self.stamps.now().0),
                 };
-                let frames = match &mut encoder {
-                    None => vec![(
-                        raw_90k,
-                        packet.is_key(),
-                        packet.data().to_vec(),
-                        params.take(),
-                    )],
+                let packets_lost = reader.take_lost(video_index);
+                let sent = match &mut encoder {
+                    None => self.send(
+                        vec![Encoded {
+                            raw_90k,
+                            key: packet.is_key(),
+                            packets_lost,
+                            params: params.take(),
+                            data: packet.data().to_vec(),
+                        }],
+                        &mut pacer,
+                    ),
                     Some(encoder) => {
                         packet.set_times(Some(raw_90k), None, 0);
                         packet.set_time_base(Rational::MPEG);
-                        encoder.push(&packet).map_err(of_media)?
+                        let frames = encoder.push(&packet, packets_lost).map_err(of_media)?;
+                        match frames.is_empty() && encoder.waits_for_key() {
+                            true => self.send_left_out(&packet),
+                            false => self.send(frames, &mut pacer),
+                        }
                     }
                 };
-                if let Err(gone) = self.send(frames, &mut pacer) {
+                if let Err(gone) = sent {
                     return Ok(Err(gone));
                 }
             } else if let Some((index, track)) = &audio
@@ -253,19 +270,19 @@ impl Player {
     }
 
     fn send(&self, frames: Vec<Encoded>, pacer: &mut Option<Pacer>) -> Result<(), Gone> {
-        for (raw_90k, key, data, params) in frames {
+        for frame in frames {
             if let Some(pacer) = pacer {
-                pacer.wait(raw_90k);
+                pacer.wait(frame.raw_90k);
             }
             let (arrival, wall) = self.stamps.now();
             let frame = VideoFrame {
-                raw_90k,
+                raw_90k: frame.raw_90k,
                 arrival,
                 wall,
-                key,
-                packets_lost: 0,
-                params,
-                data,
+                key: frame.key,
+                packets_lost: frame.packets_lost,
+                params: frame.params,
+                data: frame.data,
             };
             self.sender
                 .blocking_send(Ok(Media::Video(frame)))
@@ -274,7 +291,19 @@ impl Player {
         Ok(())
     }
 
-    /// The next whole packet; damaged ones are left out.
+    /// The source is well, though of this packet nothing is recorded.
+    fn send_left_out(&self, packet: &Packet) -> Result<(), Gone> {
+        let (arrival, wall) = self.stamps.now();
+        let left_out = LeftOut {
+            bytes: packet.data().len(),
+            arrival,
+            wall,
+        };
+        let sent = self.sender.blocking_send(Ok(Media::LeftOut(left_out)));
+        sent.map_err(|_| Gone)
+    }
+
+    /// The next packet. What cannot be read is left out; [`Reader::take_lost`] counts it for the frame that comes next.
     fn next(&self, reader: &mut Reader) -> Result<Option<Packet>, SessionError> {
         loop {
             match reader.next_packet() {

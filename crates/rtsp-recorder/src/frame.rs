@@ -16,7 +16,7 @@ pub struct VideoFrame {
     pub wall: Timestamp,
     /// The source says that decoding can start here.
     pub key: bool,
-    /// RTP packets known to be lost just before or within it.
+    /// Packets known to be lost just before or within it, or to be damaged.
     pub packets_lost: u32,
     /// Parameters that hold from this frame on, where they are new.
     pub params: Option<Arc<StreamParams>>,
@@ -35,4 +35,15 @@ pub struct AudioFrame {
     pub duration_90k: i64,
     /// The payload as MP4 stores it.
     pub data: Vec<u8>,
+}
+
+/// A video frame that came and is no part of the recording: pictures were lost that it was built upon.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Its size.
+    pub bytes: usize,
+    /// When it arrived, monotonic.
+    pub arrival: Duration,
+    /// The wall clock at that moment.
+    pub wall: Timestamp,
 }

@@ -2,7 +2,7 @@
 
 use crate::backoff::Failure;
 use crate::demux::DemuxSession;
-use crate::frame::{AudioFrame, VideoFrame};
+use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::rtsp::RtspSession;
 use daemon::Clock;
 use jiff::Timestamp;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub enum Media {
     /// A video frame.
     Video(VideoFrame),
+    /// A video frame of which nothing is recorded.
+    LeftOut(LeftOut),
     /// An audio frame.
     Audio(AudioFrame),
     /// A repeated file begins anew.

@@ -10,7 +10,7 @@
 //! [`recover`] does at the next start what a killed recorder left undone; [`disk`] makes room and says when recording
 //! must wait; [`run`](mod@run) puts it together.
 //!
-//! What is absent: the crate never reads pixels (except for sources that are to be encoded again), never deletes
+//! What is absent: the crate never reads pixels (except for sources that are to be encoded again: [`transcode`]), never deletes
 //! footage that is not processed, never gives up on a source, and never shows credentials.
 
 pub mod action;
@@ -49,4 +49,5 @@ pub mod stream;
 pub mod tail_hash;
 pub mod timeline;
 pub mod transcode;
+pub mod trust;
 pub mod writer;

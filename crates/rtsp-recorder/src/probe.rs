@@ -161,6 +161,7 @@ async fn watch(
     while !meter.has_enough() {
         match timeout_at(end, input.next(stamps)).await {
             Ok(Ok(Media::Video(frame))) => meter.take(&frame),
+            Ok(Ok(Media::LeftOut(_))) => meter.left_out += 1,
             Ok(Ok(Media::Audio(_))) => {}
             // A file has been seen as a whole.
             Ok(Ok(Media::NextRound(_))) if meter.frames > 0 => break,
@@ -171,7 +172,7 @@ async fn watch(
         }
     }
     let seconds = look.as_secs_f64();
-    let trouble = match (meter.frames, meter.keys) {
+    let trouble = match (meter.frames + meter.left_out, meter.keys) {
         (0, _) => trouble(
             TroubleKind::Silent,
             format!("connected, but no video within {seconds} s"),
@@ -194,6 +195,8 @@ struct Meter {
     bytes: u64,
     keys: u64,
     lost: u64,
+    /// Frames of which nothing would be recorded.
+    left_out: u64,
     earliest: i64,
     latest: i64,
     last_key: Option<i64>,

@@ -301,6 +301,11 @@ impl SourceTask {
                     }
                 }
             }
+            Media::LeftOut(frame) => {
+                pace.note(frame.arrival);
+                self.board.frame(frame.bytes, 0, frame.wall, Fate::Useless);
+                self.check_key_frames(frame.arrival.saturating_sub(pace.of_use))?;
+            }
             Media::Audio(frame) if self.dropping.is_none() => {
                 self.pipeline.push_audio(frame, &mut self.actions);
             }
@@ -530,6 +535,7 @@ mod tests {
     use super::*;
     use crate::demux::DemuxSession;
     use crate::finisher::{Finisher, Origin};
+    use crate::frame::LeftOut;
     use crate::hosts::Hosts;
     use crate::ledger::Ledger;
     use crate::nal::Coding;
@@ -621,6 +627,17 @@ mod tests {
             seconds: u64,
             is_key: impl Fn(u64) -> bool,
         ) -> (String, Vec<Seen>) {
+            let item =
+                |number, clock: &RuntimeClock| Media::Video(frame(number, is_key(number), clock));
+            self.session_of(seconds, item).await
+        }
+
+        /// One session of a camera of which 10 items a second come for so long.
+        async fn session_of(
+            &mut self,
+            seconds: u64,
+            item: impl Fn(u64, &RuntimeClock) -> Media,
+        ) -> (String, Vec<Seen>) {
             let (sender, items) = mpsc::channel(32);
             let mut input = Input::Demuxed(DemuxSession::of(items));
             let (clock, board) = (self.clock, self.board.clone());
@@ -628,8 +645,7 @@ mod tests {
             let camera = async move {
                 let mut seen = Vec::new();
                 for number in 0..seconds * 10 {
-                    let frame = frame(number, is_key(number), &clock);
-                    if sender.send(Ok(Media::Video(frame))).await.is_err() {
+                    if sender.send(Ok(item(number, &clock))).await.is_err() {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -714,6 +730,26 @@ mod tests {
         let recording = |seen: &Seen| seen.state == "recording";
         assert_eq!(seen.iter().position(recording), Some(80));
         assert!(seen[80..].iter().all(recording), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_camera_whose_pictures_are_left_out_is_waited_for_as_for_a_key_frame() {
+        let mut rig = Rig::new();
+        let (end, seen) = rig
+            .session_of(200, |number, clock| match number {
+                0..50 => Media::Video(frame(number, true, clock)),
+                _ => Media::LeftOut(LeftOut {
+                    bytes: 4,
+                    arrival: clock.monotonic(),
+                    wall: clock.now(),
+                }),
+            })
+            .await;
+        assert!(end.contains("no key frame within 90 s"), "{end}");
+        assert!((94..=96).contains(&seen.len()), "after {} s", seen.len());
+        assert!(seen.iter().all(|seen| seen.last_frame <= Some(5)));
+        let down: Vec<&Event> = seen.iter().filter_map(|seen| seen.event.as_ref()).collect();
+        assert!(matches!(down.as_slice(), [Event::Down { .. }]), "{down:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,19 @@
 //! Encoding again, for sources whose `video_codec` is the name of an encoder: at `input_fps` and `bitrate`.
 //!
 //! A camera's frames keep their times; those above `input_fps` are left out. A file is played frame by frame at
-//! `input_fps`, as the old system did.
+//! `input_fps`, as the old system did. Pictures that a decoder guessed leave a hole (see [`crate::trust`]), and a key frame
+//! follows it: then nobody who looks for holes has a reason to doubt what comes after.
 
 use crate::stream::StreamParams;
 use crate::timeline::TICKS_PER_SECOND;
+use crate::trust::{Trust, Verdict};
 use media::encode::Key;
 use media::{
     Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, MediaError, Packet, Rate, Rational,
-    VideoTrack,
+    VideoCodec, VideoTrack,
 };
 use settings::{Source, SourceKind};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Seconds between key frames, where segments can be cut.
@@ -27,10 +30,27 @@ pub struct Transcoder {
     bitrate: u64,
     live: bool,
     clock: FrameClock,
+    trust: Trust,
+    /// The next frame is the first after a hole.
+    after_hole: bool,
+    /// What was lost before frames that the encoder has, by their times.
+    losses: BTreeMap<i64, u32>,
 }
 
-/// An encoded frame: time in ticks of 1/90000 s, key, payload, and the parameters with the first one.
-pub type Encoded = (i64, bool, Vec<u8>, Option<Arc<StreamParams>>);
+/// An encoded frame.
+#[derive(Debug)]
+pub struct Encoded {
+    /// Its time in ticks of 1/90000 s.
+    pub raw_90k: i64,
+    /// Decoding can start here.
+    pub key: bool,
+    /// Packets of the source that were lost or damaged before it.
+    pub packets_lost: u32,
+    /// With the first one.
+    pub params: Option<Arc<StreamParams>>,
+    /// The payload.
+    pub data: Vec<u8>,
+}
 
 /// Which frames go out, and when.
 enum FrameClock {
@@ -91,22 +111,31 @@ impl Transcoder {
             bitrate: source.bitrate,
             live: source.kind() != SourceKind::File,
             clock,
+            // FFmpeg's decoder of H.264 takes intra refresh for a beginning, too, and marks what comes before.
+            trust: Trust::new(input.codec == VideoCodec::H264),
+            after_hole: false,
+            losses: BTreeMap::new(),
         })
     }
 
-    /// Takes the next packet and gives what is encoded by now.
+    /// Takes the next packet, before or in which `packets_lost` were lost, and gives what is encoded by now.
     ///
     /// # Errors
-    /// The encoder refuses; a damaged packet is only left out.
-    pub fn push(&mut self, packet: &Packet) -> Result<Vec<Encoded>, MediaError> {
-        let mut frames = Vec::new();
-        match self.decoder.decode(Some(packet), &mut frames) {
-            Err(error) if error.is_damaged() => {
-                tracing::debug!(%error, "left out a damaged packet")
-            }
-            result => result?,
+    /// The encoder refuses; what is damaged is only left out.
+    pub fn push(&mut self, packet: &Packet, packets_lost: u32) -> Result<Vec<Encoded>, MediaError> {
+        self.trust.lose(packets_lost);
+        if packet.is_key() {
+            self.trust.send_key(packet.pts().unwrap_or(0));
         }
-        self.encode(frames)
+        let sent = self.decoder.send(packet);
+        self.forgive(sent)?;
+        let packets = self.encode()?;
+        Ok(self.of_packets(&packets))
+    }
+
+    /// True while pictures are left out because they are, or may be, guessed.
+    pub fn waits_for_key(&self) -> bool {
+        !self.trust.is_whole()
     }
 
     /// Gives what is still held back.
@@ -114,42 +143,97 @@ impl Transcoder {
     /// # Errors
     /// As [`Self::push`].
     pub fn finish(&mut self) -> Result<Vec<Encoded>, MediaError> {
-        let mut frames = Vec::new();
-        match self.decoder.decode(None, &mut frames) {
-            Err(error) if error.is_damaged() => tracing::debug!(%error, "left out a damaged frame"),
-            result => result?,
-        }
-        let mut encoded = self.encode(frames)?;
+        let finished = self.decoder.finish();
+        self.forgive(finished)?;
+        let mut packets = self.encode()?;
         if let Some(encoder) = &mut self.encoder {
-            let mut packets = Vec::new();
             encoder.finish(&mut packets)?;
-            encoded.extend(
-                packets
-                    .iter()
-                    .map(|packet| of_packet(packet, &mut self.params)),
-            );
         }
-        Ok(encoded)
+        Ok(self.of_packets(&packets))
     }
 
-    fn encode(&mut self, frames: Vec<Frame>) -> Result<Vec<Encoded>, MediaError> {
-        let mut packets = Vec::new();
-        for mut frame in frames {
-            let Some(time) = self.clock.admit(frame.pts().unwrap_or(0)) else {
-                continue;
-            };
-            frame.set_pts(Some(time));
-            if self.encoder.is_none() {
-                self.open(&frame)?;
+    /// Damage is noted, other errors are passed on.
+    fn forgive(&mut self, result: Result<(), MediaError>) -> Result<(), MediaError> {
+        match result {
+            Err(error) if error.is_damaged() => {
+                tracing::debug!(%error, "left out what is damaged");
+                self.trust.refuse();
+                Ok(())
             }
-            if let Some(encoder) = &mut self.encoder {
-                encoder.encode(&frame, Key::Auto, &mut packets)?;
+            result => result,
+        }
+    }
+
+    /// Encodes all whole pictures that the decoder has.
+    fn encode(&mut self) -> Result<Vec<Packet>, MediaError> {
+        let mut packets = Vec::new();
+        loop {
+            match self.decoder.receive() {
+                Ok(Some(frame)) => self.encode_frame(frame, &mut packets)?,
+                Ok(None) => return Ok(packets),
+                Err(error) => self.forgive(Err(error))?,
             }
         }
-        Ok(packets
+    }
+
+    fn encode_frame(
+        &mut self,
+        mut frame: Frame,
+        packets: &mut Vec<Packet>,
+    ) -> Result<(), MediaError> {
+        let own_time = frame.pts().unwrap_or(0);
+        // What is left out takes its time all the same.
+        let admitted = self.clock.admit(own_time);
+        let lost = match self
+            .trust
+            .judge(own_time, frame.is_key(), frame.is_damaged())
+        {
+            Verdict::Guess => return Ok(()),
+            Verdict::Whole => 0,
+            Verdict::First(lost) => {
+                self.after_hole = true;
+                lost
+            }
+        };
+        if lost > 0 {
+            // A frame that is not admitted passes it on to the next, which is later.
+            self.losses.insert(admitted.unwrap_or(own_time), lost);
+        }
+        let Some(time) = admitted else {
+            return Ok(());
+        };
+        frame.set_pts(Some(time));
+        if self.encoder.is_none() {
+            self.open(&frame)?;
+        }
+        let key = match std::mem::take(&mut self.after_hole) {
+            true => Key::Forced,
+            false => Key::Auto,
+        };
+        if let Some(encoder) = &mut self.encoder {
+            encoder.encode(&frame, key, packets)?;
+        }
+        Ok(())
+    }
+
+    fn of_packets(&mut self, packets: &[Packet]) -> Vec<Encoded> {
+        packets
             .iter()
-            .map(|packet| of_packet(packet, &mut self.params))
-            .collect())
+            .map(|packet| {
+                let raw_90k = packet
+                    .time_base()
+                    .rescale(packet.pts().unwrap_or(0), Rational::MPEG);
+                let later = self.losses.split_off(&(raw_90k + 1));
+                let lost = std::mem::replace(&mut self.losses, later);
+                Encoded {
+                    raw_90k,
+                    key: packet.is_key(),
+                    packets_lost: lost.into_values().fold(0, u32::saturating_add),
+                    params: self.params.take(),
+                    data: packet.data().to_vec(),
+                }
+            })
+            .collect()
     }
 
     /// Opens the encoder for frames like this one.
@@ -177,13 +261,6 @@ impl Transcoder {
         self.encoder = Some(encoder);
         Ok(())
     }
-}
-
-fn of_packet(packet: &Packet, params: &mut Option<Arc<StreamParams>>) -> Encoded {
-    let time = packet
-        .time_base()
-        .rescale(packet.pts().unwrap_or(0), Rational::MPEG);
-    (time, packet.is_key(), packet.data().to_vec(), params.take())
 }
 
 #[cfg(test)]
@@ -215,5 +292,110 @@ mod tests {
             next: None,
         };
         assert!((0..100i64).all(|i| same.admit(i * 6000 + i % 3 * 100).is_some()));
+    }
+
+    /// What becomes of 60 frames, a key frame every 15, when `hurt` has done its worst to the packets: it says what is told
+    /// to be lost before each, or that the packet itself is missing.
+    fn encoded_again(
+        encoder: &str,
+        b_frames: u32,
+        hurt: impl Fn(usize, &mut Packet) -> Option<u32>,
+    ) -> Vec<Encoded> {
+        let video = media::synth::TestVideo {
+            encoder: encoder.to_owned(),
+            frames: 60,
+            b_frames,
+            ..Default::default()
+        };
+        let made = video.encode().expect("a test video");
+        let text =
+            r#"{"sources": [{"url": "rtsp://h/a", "video_codec": "libx264", "input_fps": 15}]}"#;
+        let settings = settings::RecorderSettings::from_text(text, &settings::Environment::empty());
+        let source = &settings.expect("settings").sources[0];
+        let mut transcoder = Transcoder::new("libx264", source, &made.track).expect("a transcoder");
+        let mut encoded = Vec::new();
+        for (number, mut packet) in made.packets.into_iter().enumerate() {
+            if let Some(lost) = hurt(number, &mut packet) {
+                encoded.extend(transcoder.push(&packet, lost).expect("frames"));
+            }
+        }
+        encoded.extend(transcoder.finish().expect("frames"));
+        encoded
+    }
+
+    /// Numbers of the frames.
+    fn numbers(encoded: &[Encoded]) -> Vec<i64> {
+        encoded.iter().map(|frame| frame.raw_90k / 6000).collect()
+    }
+
+    /// Checks that nothing comes up to frame 30, which tells of the loss and is a beginning, and that all is well before and
+    /// after.
+    fn check_hole(what: &str, encoded: &[Encoded], last_before: std::ops::RangeInclusive<i64>) {
+        let numbers = numbers(encoded);
+        let at = numbers.iter().position(|number| *number == 30);
+        let at = at.unwrap_or_else(|| panic!("{what}: {numbers:?}"));
+        let last = numbers[at - 1];
+        assert!(last_before.contains(&last), "{what}: {numbers:?}");
+        let expected: Vec<i64> = (0..=last).chain(30..60).collect();
+        assert_eq!(numbers, expected, "{what}");
+        for (place, frame) in encoded.iter().enumerate() {
+            assert_eq!(frame.packets_lost > 0, place == at, "{what}, frame {place}");
+        }
+        assert!(encoded[at].key, "{what}");
+    }
+
+    #[test]
+    fn all_frames_of_whole_video_are_encoded() {
+        for (encoder, b_frames) in [
+            ("libx264", 0),
+            ("libx264", 2),
+            ("libx265", 0),
+            ("libx265", 2),
+        ] {
+            let encoded = encoded_again(encoder, b_frames, |_, _| Some(0));
+            let expected: Vec<i64> = (0..60).collect();
+            assert_eq!(numbers(&encoded), expected, "{encoder}, {b_frames}");
+            assert!(encoded.iter().all(|frame| frame.packets_lost == 0));
+        }
+    }
+
+    #[test]
+    fn pictures_built_upon_lost_ones_are_left_out_and_counted() {
+        for (encoder, b_frames) in [("libx264", 0), ("libx264", 2), ("libx265", 0)] {
+            let encoded = encoded_again(encoder, b_frames, |number, _| match number {
+                20 => None,
+                21 => Some(1),
+                _ => Some(0),
+            });
+            check_hole(encoder, &encoded, 15..=19);
+        }
+    }
+
+    #[test]
+    fn pictures_that_the_decoder_guesses_are_left_out_and_counted() {
+        for encoder in ["libx264", "libx265"] {
+            let encoded = encoded_again(encoder, 0, |number, packet| {
+                if number == 20 {
+                    let mut data = packet.data().to_vec();
+                    let length = data.len();
+                    data[20..length - 4]
+                        .iter_mut()
+                        .for_each(|byte| *byte ^= 0x5a);
+                    packet.replace_data(&data).expect("memory");
+                }
+                Some(0)
+            });
+            check_hole(encoder, &encoded, 15..=19);
+        }
+    }
+
+    #[test]
+    fn recording_begins_with_a_whole_picture() {
+        for encoder in ["libx264", "libx265"] {
+            let encoded = encoded_again(encoder, 0, |number, _| (number >= 7).then_some(0));
+            let expected: Vec<i64> = (15..60).collect();
+            assert_eq!(numbers(&encoded), expected, "{encoder}");
+            assert!(encoded.iter().all(|frame| frame.packets_lost == 0));
+        }
     }
 }

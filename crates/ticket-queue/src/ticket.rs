@@ -72,7 +72,7 @@ pub struct Ticket {
     /// Why the segment ends where it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_reason: Option<CutReason>,
-    /// RTP packets known to be missing in the segment.
+    /// Packets of the stream known to be missing from the segment or damaged in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets_lost: Option<u64>,
     /// Seconds not recorded between the end of the previous segment and this one's start.

@@ -1,6 +1,6 @@
 //! Files, encoding again, sound.
 
-use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, sleep};
+use crate::rig::{Rig, Segment, clip, clip_like, expect_run, frames, sent, simulator, sleep};
 use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
 use media::synth::TestVideo;
 use serde_json::json;
@@ -227,6 +227,58 @@ async fn a_camera_behind_tls_is_recorded_through_ffmpeg() {
     assert!(stored.len() > 40, "{} frames", stored.len());
     expect_run(&sent(&simulator, "cam"), &stored);
     assert_eq!(rig.status("cam").reconnects, 0);
+}
+
+#[tokio::test]
+async fn packets_that_ffmpeg_misses_are_counted() {
+    let clips = tempfile::tempdir().unwrap();
+    // Frames of many packets.
+    let video = TestVideo {
+        width: 640,
+        height: 480,
+        frames: 60,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let names = ["tls", "again"];
+    let simulator = simulator(names.map(|name| CameraConfig::new(name, &file)));
+    let url = simulator.url("tls").unwrap();
+    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
+    let port = tls_before(address.to_owned()).await;
+    let rig = Rig::new(json!([
+        {"name": "tls", "url": format!("rtsps://127.0.0.1:{port}/{path}")},
+        {"name": "again", "url": simulator.url("again").unwrap(), "transport": "udp", "video_codec": "libx264"},
+    ]))
+    .set("connection_timeout", json!(5000))
+    .set("read_timeout", json!(5000));
+    rig.record(async {
+        sleep(4.0).await;
+        for name in names {
+            assert_eq!(rig.status(name).packets_lost, 0, "{name}");
+            simulator.fault(name, &Fault::Loss(3.0)).unwrap();
+        }
+        sleep(5.0).await;
+    })
+    .await;
+    for name in names {
+        let segments = rig.segments(name);
+        let lost = |segments: &[Segment]| -> u64 {
+            segments.iter().filter_map(|s| s.ticket.packets_lost).sum()
+        };
+        assert_eq!(lost(&segments[..1]), 0, "{name}");
+        let left_out = simulator.stats(name).unwrap().packets_lost;
+        assert!(lost(&segments) > 0, "{name}: {left_out} left out");
+        assert_eq!(rig.status(name).reconnects, 0, "{name}");
+    }
+    // Pictures built upon lost ones leave holes in what was encoded again.
+    let again = rig.segments("again");
+    let expected: f64 = again.iter().map(|s| s.seconds() * 15.0).sum();
+    let stored = frames(&again).len() as f64;
+    assert!(
+        stored > 20.0 && stored < expected * 0.95,
+        "{stored} frames of {expected}"
+    );
 }
 
 /// Stands in front of the camera at `address` and hangs up on whoever's first request does not hold `wanted`; the port it

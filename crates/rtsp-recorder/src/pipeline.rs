@@ -171,6 +171,11 @@ impl Pipeline {
         self.segment.is_some()
     }
 
+    /// True once a segment was begun in this session.
+    pub fn has_begun(&self) -> bool {
+        self.session.opened_any
+    }
+
     /// Time recorded in all segments, the open one included.
     pub fn recorded(&self) -> Duration {
         let open = self

@@ -1,7 +1,7 @@
 //! Who may record when there are more sources than `max_concurrent_recordings` allows: all of them, in turn.
 //!
-//! A session holds a slot. When others wait it gives the slot up after its turn, at the end of a segment; waiting is
-//! first come, first served, so nobody starves. A source that backs off holds no slot.
+//! A session holds a slot. When others wait it gives the slot up after its turn, at the end of a segment, and not before it
+//! had one, within reason; waiting is first come, first served, so nobody starves. A source that backs off holds no slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

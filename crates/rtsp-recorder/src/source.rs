@@ -251,7 +251,6 @@ impl SourceTask {
                 leave = &mut leave => return Ok(leave),
                 () = &mut turn, if !turn_is_over => {
                     turn_is_over = true;
-                    self.pipeline.finish_after_segment();
                     continue;
                 }
                 item = tokio::time::timeout(wait, input.next(&stamps)) => item,
@@ -264,8 +263,11 @@ impl SourceTask {
             if self.limit_reached() {
                 return Ok(Leave::LimitReached);
             }
-            if turn_is_over && !self.pipeline.is_recording() {
-                return Ok(Leave::TurnOver);
+            if turn_is_over && self.is_turn_used(began) {
+                self.pipeline.finish_after_segment();
+                if !self.pipeline.is_recording() {
+                    return Ok(Leave::TurnOver);
+                }
             }
         }
     }
@@ -285,6 +287,12 @@ impl SourceTask {
     /// How long the first frame may take, and the first key frame.
     fn first_wait(&self) -> Duration {
         FIRST_FRAME.max(self.source.read_timeout)
+    }
+
+    /// A turn is not over before a segment was begun in it: a camera whose key frames are further apart than segments are
+    /// long would never be recorded. A camera that sends none fails after as long as this; a disk that takes none does not.
+    fn is_turn_used(&self, began: Duration) -> bool {
+        self.pipeline.has_begun() || self.now().saturating_sub(began) >= self.first_wait()
     }
 
     fn take(&mut self, media: Media, pace: &mut Pace, began: Duration) -> Result<(), SessionError> {
@@ -579,8 +587,12 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
+            Self::with(r#"{"sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#)
+        }
+
+        /// Records the first source of these settings.
+        fn with(text: &str) -> Self {
             let dir = tempfile::tempdir().expect("a directory");
-            let text = r#"{"sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#;
             let settings =
                 settings::RecorderSettings::from_text(text, &settings::Environment::empty());
             let source = Arc::new(settings.expect("settings").sources[0].clone());
@@ -672,8 +684,20 @@ mod tests {
                 },
                 camera
             );
-            (end.expect_err("the camera is gone").message, seen)
+            let end = end.map_or_else(|error| error.message, |leave| leave.reason().to_owned());
+            (end, seen)
         }
+    }
+
+    /// A place with a slot that the session has and another source waits for, and segments of a minute.
+    async fn rig_with_turns() -> (Rig, Slot) {
+        let rig = Rig::with(
+            r#"{"segment_duration": 60, "sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#,
+        );
+        let slots = rig.task.shared.slots.clone();
+        let slot = slots.take().await;
+        tokio::spawn(async move { slots.take().await });
+        (rig, slot)
     }
 
     #[derive(Debug)]
@@ -750,6 +774,36 @@ mod tests {
         assert!(seen.iter().all(|seen| seen.last_frame <= Some(5)));
         let down: Vec<&Event> = seen.iter().filter_map(|seen| seen.event.as_ref()).collect();
         assert!(matches!(down.as_slice(), [Event::Down { .. }]), "{down:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_lasts_for_a_segment_however_far_apart_key_frames_are() {
+        let (mut rig, _slot) = rig_with_turns().await;
+        let (end, seen) = rig.session(600, |number| number % 800 == 799).await;
+        assert_eq!(end, Leave::TurnOver.reason());
+        assert_eq!(rig.task.pipeline.segments(), 1);
+        // From 80 s on, and as a first segment longer than a minute: the next one would begin on a full one.
+        assert_eq!(rig.task.pipeline.recorded().as_secs(), 160);
+        assert!((238..=241).contains(&seen.len()), "after {} s", seen.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_at_the_end_of_a_segment() {
+        let (mut rig, _slot) = rig_with_turns().await;
+        let (end, seen) = rig.session(600, |number| number % 20 == 0).await;
+        assert_eq!(end, Leave::TurnOver.reason());
+        assert_eq!(rig.task.pipeline.segments(), 1);
+        assert!((59..=64).contains(&seen.len()), "after {} s", seen.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_without_a_segment_ends_all_the_same() {
+        let (mut rig, _slot) = rig_with_turns().await;
+        rig.disk_full.store(true, Ordering::Relaxed);
+        let (end, seen) = rig.session(600, |number| number % 20 == 0).await;
+        assert_eq!(end, Leave::TurnOver.reason());
+        assert_eq!(rig.task.pipeline.segments(), 0);
+        assert!((89..=91).contains(&seen.len()), "after {} s", seen.len());
     }
 
     #[tokio::test(start_paused = true)]

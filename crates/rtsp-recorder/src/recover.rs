@@ -111,15 +111,30 @@ pub fn look(raw_dir: &Path) -> Found {
     found
 }
 
-/// When an earlier process had the last frame of each source, by the source's name: what its last status says, or the
-/// age of the open segments it left, which is nearer to the truth after a kill. Call it before those are finished.
-pub fn last_frames(found: &Found, status_dir: &Path) -> HashMap<String, Timestamp> {
+/// What an earlier process tells of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// When it had the last frame.
+    pub last_frame: Timestamp,
+    /// Why it recorded nothing any more after that, if that was its end.
+    pub trouble: Option<String>,
+}
+
+/// What an earlier process tells of each source, by the source's name: what its last status says, or for the last frame the
+/// age of the segments it left, which is nearer to the truth after a kill. Call it before those are finished.
+pub fn earlier(found: &Found, status_dir: &Path) -> HashMap<String, Earlier> {
     let told: RecorderStatus =
         status::read(&status::file(status_dir, status::RECORDER)).unwrap_or_default();
-    let mut last: HashMap<String, Timestamp> = told
+    let mut earlier: HashMap<String, Earlier> = told
         .sources
         .into_iter()
-        .filter_map(|source| Some((source.name, source.last_frame?)))
+        .filter_map(|source| {
+            let earlier = Earlier {
+                last_frame: source.last_frame?,
+                trouble: source.error,
+            };
+            Some((source.name, earlier))
+        })
         .collect();
     let parts = found.parts.iter().map(|paths| (paths, paths.part()));
     let segments = found.segments.iter().map(|paths| (paths, paths.finished()));
@@ -127,11 +142,18 @@ pub fn last_frames(found: &Found, status_dir: &Path) -> HashMap<String, Timestam
         let written = file.metadata().and_then(|meta| meta.modified());
         let written = written.ok().and_then(|time| Timestamp::try_from(time).ok());
         if let (Some(name), Some(written)) = (SegmentName::parse(&paths.finished()), written) {
-            let latest = last.entry(name.source).or_insert(written);
-            *latest = written.max(*latest);
+            let of_source = earlier.entry(name.source).or_insert(Earlier {
+                last_frame: written,
+                trouble: None,
+            });
+            of_source.last_frame = written.max(of_source.last_frame);
+            if written > told.updated {
+                // Recorded since.
+                of_source.trouble = None;
+            }
         }
     }
-    last
+    earlier
 }
 
 /// Hands what was found over to be finished: every `.part`, and every segment that the queue knows nothing of. `ledger` tells
@@ -241,6 +263,39 @@ mod tests {
         assert_eq!(parse("raw/media1.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_2025071_033129_seg0001.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_seg0001é.mp4"), start);
+    }
+
+    #[test]
+    fn trouble_that_an_earlier_process_told_of_counts_unless_it_recorded_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw");
+        std::fs::create_dir_all(raw.join("cam")).unwrap();
+        let segment = raw.join("cam/cam_20250718_033129_seg0001.mp4");
+        std::fs::File::create(&segment).unwrap();
+        let written = Timestamp::try_from(segment.metadata().unwrap().modified().unwrap()).unwrap();
+        let trouble_told = |after: jiff::SignedDuration| {
+            let source = daemon::status::SourceStatus {
+                name: "cam".to_owned(),
+                last_frame: Some(Timestamp::UNIX_EPOCH),
+                error: Some("the disk refused a write".to_owned()),
+                ..Default::default()
+            };
+            let status = RecorderStatus {
+                updated: written + after,
+                sources: vec![source],
+                ..RecorderStatus::default()
+            };
+            let file = daemon::StatusFile::new(dir.path(), status::RECORDER);
+            file.write(&status).unwrap();
+            let mut earlier = earlier(&look(&raw), dir.path());
+            let of_source = earlier.remove("cam").unwrap();
+            assert_eq!(of_source.last_frame, written);
+            of_source.trouble
+        };
+        let second = jiff::SignedDuration::from_secs(1);
+        let trouble = Some("the disk refused a write".to_owned());
+        assert_eq!(trouble_told(second), trouble);
+        assert_eq!(trouble_told(-second), None);
     }
 
     proptest::proptest! {

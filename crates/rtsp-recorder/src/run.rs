@@ -10,7 +10,7 @@ use crate::leave::Shared;
 use crate::ledger::Ledger;
 use crate::opener::Opener;
 use crate::outage::Event;
-use crate::recover;
+use crate::recover::{self, Earlier};
 use crate::slots::Slots;
 use crate::source::{SourceEnd, SourceTask};
 use crate::writer::{Feeder, WriterSetup};
@@ -70,8 +70,8 @@ struct Recorder {
     disk_full: Arc<AtomicBool>,
     disk: Arc<Mutex<DiskReport>>,
     fatal: Arc<AtomicBool>,
-    /// Until when an earlier process recorded each source.
-    recorded_before: HashMap<String, jiff::Timestamp>,
+    /// What an earlier process tells of each source.
+    earlier: HashMap<String, Earlier>,
 }
 
 impl Recorder {
@@ -88,13 +88,13 @@ impl Recorder {
         })
         .context("start the finishing threads")?;
         let found = recover::look(&settings.output_dir);
-        let recorded_before = recover::last_frames(&found, &settings.places.status_dir);
+        let earlier = recover::earlier(&found, &settings.places.status_dir);
         let boards = settings
             .sources
             .iter()
             .map(|source| {
-                let before = recorded_before.get(source.name.as_str()).copied();
-                Arc::new(Board::new(source, before))
+                let earlier = earlier.get(source.name.as_str());
+                Arc::new(Board::new(source, earlier.map(|it| it.last_frame)))
             })
             .collect();
         let recorder = Recorder {
@@ -107,7 +107,7 @@ impl Recorder {
             disk_full: Arc::default(),
             disk: Arc::default(),
             fatal,
-            recorded_before,
+            earlier,
         };
         recorder.recover(found)?;
         Ok(recorder)
@@ -258,10 +258,10 @@ impl Recorder {
             .with_context(|| format!("start the writer of {}", source.name))?;
             let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));
             let span = info_span!("source", name = %source.name);
-            let before = self.recorded_before.get(source.name.as_str()).copied();
-            let before = before.filter(|_| opener.is_live());
+            let earlier = self.earlier.get(source.name.as_str()).cloned();
+            let earlier = earlier.filter(|_| opener.is_live());
             let (shared, board) = (shared.clone(), board.clone());
-            let task = SourceTask::new(source, shared, board, opener, feeder, before);
+            let task = SourceTask::new(source, shared, board, opener, feeder, earlier);
             tasks.spawn(task.run().instrument(span));
         }
         Ok(tasks)

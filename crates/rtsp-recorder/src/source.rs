@@ -21,6 +21,7 @@ use crate::leave::{Leave, Shared, leave, turn_over, until_schedule};
 use crate::ledger::Gap;
 use crate::opener::Opener;
 use crate::pipeline::{Pipeline, Plan};
+use crate::recover::Earlier;
 use crate::slots::Slot;
 use crate::stream::StreamParams;
 use crate::writer::Feeder;
@@ -76,8 +77,8 @@ pub struct SourceTask {
     loss_limit: OncePerMinute,
     /// Packets lost since the log last spoke of it.
     lost_unsaid: u64,
-    /// Until when an earlier process recorded this source; taken by the first segment.
-    recorded_before: Option<Timestamp>,
+    /// What an earlier process tells of this source; taken by the first segment.
+    earlier: Option<Earlier>,
 }
 
 /// Frames are being dropped because the disk does not take them.
@@ -97,14 +98,14 @@ struct Pace {
 }
 
 impl SourceTask {
-    /// A task that has not begun; an earlier process recorded the source until `recorded_before`.
+    /// A task that has not begun, of a source of which an earlier process tells `earlier`.
     pub fn new(
         source: Arc<Source>,
         shared: Shared,
         board: Arc<Board>,
         opener: Opener,
         feeder: Feeder,
-        recorded_before: Option<Timestamp>,
+        earlier: Option<Earlier>,
     ) -> Self {
         let pipeline = Pipeline::new(Plan {
             segment_duration: source.segment_duration,
@@ -130,7 +131,7 @@ impl SourceTask {
             recovery_limit: OncePerMinute::default(),
             loss_limit: OncePerMinute::default(),
             lost_unsaid: 0,
-            recorded_before,
+            earlier,
         }
     }
 
@@ -454,12 +455,18 @@ impl SourceTask {
             let mut why = failure
                 .clone()
                 .unwrap_or_else(|| "not recording".to_owned());
-            if let Some(end) = self.recorded_before.take()
-                && opening.start > end
+            if let Some(earlier) = self.earlier.take()
+                && opening.start > earlier.last_frame
             {
-                opening.gap_before = Duration::try_from(opening.start.duration_since(end)).ok();
-                let then = failure.map_or(String::new(), |failure| format!("; then: {failure}"));
-                why = format!("the recorder was not running{then}");
+                let gap = opening.start.duration_since(earlier.last_frame);
+                opening.gap_before = Duration::try_from(gap).ok();
+                let not_running = Some("the recorder was not running".to_owned());
+                let reasons = [earlier.trouble, not_running, failure];
+                why = reasons
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; then: ");
             }
             let (until, gap) = (opening.start, opening.gap_before.unwrap_or_default());
             if gap >= SMALLEST_GAP {
@@ -832,6 +839,21 @@ mod tests {
         assert_eq!(seen[3].last_frame, Some(3));
         let last = seen.last().and_then(|seen| seen.last_frame);
         assert!(matches!(last, Some(4..=5)), "{last:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_tells_of_trouble_before_the_recorder_stopped_and_after_it_began() {
+        let mut rig = Rig::new();
+        rig.task.earlier = Some(Earlier {
+            last_frame: Timestamp::UNIX_EPOCH - Duration::from_secs(60),
+            trouble: Some("the disk refused a write".to_owned()),
+        });
+        rig.task.last_failure = Some("Connection refused".to_owned());
+        rig.session(5, |number| number % 10 == 0).await;
+        let gap = rig.board.snapshot(rig.clock.monotonic()).last_gap;
+        let gap = gap.unwrap();
+        let expected = "the disk refused a write; then: the recorder was not running; then: Connection refused";
+        assert!(gap.ends_with(expected), "{gap}");
     }
 
     #[tokio::test(start_paused = true)]

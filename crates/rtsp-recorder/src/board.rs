@@ -1,9 +1,11 @@
 //! What each source is doing, for the status file and the log. Written by sessions and writers, read now and then.
 
 use crate::outage::{Event, Look, Outage};
+use crate::sockets::SocketNumber;
 use daemon::status::SourceStatus;
 use jiff::Timestamp;
 use settings::Source;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +98,8 @@ struct Inner {
     last_arrival: Option<Timestamp>,
     /// When the last frame came of those before the open segment.
     last_before_segment: Option<Timestamp>,
+    /// The connection of the open session, as far as it is known.
+    sockets: HashSet<SocketNumber>,
 }
 
 impl Board {
@@ -117,6 +121,7 @@ impl Board {
                 useless_frames: 0,
                 last_arrival: None,
                 last_before_segment: None,
+                sockets: HashSet::new(),
             }),
         }
     }
@@ -135,6 +140,16 @@ impl Board {
         let inner = self.lock();
         let connecting = inner.status.state == State::Connecting.name();
         connecting || inner.last_arrival.is_none_or(|last| last < trusted)
+    }
+
+    /// Notes the connection of a session that is open from now on.
+    pub fn set_sockets(&self, sockets: HashSet<SocketNumber>) {
+        self.lock().sockets = sockets;
+    }
+
+    /// The connection of the open session, as far as it is known.
+    pub fn sockets(&self) -> HashSet<SocketNumber> {
+        self.lock().sockets.clone()
     }
 
     /// Notes a change of state.

@@ -3,13 +3,15 @@
 //! retina sets no limit to a header, a body or an access unit, looks through an unfinished line again with every read,
 //! and gives no hold on its buffers or sockets. What such a server cannot do is to send frames at the same time. So a
 //! thread of its own watches the memory of the whole process and whether the sessions still get their turn, and shuts the
-//! sockets of the sources that bring no frames. Sources that deliver go on undisturbed; an honest one that was just
-//! connecting tries again.
+//! sockets of the sources that bring no frames. Sources that deliver go on undisturbed, also those that are other channels of
+//! the same video recorder; an honest one that was just connecting tries again. Of sources that FFmpeg reads the sockets are
+//! not known: of the same address they are cut off with the one that is to blame.
 
 use crate::board::Board;
-use crate::sockets::own_sockets;
+use crate::sockets::{SocketNumber, number_of, own_sockets};
 use jiff::{SignedDuration, Timestamp};
 use settings::SourceUrl;
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
@@ -131,14 +133,24 @@ impl Guard {
             Ok(sockets) => connections(sockets),
             Err(error) => return warn!(%error, why, "the open connections cannot be listed"),
         };
-        let suspects = self.sources.iter().filter(|s| s.board.is_suspect(trusted));
+        let (suspects, others): (Vec<_>, Vec<_>) = self
+            .sources
+            .iter()
+            .partition(|source| source.board.is_suspect(trusted));
+        let spared: HashSet<SocketNumber> = others
+            .iter()
+            .flat_map(|source| source.board.sockets())
+            .collect();
+        let is_spared =
+            |socket: &TcpStream| number_of(socket).is_some_and(|it| spared.contains(&it));
         for Watched { url, board } in suspects {
             let addresses: Vec<SocketAddr> = url
                 .endpoint()
                 .and_then(|endpoint| endpoint.to_socket_addrs().ok())
                 .map(Iterator::collect)
                 .unwrap_or_default();
-            for (socket, _) in sockets.iter().filter(|(_, peer)| addresses.contains(peer)) {
+            let to_it = sockets.iter().filter(|(_, peer)| addresses.contains(peer));
+            for (socket, _) in to_it.filter(|(socket, _)| !is_spared(socket)) {
                 error!(
                     source = board.name(),
                     why,

@@ -4,8 +4,10 @@ use crate::backoff::Failure;
 use crate::demux::DemuxSession;
 use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::rtsp::RtspSession;
+use crate::sockets::SocketNumber;
 use daemon::Clock;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +102,14 @@ pub enum Input {
 }
 
 impl Input {
+    /// The connection to the camera, where it is known.
+    pub fn sockets(&self) -> HashSet<SocketNumber> {
+        match self {
+            Input::Rtsp(session) => session.sockets().clone(),
+            Input::Demuxed(_) => HashSet::new(),
+        }
+    }
+
     /// The round that a repeated file begins with.
     pub fn round(&self) -> Option<u32> {
         match self {

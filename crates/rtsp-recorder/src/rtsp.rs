@@ -8,6 +8,7 @@ use crate::frame::VideoFrame;
 use crate::input::{Media, SessionError, Stamps};
 use crate::nal::{Coding, Entry, entry};
 use crate::rtp_order::OrderedSocket;
+use crate::sockets::{SocketNumber, with_new_sockets};
 use crate::sound::Sound;
 use crate::stream::{StreamParams, is_frame_rate};
 use crate::timeline::rescale_to_90k;
@@ -20,6 +21,7 @@ use retina::client::{
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec};
 use settings::Source;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub struct RtspSession {
     video: usize,
     sound: Option<Sound>,
     params: Option<Arc<StreamParams>>,
+    sockets: HashSet<SocketNumber>,
     /// Of streams over UDP.
     _ordered: Vec<OrderedSocket>,
 }
@@ -53,7 +56,8 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         .session_group(group)
         .user_agent("rtsp-recorder".to_owned())
         .unassigned_channel_data(UnassignedChannelDataPolicy::Auto);
-    let mut session = Session::describe(url, options).await.map_err(of_retina)?;
+    let (described, sockets) = with_new_sockets(Session::describe(url, options)).await;
+    let mut session = described.map_err(of_retina)?;
     let video = choose(session.streams())?;
     let sound = if source.record_audio {
         Sound::choose(session.streams())
@@ -82,6 +86,7 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         video,
         sound,
         params: None,
+        sockets,
         _ordered: ordered,
     })
 }
@@ -151,6 +156,11 @@ fn choose(streams: &[Stream]) -> Result<usize, SessionError> {
 }
 
 impl RtspSession {
+    /// The connection to the camera.
+    pub fn sockets(&self) -> &HashSet<SocketNumber> {
+        &self.sockets
+    }
+
     /// The next frame. Dropping the future loses nothing.
     ///
     /// # Errors

@@ -215,6 +215,7 @@ impl SourceTask {
         if self.sessions > 1 {
             self.board.reconnected();
         }
+        self.board.set_sockets(input.sockets());
         self.pipeline.begin_session(input.round());
         let began = self.now();
         let result = self.receive(input, began).await;

@@ -40,6 +40,36 @@ fn servers() -> Vec<(&'static str, String)> {
     .into()
 }
 
+/// A video recorder: one channel is the camera at `camera`, another one floods. Returns the address.
+fn video_recorder(camera: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let camera = camera.clone();
+            std::thread::spawn(move || {
+                let mut first = [0; 64];
+                let length = stream.peek(&mut first)?;
+                match first[..length].windows(6).any(|part| part == b"/flood") {
+                    true => serve(&stream, Flood::AccessUnit),
+                    false => pass_on(&stream, &TcpStream::connect(camera)?),
+                }
+            });
+        }
+    });
+    address
+}
+
+fn pass_on(outer: &TcpStream, inner: &TcpStream) -> std::io::Result<()> {
+    let (mut from, mut to) = (outer.try_clone()?, inner.try_clone()?);
+    std::thread::spawn(move || {
+        std::io::copy(&mut from, &mut to).ok();
+        to.shutdown(std::net::Shutdown::Both).ok();
+    });
+    let (mut from, mut to) = (inner, outer);
+    std::io::copy(&mut from, &mut to).map(drop)
+}
+
 /// The honest camera is recorded by then.
 const FLOODS_BEGIN_AFTER: Duration = Duration::from_secs(3);
 
@@ -153,6 +183,34 @@ fn floods_are_cut_off_and_the_honest_camera_is_recorded_on() {
     let peak = peak_memory_mib(&recorder);
     end(recorder);
     assert!(peak < 1000, "{peak} MiB");
+    let log = std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).unwrap();
+    assert!(
+        log.contains("closing a connection on which no frame comes"),
+        "{log}"
+    );
+    expect_run(
+        &sent(&simulator, "honest"),
+        &frames(&rig.segments("honest")),
+    );
+    assert_eq!(rig.status("honest").reconnects, 0, "{log}");
+}
+
+#[test]
+fn the_other_channels_of_a_video_recorder_are_not_cut_off_with_the_one_that_floods() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("honest", &file)]);
+    let url = simulator.url("honest").unwrap();
+    let (camera, path) = url["rtsp://".len()..].split_once('/').unwrap();
+    let address = video_recorder(camera.to_owned());
+    let rig = Rig::new(json!([
+        {"name": "honest", "url": format!("rtsp://{address}/{path}")},
+        {"name": "flood", "url": format!("rtsp://{address}/flood")},
+    ]))
+    .set("connection_timeout", json!(30_000));
+    let recorder = start(&rig);
+    std::thread::sleep(Duration::from_secs(10));
+    end(recorder);
     let log = std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).unwrap();
     assert!(
         log.contains("closing a connection on which no frame comes"),

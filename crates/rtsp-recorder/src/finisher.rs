@@ -12,20 +12,22 @@
 //!   gets one ([`crate::recover`]).
 //! - No space is waited out; nothing is deleted for it here.
 
+mod form;
+mod ticket;
+
+use self::form::{name_segment, renamed};
+use self::ticket::{filepath, ticket_for};
 use crate::board::Board;
 use crate::names::SegmentPaths;
 use crate::tail_hash::TailHash;
-use jiff::{Timestamp, Zoned};
-use media::{MediaError, Rational};
+use jiff::Zoned;
+use media::MediaError;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use ticket_queue::durable::{commit_new, remove_durable};
-use ticket_queue::{CutReason, DirectoryQueue, Enqueued, Queue, Stem, TICKET_VERSION, Ticket};
+use ticket_queue::{CutReason, DirectoryQueue, Enqueued, Queue, Stem, Ticket};
 use tracing::{debug, error, info, warn};
 
 /// Segments finished at the same time.
@@ -360,117 +362,6 @@ impl Shared {
     }
 }
 
-/// Gives a segment that has its final name the next free one, durably.
-fn renamed(paths: &SegmentPaths) -> Result<SegmentPaths, FinishError> {
-    let from = paths.finished();
-    let failed = |source| FinishError::Io {
-        action: "rename",
-        path: from.display().to_string(),
-        source,
-    };
-    let file = File::open(&from).map_err(failed)?;
-    let mut free = paths.clone();
-    loop {
-        free = free
-            .with_next_number()
-            .ok_or_else(|| failed(io::Error::other("it has no name of a segment")))?;
-        if free.part().exists() {
-            continue;
-        }
-        match commit_new(&file, &from, &free.finished()) {
-            Err(error) if error.is_already_there() => {}
-            result => return Ok(result.map(|()| free)?),
-        }
-    }
-}
-
-/// The path of the finished segment as tickets tell it.
-fn filepath(paths: &SegmentPaths) -> String {
-    let shown = paths.finished().display().to_string();
-    // As the old system wrote it: without a leading `./`.
-    shown.strip_prefix("./").unwrap_or(&shown).to_owned()
-}
-
-/// Gives the segment its final form and name, durably. True if the `.part` became it.
-fn name_segment(job: &Job, in_place: bool) -> Result<bool, FinishError> {
-    let paths = &job.paths;
-    let (part, temp, finished) = (paths.part(), paths.temp(), paths.finished());
-    let named_before = finished.symlink_metadata().is_ok();
-    if !named_before {
-        let name = |made: &Path| {
-            let file = File::open(made).map_err(|source| FinishError::Io {
-                action: "open the final form of",
-                path: part.display().to_string(),
-                source,
-            })?;
-            Ok::<_, FinishError>(commit_new(&file, made, &finished)?)
-        };
-        if in_place && is_made_in_place(job)? {
-            // Nothing is left beside it.
-            name(&part)?;
-            return Ok(true);
-        }
-        remux(job)?;
-        name(&temp)?;
-    }
-    remove_durable(&temp)?;
-    remove_durable(&part)?;
-    Ok(false)
-}
-
-/// Makes the `.part` an ordinary MP4, if that can be done.
-fn is_made_in_place(job: &Job) -> Result<bool, FinishError> {
-    let part = job.paths.part();
-    let end = job.facts.hidden_key.map(|end| (end, Rational::MPEG));
-    match media::finalise_in_place(&part, end) {
-        Err(error @ MediaError::Io { .. }) => {
-            Err(media_error("finish", &part.display().to_string())(error))
-        }
-        Err(error) => {
-            debug!(segment = %job.paths.name, %error, "its index cannot be written in place; it is copied");
-            Ok(false)
-        }
-        Ok(made) => Ok(made),
-    }
-}
-
-/// Writes the ordinary MP4 to the temporary name.
-fn remux(job: &Job) -> Result<(), FinishError> {
-    let (part, temp) = (job.paths.part(), job.paths.temp());
-    let shown = part.display().to_string();
-    remove_durable(&temp)?;
-    let whole = job.stage == Stage::Complete
-        && match media::finalise(&part, &temp) {
-            Ok(_) => true,
-            Err(error) if error.is_damaged() => {
-                warn!(segment = %job.paths.name, %error, "segment is not as it was written; saving what is whole");
-                false
-            }
-            Err(error) => return Err(media_error("remux", &shown)(error)),
-        };
-    if let (true, Some(end)) = (whole, job.facts.hidden_key)
-        && !media::show_until(&temp, end, Rational::MPEG).map_err(media_error("end", &shown))?
-    {
-        warn!(segment = %job.paths.name, "its last frame is the first of the next segment, too");
-    }
-    if !whole {
-        match media::salvage(&part, &temp).map_err(media_error("salvage", &shown))? {
-            Some(saved) => info!(
-                segment = %job.paths.name,
-                frames = saved.file.frames,
-                frames_left_out = saved.file.frames_left_out,
-                bytes_cut = saved.bytes_cut,
-                "saved an unfinished segment"
-            ),
-            None => {
-                remove_durable(&part)?;
-                return Err(FinishError::Empty(shown));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {
     let path = path.to_owned();
     move |source| FinishError::Media {
@@ -478,65 +369,6 @@ fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> F
         path,
         source,
     }
-}
-
-/// The ticket of a segment that lies under its final name, and the size of the file. Without `written` the file is read.
-fn ticket_for(job: &Job, written: Option<&TailHash>) -> Result<(Ticket, u64), FinishError> {
-    let path = job.paths.finished();
-    let shown = path.display().to_string();
-    let failed = |source| FinishError::Io {
-        action: "read",
-        path: shown.clone(),
-        source,
-    };
-    let file = File::open(&path).map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
-    let known = written.map(|hash| hash.of(&file)).transpose();
-    let hash = match known.map_err(failed)?.flatten() {
-        Some(hash) => hash,
-        None => {
-            // In pieces of 64 KiB, for which BLAKE3 has its fastest code; `io::copy` moves 8 KiB.
-            let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(&file).map_err(failed)?.finalize()
-        }
-    };
-    let probed = media::probe_index(&path).map_err(media_error("probe", &shown))?;
-    let video = probed
-        .video()
-        .ok_or_else(|| FinishError::Empty(shown.clone()))?;
-    let facts = &job.facts;
-    let hidden_from = facts.hidden_key.map(|end| Rational::MPEG.seconds(end));
-    let media_duration = hidden_from.or(video.duration_seconds()).unwrap_or_default();
-    let stored = video.frame_count.unwrap_or_default();
-    let frames = stored.saturating_sub(u64::from(hidden_from.is_some()));
-    let now = Timestamp::now().to_zoned(facts.start.time_zone().clone());
-    let ticket = Ticket {
-        filepath: filepath(&job.paths),
-        source: job.origin.url.clone(),
-        source_name: job.origin.name.clone(),
-        recorder_id: job.origin.index,
-        frame_count: frames,
-        duration: facts
-            .wall_duration
-            .map_or(media_duration, |duration| duration.as_secs_f64()),
-        timestamp: now.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
-        file_size: bytes,
-        version: Some(TICKET_VERSION),
-        id: Some(job.paths.id()),
-        blake3: Some(hash.to_hex().to_string()),
-        start_time: Some(facts.start.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()),
-        media_duration: Some(media_duration),
-        codec: Some(video.codec.name()),
-        // An index need not tell the size (MPEG-4 part 2).
-        width: (video.width > 0).then_some(video.width),
-        height: (video.height > 0).then_some(video.height),
-        fps: (media_duration > 0.0).then(|| frames as f64 / media_duration),
-        cut_reason: Some(facts.reason),
-        packets_lost: Some(facts.packets_lost),
-        gap_before: facts.gap_before.map(|gap| gap.as_secs_f64()),
-        extra: serde_json::Map::new(),
-    };
-    Ok((ticket, bytes))
 }
 
 /// An error with all its causes.
@@ -561,8 +393,10 @@ mod tests {
     use crate::ledger::Ledger;
     use crate::processed::process;
     use crate::recover;
+    use jiff::Timestamp;
     use jiff::tz::TimeZone;
     use media::synth::TestVideo;
+    use std::path::Path;
     use ticket_queue::Options;
 
     const NAME: &str = "cam_20260101_000003_seg0004.mp4";

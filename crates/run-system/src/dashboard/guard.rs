@@ -2,6 +2,7 @@
 //! headers that keep a browser from doing more than the page needs.
 
 use super::listen::Connections;
+use super::pace::Pace;
 use super::{Refusal, Shared, State, pages};
 use axum::extract::connect_info::Connected;
 use axum::extract::{Form, Request};
@@ -29,12 +30,20 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Where a request comes from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Visitor(pub(super) SocketAddr);
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    /// The other end of the connection.
+    pub(super) address: SocketAddr,
+    /// How long the visitor may take.
+    pub(super) pace: Pace,
+}
 
 impl Connected<IncomingStream<'_, Connections>> for Visitor {
     fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
-        Self(*stream.remote_addr())
+        Self {
+            address: *stream.remote_addr(),
+            pace: stream.io().pace().clone(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The socket, with TLS where that is configured.
 
+use super::pace::{Limits, Pace};
 use axum::serve::Listener;
 use settings::{DashboardSettings, TlsFiles};
 use std::future::Future as _;
@@ -33,6 +34,7 @@ pub(super) struct Listening {
     socket: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    limits: Limits,
 }
 
 impl Listening {
@@ -47,6 +49,7 @@ impl Listening {
             socket,
             address,
             tls,
+            limits: Limits::default(),
         })
     }
 
@@ -60,7 +63,7 @@ impl Listening {
     pub(super) fn into_listener(self) -> io::Result<Connections> {
         let socket = tokio::net::TcpListener::from_std(self.socket)?;
         let (ready, connections) = mpsc::channel(1);
-        tokio::spawn(accept(socket, self.tls, ready));
+        tokio::spawn(accept(socket, self.tls, self.limits, ready));
         Ok(Connections {
             connections,
             address: self.address,
@@ -89,6 +92,7 @@ fn acceptor(files: &TlsFiles) -> io::Result<TlsAcceptor> {
 async fn accept(
     socket: tokio::net::TcpListener,
     tls: Option<TlsAcceptor>,
+    limits: Limits,
     ready: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -107,9 +111,12 @@ async fn accept(
         let (tls, ready) = (tls.clone(), ready.clone());
         tokio::spawn(async move {
             if let Some(stream) = spoken(stream, tls).await {
+                let pace = Pace::new(limits);
                 let connection = Connection {
                     stream,
                     idle: Box::pin(tokio::time::sleep(IDLE)),
+                    over: Box::pin(tokio::time::sleep_until(pace.closes())),
+                    pace,
                     _permit: permit,
                 };
                 ready.send((connection, peer)).await.ok();
@@ -135,10 +142,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     idle: Pin<Box<Sleep>>,
+    over: Pin<Box<Sleep>>,
+    pace: Pace,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    /// How long its visitor may take.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Refuses to go on with a visitor who has taken too long.
+    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut dyn Stream>> {
+        let closes = self.pace.closes();
+        if self.over.deadline() != closes {
+            self.over.as_mut().reset(closes);
+        }
+        if self.over.as_mut().poll(context).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Pin::new(&mut *self.stream))
+    }
+
     /// Ends what waits for too long, and begins to wait anew after what went on.
     fn watched<T>(
         &mut self,
@@ -182,7 +208,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = self.in_time(context)?.poll_read(context, buffer);
         self.watched(context, read)
     }
 }
@@ -193,15 +219,159 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = self.in_time(context)?.poll_write(context, bytes);
         self.watched(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = self.in_time(context)?.poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.pace.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.in_time(context)?.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::guard::Visitor;
+    use super::super::pace;
+    use super::*;
+    use axum::body::Bytes;
+    use axum::routing::{get, post};
+    use axum::{Router, middleware};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// What every part of a conversation may take.
+    const TIME: Duration = Duration::from_millis(1500);
+    /// More than what the kernel takes from us before anybody reads.
+    const MUCH: usize = 64 << 20;
+
+    /// What is served, on a port of its own.
+    async fn served() -> SocketAddr {
+        let settings = DashboardSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            token: None,
+            tls: None,
+            show_originals: false,
+        };
+        let mut listening = Listening::open(&settings).expect("a port is free");
+        listening.limits = Limits {
+            request: TIME,
+            answer: TIME,
+            bytes_per_second: MUCH as u64,
+        };
+        let address = listening.address;
+        let listener = listening.into_listener().expect("it listens");
+        let much = Bytes::from(vec![b'x'; MUCH]);
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/echo", post(async |body: Bytes| body))
+            .route("/much", get(async move || much))
+            .layer(middleware::from_fn(pace::keep))
+            .into_make_service_with_connect_info::<Visitor>();
+        tokio::spawn(async { axum::serve(listener, router).await });
+        address
+    }
+
+    async fn visitor(address: SocketAddr, says: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.expect("it is reached");
+        let said = stream.write_all(says.as_bytes()).await;
+        said.expect("it can be said");
+        stream
+    }
+
+    /// Somebody who is not slow, and gets what was asked for.
+    async fn is_answered(address: SocketAddr) {
+        let asked = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let mut stream = visitor(address, asked).await;
+        let mut told = String::new();
+        let read = tokio::time::timeout(TIME * 10, stream.read_to_string(&mut told));
+        let read = read.await.expect("somebody else is answered");
+        read.expect("it can be read");
+        assert!(told.ends_with("hello"), "{told}");
+    }
+
+    /// As many as may come, who all say something every now and then; returns how long until the last is cut off.
+    async fn say_on(address: SocketAddr, first: &str, again: &str) -> Duration {
+        let mut slow = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            slow.push(visitor(address, first).await);
+        }
+        let start = Instant::now();
+        let said = slow.into_iter().map(|mut stream| async move {
+            while start.elapsed() < TIME * 10 && stream.write_all(again.as_bytes()).await.is_ok() {
+                tokio::time::sleep(TIME / 10).await;
+            }
+        });
+        let said = futures::future::join_all(said);
+        tokio::join!(said, is_answered(address));
+        start.elapsed()
+    }
+
+    #[tokio::test]
+    async fn who_asks_slowly_is_cut_off() {
+        let address = served().await;
+        let took = say_on(address, "GET / HTTP/1.1\r\n", "X: y\r\n").await;
+        assert!(took >= TIME / 2 && took < TIME * 8, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn who_sends_slowly_is_cut_off() {
+        let address = served().await;
+        let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+        let took = say_on(address, head, "x").await;
+        assert!(took >= TIME / 2 && took < TIME * 8, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_is_cut_off() {
+        let address = served().await;
+        let mut slow = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            slow.push(visitor(address, "GET /much HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        }
+        let start = Instant::now();
+        let read = slow.into_iter().map(|mut stream| async move {
+            let mut bytes = vec![0; 64 * 1024];
+            while start.elapsed() < TIME * 10 {
+                match stream.read(&mut bytes).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => tokio::time::sleep(TIME / 10).await,
+                }
+            }
+        });
+        tokio::select! {
+            () = is_answered(address) => {}
+            _ = futures::future::join_all(read) => panic!("nobody else was answered"),
+        }
+        assert!(start.elapsed() < TIME * 8, "{:?}", start.elapsed());
+    }
+
+    /// Each request and each answer has its time, whatever the ones before it took.
+    #[tokio::test]
+    async fn a_conversation_may_be_long() {
+        let address = served().await;
+        let mut stream = visitor(address, "").await;
+        for _ in 0..5 {
+            let asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+            stream.write_all(asked).await.unwrap();
+            let mut told = Vec::new();
+            while !told.ends_with(b"hello") {
+                let read = stream.read_buf(&mut told).await.unwrap();
+                assert!(read > 0, "{}", String::from_utf8_lossy(&told));
+            }
+            tokio::time::sleep(TIME / 3).await;
+        }
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(TIME * 8, stream.read_to_end(&mut rest));
+        closed
+            .await
+            .expect("it is closed when nothing more comes")
+            .ok();
     }
 }

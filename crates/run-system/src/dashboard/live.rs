@@ -1,17 +1,20 @@
 //! The report of `--status --json`, gathered when somebody looks and shared by all who do.
 
+use super::pace::OPEN_ENDED;
 use super::{Refusal, Report, Shared, State, on_disk};
 use crate::report::{DirectoryReport, Gatherer};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a page is told.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How soon a page asks again when no more is told.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A report that is younger is not gathered again.
 const FRESH: Duration = Duration::from_millis(1_500);
 /// How long the sizes of the directories hold: measuring walks through all files.
@@ -80,7 +83,7 @@ pub(super) async fn status(state: State) -> Result<Json<serde_json::Value>, Refu
         .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-/// The report again and again, until the page is closed.
+/// The report again and again, until the page is closed or has to ask again.
 pub(super) async fn events(state: State) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = futures::stream::unfold((state.0, false), async |(shared, again)| {
         if again {
@@ -89,7 +92,8 @@ pub(super) async fn events(state: State) -> Sse<impl Stream<Item = Result<Event,
         let told = report(shared.clone()).await.ok();
         let event = told.and_then(|report| Event::default().json_data(&*report).ok());
         let event = event.unwrap_or_else(|| Event::default().comment("nothing to tell"));
-        Some((Ok(event), (shared, true)))
+        Some((Ok(event.retry(ASK_AGAIN)), (shared, true)))
     });
+    let stream = stream.take_until(tokio::time::sleep(OPEN_ENDED));
     Sse::new(stream).keep_alive(KeepAlive::default())
 }

@@ -12,6 +12,7 @@ mod listen;
 mod live;
 mod metrics;
 mod originals;
+mod pace;
 mod pages;
 mod published;
 mod timeline;
@@ -135,6 +136,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/failed", get(failed::list))
         .route("/api/failed/{stem}/retry", post(failed::retry))
         .layer(check)
+        .layer(middleware::from_fn(pace::keep))
         .with_state(shared)
 }
 

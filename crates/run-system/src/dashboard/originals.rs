@@ -11,7 +11,7 @@ use axum::response::Response;
 /// The original of the published video of that name.
 pub(super) async fn send(
     state: State,
-    ConnectInfo(Visitor(visitor)): ConnectInfo<Visitor>,
+    ConnectInfo(visitor): ConnectInfo<Visitor>,
     Path((source, file)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -25,7 +25,7 @@ pub(super) async fn send(
     .ok_or_else(Refusal::not_found)?;
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     tracing::info!(
-        visitor = %visitor.ip(),
+        visitor = %visitor.address.ip(),
         way,
         source = wanted_source,
         video = wanted_file,

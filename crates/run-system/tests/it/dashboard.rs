@@ -225,6 +225,43 @@ fn it_shows_the_state() {
 }
 
 #[test]
+fn slow_visitors_do_not_keep_others_out() {
+    let site = Site::new();
+    let connect = |said: &str| {
+        let mut stream = TcpStream::connect(&site.address).expect("it is reached");
+        let time = Some(Duration::from_secs(60));
+        stream.set_read_timeout(time).expect("it has a timeout");
+        write!(stream, "{said}").expect("it takes what is said");
+        stream
+    };
+    let host = format!("Host: {}\r\n", site.address);
+    let mut page = connect(&format!("GET /api/events HTTP/1.1\r\n{host}\r\n"));
+    let mut slow: Vec<TcpStream> = (0..64)
+        .map(|_| connect("GET /healthz HTTP/1.1\r\n"))
+        .collect();
+    let (send, answered) = std::sync::mpsc::channel();
+    let mut fast = connect(&format!(
+        "GET /healthz HTTP/1.1\r\n{host}Connection: close\r\n\r\n"
+    ));
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        fast.read_to_end(&mut bytes).ok();
+        send.send(bytes).ok();
+    });
+    let bytes = (0..60).find_map(|_| {
+        slow.retain_mut(|stream| stream.write_all(b"X: y\r\n").is_ok());
+        answered.recv_timeout(Duration::from_secs(1)).ok()
+    });
+    let bytes = bytes.expect("somebody else is answered");
+    assert_eq!(Answer::of(&bytes).text(), "ok\n");
+    // Whoever reads what is told may go on.
+    let mut told = vec![0; 1 << 20];
+    for _ in 0..3 {
+        assert!(page.read(&mut told).unwrap() > 0, "the page was cut off");
+    }
+}
+
+#[test]
 fn metrics_can_be_read_by_prometheus() {
     let site = Site::new();
     let answer = site.get("/metrics");

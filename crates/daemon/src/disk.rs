@@ -10,12 +10,14 @@
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
 //! - What lies below the raw directory is footage, whatever else that directory lies in.
-//! - A clock that is set makes nothing old: see [`ClockSteps`].
+//! - A clock that is set makes nothing old: see [`ClockSteps`]. What has happened since a look before is told by the clock
+//!   that nobody sets.
 //! - Hidden files and directories are work in progress: counted nowhere, never touched.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
+use std::ops::Add;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,6 +37,36 @@ const CLOCK_STEP: Duration = Duration::from_secs(600);
 const GROWTH_WINDOW: Duration = Duration::from_secs(3600);
 /// Shorter than this, the growth says nothing: segments come and go whole.
 const GROWTH_LEAST: Duration = Duration::from_secs(300);
+
+/// A moment by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// What files are dated by; somebody may set it.
+    pub wall: SystemTime,
+    /// What time that passes is measured by.
+    pub monotonic: Instant,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            monotonic: Instant::now(),
+        }
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self {
+            wall: self.wall + duration,
+            monotonic: self.monotonic + duration,
+        }
+    }
+}
 
 /// A file as a listing found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,13 +188,13 @@ pub struct DiskKeeper {
     dirs: VideoDirs,
     budget: Budget,
     /// Segments that were not processed when last asked, and when that was.
-    waiting: HashMap<PathBuf, SystemTime>,
+    waiting: HashMap<PathBuf, Instant>,
     /// Segments that are.
     processed: HashSet<PathBuf>,
     /// [`free_bytes`], but in tests.
     free_bytes: fn(&Path) -> io::Result<u64>,
     /// Since when space is short.
-    short_since: Option<SystemTime>,
+    short_since: Option<Instant>,
     growth: Growth,
     clock: ClockSteps,
 }
@@ -189,20 +221,10 @@ impl DiskKeeper {
     /// The disk cannot be asked, which says nothing about how full it is.
     pub fn look(
         &mut self,
-        now: SystemTime,
+        now: Moment,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) -> io::Result<Room> {
-        self.look_at(now, Instant::now(), is_processed)
-    }
-
-    /// As [`Self::look`], at this time of the monotonic clock.
-    fn look_at(
-        &mut self,
-        now: SystemTime,
-        monotonic: Instant,
-        is_processed: &mut dyn FnMut(&Path) -> bool,
-    ) -> io::Result<Room> {
-        self.clock.note(now, monotonic);
+        self.clock.note(now);
         let raw = files_below(&self.dirs.raw);
         self.forget_gone(&raw);
         let finished = self.finished();
@@ -211,12 +233,12 @@ impl DiskKeeper {
             free_bytes: self.free()?,
             ..Room::default()
         };
-        self.ask_in_passing(&raw, now, is_processed);
+        self.ask_in_passing(&raw, now.monotonic, is_processed);
         self.measure(&raw, &mut room);
-        let candidates = self.candidates(raw, finished, now);
-        self.make_room(candidates, &mut room, now, is_processed)?;
+        let candidates = self.candidates(raw, finished, now.wall);
+        self.make_room(candidates, &mut room, now.monotonic, is_processed)?;
         self.measure(&files_below(&self.dirs.raw), &mut room);
-        room.hours_left = self.forecast(now, &room);
+        room.hours_left = self.forecast(now.monotonic, &room);
         Ok(room)
     }
 
@@ -259,7 +281,7 @@ impl DiskKeeper {
         &mut self,
         candidates: Vec<Candidate>,
         room: &mut Room,
-        now: SystemTime,
+        now: Instant,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) -> io::Result<()> {
         let may_for_space = self.may_delete_for_space(room, now);
@@ -282,13 +304,13 @@ impl DiskKeeper {
         Ok(())
     }
 
-    fn may_delete_for_space(&mut self, room: &Room, now: SystemTime) -> bool {
+    fn may_delete_for_space(&mut self, room: &Room, now: Instant) -> bool {
         if room.over_bytes == 0 && room.short_bytes == 0 {
             self.short_since = None;
             return true;
         }
         let since = *self.short_since.get_or_insert(now);
-        let short_for = now.duration_since(since).unwrap_or_default();
+        let short_for = now.saturating_duration_since(since);
         self.budget.deletes == Deletes::All || short_for > OTHERS_TURN
     }
 
@@ -345,7 +367,7 @@ impl DiskKeeper {
     fn ask_in_passing(
         &mut self,
         raw: &[StoredFile],
-        now: SystemTime,
+        now: Instant,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) {
         let due: Vec<&Path> = raw
@@ -359,18 +381,15 @@ impl DiskKeeper {
         }
     }
 
-    fn is_due(&self, path: &Path, now: SystemTime) -> bool {
-        let ago = self
-            .waiting
-            .get(path)
-            .and_then(|asked| now.duration_since(*asked).ok());
-        ago.is_none_or(|ago| ago >= ASK_AGAIN)
+    fn is_due(&self, path: &Path, now: Instant) -> bool {
+        let asked = self.waiting.get(path);
+        asked.is_none_or(|asked| now.saturating_duration_since(*asked) >= ASK_AGAIN)
     }
 
     fn knows_processed(
         &mut self,
         path: &Path,
-        now: SystemTime,
+        now: Instant,
         is_processed: &mut dyn FnMut(&Path) -> bool,
     ) -> bool {
         if self.processed.contains(path) {
@@ -388,7 +407,7 @@ impl DiskKeeper {
         }
     }
 
-    fn forecast(&mut self, now: SystemTime, room: &Room) -> Option<f64> {
+    fn forecast(&mut self, now: Instant, room: &Room) -> Option<f64> {
         self.growth.note(now, room.waiting_bytes);
         let rate = self.growth.bytes_per_second()?;
         let deletable = match self.budget.deletes {
@@ -408,15 +427,11 @@ impl DiskKeeper {
 /// How fast the backlog grows.
 #[derive(Debug, Default)]
 struct Growth {
-    seen: VecDeque<(SystemTime, u64)>,
+    seen: VecDeque<(Instant, u64)>,
 }
 
 impl Growth {
-    fn note(&mut self, now: SystemTime, bytes: u64) {
-        // A clock that was set back makes what was seen useless.
-        if self.seen.back().is_some_and(|(last, _)| *last > now) {
-            self.seen.clear();
-        }
+    fn note(&mut self, now: Instant, bytes: u64) {
         self.seen.push_back((now, bytes));
         while self.span() > GROWTH_WINDOW {
             self.seen.pop_front();
@@ -425,7 +440,7 @@ impl Growth {
 
     fn span(&self) -> Duration {
         match (self.seen.front(), self.seen.back()) {
-            (Some((first, _)), Some((last, _))) => last.duration_since(*first).unwrap_or_default(),
+            (Some((first, _)), Some((last, _))) => last.saturating_duration_since(*first),
             _ => Duration::ZERO,
         }
     }
@@ -448,18 +463,19 @@ impl Growth {
 #[derive(Debug, Default)]
 struct ClockSteps {
     /// Both clocks at the last look.
-    last: Option<(SystemTime, Instant)>,
+    last: Option<Moment>,
     /// Steps forward: the time before each, by the wall clock, and how far it went.
     forward: Vec<(SystemTime, Duration)>,
 }
 
 impl ClockSteps {
-    fn note(&mut self, now: SystemTime, monotonic: Instant) {
-        let Some((last, last_monotonic)) = self.last.replace((now, monotonic)) else {
+    fn note(&mut self, now: Moment) {
+        let Some(last) = self.last.replace(now) else {
             return;
         };
-        let expected = last + monotonic.saturating_duration_since(last_monotonic);
-        match now.duration_since(expected) {
+        let passed = now.monotonic.saturating_duration_since(last.monotonic);
+        let expected = last.wall + passed;
+        match now.wall.duration_since(expected) {
             Ok(step) if step > CLOCK_STEP => {
                 warn!(
                     seconds = step.as_secs(),

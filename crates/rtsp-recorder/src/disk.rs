@@ -6,11 +6,10 @@
 //!   thereby make room.
 
 use crate::names::SegmentPaths;
-use daemon::disk::{Budget, Deletes, Room, VideoDirs, bytes_text};
+use daemon::disk::{Budget, Deletes, Moment, Room, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use ticket_queue::DirectoryQueue;
 use tracing::warn;
 
@@ -65,7 +64,7 @@ impl DiskKeeper {
     ///
     /// # Errors
     /// The disk cannot be asked, which says nothing about how full it is.
-    pub fn look(&mut self, queue: &DirectoryQueue, now: SystemTime) -> std::io::Result<DiskReport> {
+    pub fn look(&mut self, queue: &DirectoryQueue, now: Moment) -> std::io::Result<DiskReport> {
         let room = self
             .keeper
             .look(now, &mut |path| is_processed(queue, path))?;
@@ -145,7 +144,7 @@ pub fn files_below(raw_dir: &Path) -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
     use crate::processed::process;
-    use std::time::Duration;
+    use std::time::{Duration, Instant, SystemTime};
     use ticket_queue::{Options, Queue, Ticket};
 
     /// A raw directory with three segments, the first two of them processed, and its queue.
@@ -196,12 +195,19 @@ mod tests {
 
     const NOW: u64 = 1_000_000 + 4 * 3600;
 
+    fn moment(seconds: u64) -> Moment {
+        Moment {
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            monotonic: Instant::now(),
+        }
+    }
+
     /// What is found when space is short for long enough.
     fn look(dir: &Path, queue: &DirectoryQueue, change: &str, max_usage_bytes: u64) -> DiskReport {
         let mut settings = settings(dir, change);
         settings.disk.max_usage_bytes = max_usage_bytes;
         let mut keeper = DiskKeeper::new(&settings);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        let now = moment(NOW);
         keeper.look(queue, now).unwrap();
         keeper.look(queue, now + Duration::from_secs(100)).unwrap()
     }
@@ -266,7 +272,7 @@ mod tests {
         let change = r#", "cleanup_old_files": false"#;
         let mut keeper = DiskKeeper::new(&settings(dir.path(), change));
         keeper.min_free_bytes = u64::MAX;
-        assert!(keeper.look(&queue, SystemTime::now()).unwrap().is_full);
+        assert!(keeper.look(&queue, Moment::now()).unwrap().is_full);
         assert_eq!(there(&paths), [true, true, true]);
     }
 
@@ -276,9 +282,9 @@ mod tests {
         let mut settings = settings(dir.path(), "");
         settings.disk.max_usage_bytes = 1 << 20;
         let mut keeper = DiskKeeper::new(&settings);
-        let mut now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        let mut now = moment(NOW);
         keeper.look(&queue, now).unwrap();
-        now += Duration::from_secs(600);
+        now = now + Duration::from_secs(600);
         std::fs::write(dir.path().join("raw/cam/more.mp4"), vec![0; 1 << 19]).unwrap();
         let report = keeper.look(&queue, now).unwrap();
         assert!(

@@ -15,6 +15,7 @@ use crate::slots::Slots;
 use crate::source::{SourceEnd, SourceTask};
 use crate::writer::{Feeder, WriterSetup};
 use anyhow::Context as _;
+use daemon::disk::Moment;
 use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use ticket_queue::durable::create_dir_all_durable;
 use ticket_queue::{DirectoryQueue, Options};
 use tokio::sync::Notify;
@@ -420,7 +421,7 @@ async fn keep_disk(
         let (keeper, finisher) = (keeper.clone(), finisher.clone());
         let looked = tokio::task::spawn_blocking(move || {
             let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-            keeper.look(finisher.queue(), SystemTime::now())
+            keeper.look(finisher.queue(), Moment::now())
         })
         .await;
         let report = match looked {

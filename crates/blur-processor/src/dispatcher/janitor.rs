@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use daemon::disk::{Budget, Deletes, DiskKeeper, Room, VideoDirs};
+use daemon::disk::{Budget, Deletes, DiskKeeper, Moment, Room, VideoDirs};
 use settings::BlurSettings;
 use ticket_queue::DirectoryQueue;
 use tracing::{info, warn};
@@ -50,7 +50,7 @@ impl Janitor {
     }
 
     /// Deletes what is too old or too much, oldest first; `None` when the disk cannot be asked.
-    pub(super) fn tidy(&self, queue: &DirectoryQueue, now: SystemTime) -> Option<Room> {
+    pub(super) fn tidy(&self, queue: &DirectoryQueue, now: Moment) -> Option<Room> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = keeper.look(now, &mut |path| self.is_processed(queue, path));
         looked

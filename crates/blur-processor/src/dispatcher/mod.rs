@@ -17,10 +17,11 @@ mod wake;
 mod worker_process;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use daemon::Shutdown;
+use daemon::disk::Moment;
 use settings::BlurSettings;
 use ticket_queue::{Failure, Queue as _, Reaped};
 use tokio::sync::{Notify, watch};
@@ -206,7 +207,7 @@ impl Shared {
                 if prunes {
                     janitor.prune(&shared.places.queue);
                 }
-                janitor.tidy(&shared.places.queue, SystemTime::now())
+                janitor.tidy(&shared.places.queue, Moment::now())
             });
             match tidied.await {
                 Ok(Some(room)) => self.board.set_room(room),

@@ -4,7 +4,7 @@ use std::fs::File;
 /// Three directories with files of a given age.
 struct Disk {
     folder: tempfile::TempDir,
-    now: SystemTime,
+    now: Moment,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -13,7 +13,7 @@ impl Disk {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            now: SystemTime::now(),
+            now: Moment::now(),
         }
     }
 
@@ -24,7 +24,7 @@ impl Disk {
         File::options()
             .write(true)
             .open(&path)
-            .and_then(|file| file.set_modified(self.now - HOUR * hours_old))
+            .and_then(|file| file.set_modified(self.now.wall - HOUR * hours_old))
             .unwrap();
     }
 
@@ -293,14 +293,14 @@ fn a_clock_that_is_set_forward_makes_nothing_old() {
     disk.file("out/cam/blurred_b.mp4", 10, 0);
     let all = disk.left();
     let mut keeper = disk.keeper(1000, Deletes::All);
-    let start = Instant::now();
-    let mut look = |now: SystemTime, passed: Duration| {
-        let room = keeper.look_at(now, start + passed, &mut done).unwrap();
-        room.deleted
+    let mut look = |wall: SystemTime, passed: Duration| {
+        let monotonic = disk.now.monotonic + passed;
+        let now = Moment { wall, monotonic };
+        keeper.look(now, &mut done).unwrap().deleted
     };
     let seconds = Duration::from_secs;
-    assert_eq!(look(disk.now, seconds(0)), 0);
-    let later = disk.now + HOUR * 24 * 730;
+    assert_eq!(look(disk.now.wall, seconds(0)), 0);
+    let later = disk.now.wall + HOUR * 24 * 730;
     assert_eq!(look(later, seconds(30)), 0);
     assert_eq!(disk.left(), all, "30 s have passed");
     assert_eq!(
@@ -317,15 +317,15 @@ fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
     let disk = Disk::new();
     disk.file("out/cam/blurred_a.mp4", 10, 23);
     let mut keeper = disk.keeper(1000, Deletes::All);
-    let start = Instant::now();
-    let mut look = |now: SystemTime, passed: Duration| {
-        let room = keeper.look_at(now, start + passed, &mut done).unwrap();
-        room.deleted
+    let mut look = |wall: SystemTime, passed: Duration| {
+        let monotonic = disk.now.monotonic + passed;
+        let now = Moment { wall, monotonic };
+        keeper.look(now, &mut done).unwrap().deleted
     };
-    assert_eq!(look(disk.now, Duration::ZERO), 0);
-    assert_eq!(look(disk.now + HOUR * 1000, Duration::ZERO), 0);
-    assert_eq!(look(disk.now, Duration::ZERO), 0);
-    assert_eq!(look(disk.now + HOUR * 2, HOUR * 2), 1);
+    assert_eq!(look(disk.now.wall, Duration::ZERO), 0);
+    assert_eq!(look(disk.now.wall + HOUR * 1000, Duration::ZERO), 0);
+    assert_eq!(look(disk.now.wall, Duration::ZERO), 0);
+    assert_eq!(look(disk.now.wall + HOUR * 2, HOUR * 2), 1);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_video_dated_in_the_future_goes_first_and_for_space_only() {
     disk.file("out/cam/blurred_old.mp4", 10, 25);
     disk.file("out/cam/blurred_new.mp4", 10, 1);
     disk.file("out/cam/blurred_future.mp4", 10, 0);
-    let later = disk.now + HOUR * 24 * 730;
+    let later = disk.now.wall + HOUR * 24 * 730;
     File::options()
         .write(true)
         .open(disk.folder.path().join("out/cam/blurred_future.mp4"))
@@ -345,4 +345,51 @@ fn a_video_dated_in_the_future_goes_first_and_for_space_only() {
     assert_eq!(disk.left(), left);
     assert_eq!(disk.look(10).deleted, 1);
     assert_eq!(disk.left(), left[1..]);
+}
+
+#[test]
+fn a_clock_that_is_set_does_not_change_for_how_long_space_is_short() {
+    for step in [-5000, 5000] {
+        let disk = Disk::new();
+        disk.file("raw/cam/done.mp4", 10, 8000);
+        let mut keeper = disk.keeper(1, Deletes::Segments);
+        keeper.budget.max_file_age = HOUR * 100_000;
+        let mut look = |wall: SystemTime, seconds| {
+            let monotonic = disk.now.monotonic + Duration::from_secs(seconds);
+            let now = Moment { wall, monotonic };
+            keeper.look(now, &mut done).unwrap().deleted
+        };
+        let wall = match step {
+            ..0 => disk.now.wall - HOUR * 5000,
+            _ => disk.now.wall + HOUR * 5000,
+        };
+        assert_eq!(look(disk.now.wall, 0), 0);
+        assert_eq!(look(wall, 30), 0, "{step}: the other daemon has its turn");
+        assert_eq!(look(wall, 100), 1, "{step}: it made no room");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_does_not_change_how_fast_the_backlog_grows() {
+    let disk = Disk::new();
+    disk.file("raw/cam/waiting_a.mp4", 100, 1);
+    let mut keeper = disk.keeper(1000, Deletes::All);
+    let mut look = |wall: SystemTime, minutes| {
+        let monotonic = disk.now.monotonic + Duration::from_secs(60) * minutes;
+        let now = Moment { wall, monotonic };
+        keeper.look(now, &mut done).unwrap().hours_left
+    };
+    assert_eq!(look(disk.now.wall, 0), None);
+    disk.file("raw/cam/waiting_b.mp4", 100, 1);
+    let hours = look(disk.now.wall + HOUR / 2, 10).unwrap();
+    assert!(
+        (1.2..1.4).contains(&hours),
+        "800 bytes at 600 an hour: {hours}"
+    );
+    disk.file("raw/cam/waiting_c.mp4", 100, 1);
+    let hours = look(disk.now.wall - HOUR, 20).unwrap();
+    assert!(
+        (1.1..1.2).contains(&hours),
+        "700 bytes at 600 an hour: {hours}"
+    );
 }

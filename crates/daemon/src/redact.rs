@@ -1,16 +1,11 @@
 //! Takes credentials out of text that came from somewhere else: logs of libraries, error messages,
 //! addresses.
 
+use secrets::{hide_values, is_secret};
 use std::borrow::Cow;
 
 /// What credentials are replaced by.
 const STARS: &str = "***";
-
-/// Parts of the names of parameters whose values are secret. The same as `settings::SECRET_NAMES`, which a test in
-/// `run-system` makes sure of: neither crate knows the other.
-pub const SECRET_NAMES: [&str; 9] = [
-    "pass", "pwd", "psw", "user", "usr", "token", "auth", "secret", "key",
-];
 
 /// The text without `user:password@` in addresses, secret parameters in their path (`/user=...&password=...`) and in
 /// queries anywhere (`?password=...`), and `Authorization` headers.
@@ -72,55 +67,11 @@ fn without_pieces(text: &str) -> String {
         let (before, after) = rest.split_at(at + 3);
         let (address, after) = after.split_at(address_end(after));
         out.push_str(before);
-        push_without_pieces(&mut out, address);
+        out.push_str(&hide_values(address));
         rest = after;
     }
     out.push_str(rest);
     out
-}
-
-/// As `settings` reads addresses: a piece is `name=value` after one of `/ ? & ; _`.
-fn push_without_pieces(out: &mut String, address: &str) {
-    let query = address.find('?').unwrap_or(address.len());
-    let mut at = 0;
-    while let Some(length) = address[at..].find('=') {
-        let value = at + length + 1;
-        let before = &address[at..value];
-        out.push_str(before);
-        at = value;
-        let name = before.rsplit(['/', '?', '&', ';', '_']).next();
-        if name.is_some_and(is_secret) {
-            out.push_str(STARS);
-            at += value_length(&address[value..], value > query);
-        }
-    }
-    out.push_str(&address[at..]);
-}
-
-/// How far the value of a piece goes that `text` begins with.
-fn value_length(text: &str, in_query: bool) -> usize {
-    let ends = |(at, c): (usize, char)| match c {
-        '&' => true,
-        ';' | '?' => !in_query,
-        // A password may hold these too, unless the next piece begins there.
-        '_' | '/' => !in_query && begins_with_a_name(&text[at + 1..]),
-        _ => false,
-    };
-    text.char_indices()
-        .find(|found| ends(*found))
-        .map_or(text.len(), |(at, _)| at)
-}
-
-/// `word=...`
-fn begins_with_a_name(text: &str) -> bool {
-    let word = text.find(|c: char| !(c.is_alphanumeric() || "-.".contains(c)));
-    word.is_some_and(|end| end > 0 && text[end..].starts_with('='))
-}
-
-fn is_secret(name: &str) -> bool {
-    SECRET_NAMES
-        .iter()
-        .any(|secret| contains_ignoring_case(name, secret))
 }
 
 fn without_parameters(text: &str) -> String {

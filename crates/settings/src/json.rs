@@ -4,7 +4,7 @@
 //! here; text and numbers are handed to serde_json. Comments (`//`, `/* */`) and a comma after the
 //! last element are allowed, a key twice in one object is not.
 
-use crate::secrets::hide_secrets;
+use secrets::hide_secrets;
 use serde_json::Number;
 
 /// Deeper nesting than this is refused, so that no file can exhaust the stack.

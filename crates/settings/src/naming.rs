@@ -1,7 +1,7 @@
 //! Names of sources: the same on every start, distinct for distinct sources, safe as file names.
 
-use crate::secrets::{hide_secrets, without_secrets};
 use crate::url::SourceUrl;
+use secrets::{hide_secrets, without_secrets};
 use std::collections::HashMap;
 use std::fmt;
 

@@ -358,7 +358,7 @@ fn apply_limits(top: &mut Reader<'_>, sources: &mut [Unnamed]) {
             .collect();
         let shown = format!(
             "source_duration_limits.{}",
-            crate::secrets::hide_secrets(&member.key)
+            secrets::hide_secrets(&member.key)
         );
         if limit.is_none() {
             let message = format!(

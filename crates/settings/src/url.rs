@@ -1,6 +1,6 @@
 //! The address of a source, which prints without its credentials.
 
-use crate::secrets::hide_values;
+use secrets::hide_values;
 use std::fmt;
 use std::path::Path;
 

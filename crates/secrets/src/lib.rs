@@ -1,13 +1,13 @@
 //! What in an address must not be shown: passwords and the like that cameras take in path and query.
 //!
 //! Besides `?user=admin&password=...` there is `/user=admin&password=...&channel=1` and
-//! `/user=admin_password=..._channel=1` in the path (XiongMai, sold under many names). `daemon::redact`, which knows
-//! nothing of settings, hides the same in logs; a test in `run-system` holds both against each other.
+//! `/user=admin_password=..._channel=1` in the path (XiongMai, sold under many names). Names, tickets and messages that are made
+//! of settings, and logs of whatever comes from elsewhere, hide the same.
 
 use std::ops::Range;
 
 /// Parts of the names of parameters whose values must not be shown.
-pub const SECRET_NAMES: [&str; 9] = [
+const SECRET_NAMES: [&str; 9] = [
     "pass", "pwd", "psw", "user", "usr", "token", "auth", "secret", "key",
 ];
 
@@ -24,7 +24,7 @@ struct Secret {
 
 /// Text of unknown form with what may be credentials in it replaced by `***`: all between `://` and
 /// the last `@`, since a password may hold any character.
-pub(crate) fn hide_secrets(text: &str) -> String {
+pub fn hide_secrets(text: &str) -> String {
     match (text.find("://"), text.rfind('@')) {
         (Some(start), Some(end)) if start < end => {
             hide_values(&format!("{}***{}", &text[..start + 3], &text[end..]))
@@ -34,7 +34,7 @@ pub(crate) fn hide_secrets(text: &str) -> String {
 }
 
 /// A path with its query, or an address without credentials, with `***` for secret values.
-pub(crate) fn hide_values(text: &str) -> String {
+pub fn hide_values(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut shown = 0;
     for secret in secrets(text) {
@@ -46,7 +46,7 @@ pub(crate) fn hide_values(text: &str) -> String {
 }
 
 /// A path with its query without the parameters that identify a user rather than a stream.
-pub(crate) fn without_secrets(text: &str) -> String {
+pub fn without_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
     for secret in secrets(text) {
@@ -54,6 +54,12 @@ pub(crate) fn without_secrets(text: &str) -> String {
         kept = secret.value.end;
     }
     out + &text[kept..]
+}
+
+/// Whether a parameter of this name has a value that must not be shown.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|word| name.contains(word))
 }
 
 fn secrets(text: &str) -> Vec<Secret> {
@@ -114,7 +120,52 @@ fn begins_with_a_name(text: &str) -> bool {
     word.is_some_and(|end| end > 0 && text[end..].starts_with('='))
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_NAMES.iter().any(|word| name.contains(word))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_hidden_or_left_out_wherever_they_stand() {
+        for (text, hidden, without) in [
+            (
+                "cam/live?channel=1",
+                "cam/live?channel=1",
+                "cam/live?channel=1",
+            ),
+            (
+                "cam/live?user=admin&password=a_b/c;d&channel=1",
+                "cam/live?user=***&password=***&channel=1",
+                "cam/live?&&channel=1",
+            ),
+            (
+                "cam/user=admin_password=ge_heim_channel=1_stream=0.sdp?real_stream",
+                "cam/user=***_password=***_channel=1_stream=0.sdp?real_stream",
+                "cam/__channel=1_stream=0.sdp?real_stream",
+            ),
+            (
+                "cam/live;Token=x;y=1/z=2",
+                "cam/live;Token=***;y=1/z=2",
+                "cam/live;;y=1/z=2",
+            ),
+            (
+                "cam/?auth_type=x&key",
+                "cam/?auth_type=***&key",
+                "cam/?&key",
+            ),
+            (
+                "cam/live_user_channel=1",
+                "cam/live_user_channel=1",
+                "cam/live_user_channel=1",
+            ),
+        ] {
+            assert_eq!(hide_values(text), hidden);
+            assert_eq!(without_secrets(text), without);
+        }
+    }
+
+    #[test]
+    fn all_before_the_last_at_sign_is_hidden() {
+        assert_eq!(hide_secrets("rtsp://a:b@c/@cam/x"), "rtsp://***@cam/x");
+        assert_eq!(hide_secrets("a@cam?key=1"), "a@cam?key=***");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::cli::Cli;
 use daemon::status;
 use settings::{
-    BLUR_FILE, BlurSettings, DiskBudget, Environment, Monitoring, Places, RECORDER_FILE,
+    BLUR_FILE, BlurSettings, DiskBudget, Environment, KeptApart, Monitoring, Places, RECORDER_FILE,
     RecorderSettings, SYSTEM_FILE, SystemSettings,
 };
 use std::path::{Path, PathBuf};
@@ -280,16 +280,16 @@ fn resolved(path: &Path) -> PathBuf {
         .unwrap_or(written.clone())
 }
 
-/// Where links make directories of finished videos share a place with those of what waits, which the settings, as they
-/// are written, do not show. Files in the former are deleted to make room, whatever they are.
+/// Where links make directories share a place that must not, which the settings, as they are written, do not show.
 fn overlaps(file: &Path, settings: &BlurSettings) -> Vec<String> {
     let mut wrong = Vec::new();
-    for [(name, dir), (other, other_dir)] in settings.kept_apart() {
+    for KeptApart { dirs, why } in settings.kept_apart() {
+        let [(name, dir), (other, other_dir)] = dirs;
         let (real, other_real) = (resolved(dir), resolved(other_dir));
         if real.starts_with(&other_real) || other_real.starts_with(&real) {
             wrong.push(format!(
-                "{name} in {} is {}, and {other} is {}, which are the same or lie within each other: old files in {name} \
-                 are deleted to make room; give each a directory beside the other",
+                "{name} in {} is {}, and {other} is {}, which are the same or lie within each other, and {why}; give each a \
+                 directory beside the other",
                 file.display(),
                 real.display(),
                 other_real.display()

@@ -123,6 +123,15 @@ pub struct BlurSettings {
     pub places: Places,
 }
 
+/// Two directories, with their keys, that must not share a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptApart<'a> {
+    /// In each pair the one that would do harm comes first.
+    pub dirs: [(&'static str, &'a Path); 2],
+    /// For people.
+    pub why: &'static str,
+}
+
 impl BlurSettings {
     /// Reads and checks a file, with the environment of this process.
     ///
@@ -198,35 +207,48 @@ impl BlurSettings {
         settings
     }
 
-    /// Refuses directories of finished videos that share a place with those of what waits: files in the former are
-    /// deleted to make room, whatever they are.
+    /// Refuses directories that share a place and must not.
     fn keep_apart(&self, reader: &mut Reader<'_>) {
-        for [(name, dir), (other, other_dir)] in self.kept_apart() {
+        for KeptApart { dirs, why } in self.kept_apart() {
+            let [(name, dir), (other, other_dir)] = dirs;
             if !overlap(dir, other_dir) {
                 continue;
             }
             let message = format!(
-                "{dir:?} and {other} {other_dir:?} are the same or lie within each other, and old files in {name} are \
-                 deleted to make room; give each a directory beside the other"
+                "{dir:?} and {other} {other_dir:?} are the same or lie within each other, and {why}; give each a \
+                 directory beside the other"
             );
             let given = reader.given(name).or(reader.given(other));
             reader.problem(name, given.map(|node| node.line), message);
         }
     }
 
-    /// Directories with their keys that must not share a place: in each pair one of finished videos, where files are deleted
-    /// to make room, and one of what waits. Links are for the caller to look at.
-    pub fn kept_apart(&self) -> Vec<[(&'static str, &Path); 2]> {
-        let output = [("output_dir", self.output_dir.as_path())];
-        let backup = self.backup_dir.iter().map(|dir| ("backup_dir", &**dir));
+    /// Directories that must not share a place: those of finished videos, where files are deleted to make room, whatever
+    /// they are, lie apart from those of what waits, and originals apart from what is published. Links are for the caller to
+    /// look at.
+    pub fn kept_apart(&self) -> Vec<KeptApart<'_>> {
+        let output = ("output_dir", self.output_dir.as_path());
+        let backup = self.backup_dir.as_deref().map(|dir| ("backup_dir", dir));
         let waiting = [
             ("raw_dir", self.raw_dir.as_path()),
             ("queue_dir", &self.queue_dir),
         ];
-        let finished = output.into_iter().chain(backup);
-        finished
-            .flat_map(|finished| waiting.map(|waiting| [finished, waiting]))
-            .collect()
+        let apart = |dirs, why| KeptApart { dirs, why };
+        let mut all: Vec<_> = waiting
+            .map(|dir| {
+                apart(
+                    [output, dir],
+                    "old files in output_dir are deleted to make room",
+                )
+            })
+            .into();
+        if let Some(backup) = backup {
+            let why = "old files in backup_dir are deleted to make room";
+            all.extend(waiting.map(|dir| apart([backup, dir], why)));
+            let why = "unblurred originals do not belong among blurred videos";
+            all.push(apart([backup, output], why));
+        }
+        all
     }
 }
 

@@ -31,7 +31,7 @@ mod system;
 mod url;
 mod zones;
 
-pub use blur::{BlurSettings, MaskStyle, Overlay, SandboxLevel, Size};
+pub use blur::{BlurSettings, KeptApart, MaskStyle, Overlay, SandboxLevel, Size};
 pub use environment::Environment;
 pub use hooks::{Hook, HookEvent, HookTarget, HookUrl};
 pub use locate::{BLUR_FILE, NotFound, RECORDER_FILE, SYSTEM_FILE, locate, locate_if_there};

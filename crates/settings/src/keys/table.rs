@@ -311,7 +311,7 @@ pub const BLUR: &[Key] = &[
         "output_dir",
         Kind::Path,
         "\"./processed_videos\"",
-        "Where blurred videos go, one directory per source.",
+        "Where blurred videos go, one directory per source. Beside `raw_dir` and `queue_dir`, neither within one nor around it: old files in it are deleted to make room.",
     ),
     key(
         "blur_module_path",
@@ -495,7 +495,7 @@ pub const BLUR: &[Key] = &[
         "backup_dir",
         Kind::Path,
         "\"./backup_videos\"",
-        "Where originals go then.",
+        "Where originals go then. Beside `raw_dir`, `queue_dir` and `output_dir`, neither within one nor around it.",
     ),
     key(
         "max_queue_size",

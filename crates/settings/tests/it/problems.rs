@@ -277,6 +277,15 @@ fn finished_videos_lie_apart_from_what_waits() {
               line 3: output_dir: "videos/./" and raw_dir "./videos/../videos" are the same or lie within each other, and old files in output_dir are deleted to make room; give each a directory beside the other
               line 6: backup_dir: "x/../processed" and queue_dir "processed/queue" are the same or lie within each other, and old files in backup_dir are deleted to make room; give each a directory beside the other"#]],
     );
+    blur(
+        r#"{
+          "backup_original": true,
+          "backup_dir": "processed_videos/originals"
+        }"#,
+        expect![[r#"
+            1 problem in the settings
+              line 3: backup_dir: "processed_videos/originals" and output_dir "./processed_videos" are the same or lie within each other, and unblurred originals do not belong among blurred videos; give each a directory beside the other"#]],
+    );
     for apart in [
         "{}",
         r#"{"backup_original": true}"#,

@@ -74,12 +74,20 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
     if let Some(path) = &setup.file {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|error| {
-                anyhow::anyhow!("log directory {} cannot be made: {error}", dir.display())
+                anyhow::anyhow!(
+                    "log directory {} cannot be made: {error}{}",
+                    dir.display(),
+                    advice(&error)
+                )
             })?;
         }
         let file =
             RotatingFile::open(path.clone(), MAX_FILE_BYTES, KEEP_FILES).map_err(|error| {
-                anyhow::anyhow!("log file {} cannot be opened: {error}", path.display())
+                anyhow::anyhow!(
+                    "log file {} cannot be opened: {error}{}",
+                    path.display(),
+                    advice(&error)
+                )
             })?;
         let (writer, worker) = queued(file);
         workers.push(worker);
@@ -98,6 +106,16 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
         .try_init()?;
     log_panics();
     Ok(Guard { _workers: workers })
+}
+
+/// What a person may do about a place for logs.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; let the user who runs this write there (chown), or give another log_dir"
+        }
+        _ => "; give another log_dir",
+    }
 }
 
 fn queued(target: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
@@ -196,6 +214,21 @@ mod tests {
             passed("open rtsp://admin:geheim@10.0.0.7/x: 401\n"),
             "open rtsp://***@10.0.0.7/x: 401\n"
         );
+    }
+
+    #[test]
+    fn a_place_that_takes_no_logs_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let setup = LogSetup {
+            file: Some(dir.path().join("file/x.log")),
+            level: "info".to_owned(),
+            format: Format::Text,
+        };
+        let told = init(&setup).unwrap_err().to_string();
+        assert!(told.ends_with("; give another log_dir"), "{told}");
+        let denied = advice(&io::ErrorKind::PermissionDenied.into());
+        assert!(denied.contains("chown"), "{denied}");
     }
 
     #[test]

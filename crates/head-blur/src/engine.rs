@@ -6,6 +6,7 @@
 //! for one: [`Network`] keeps the few that are in use.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,13 +164,15 @@ impl ModelFile {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| {
-        format!(
-            "model {}: {error}; run scripts/setup (or scripts/fetch-model), or set plugin.model_dir",
-            path.display()
-        )
-        .into()
-    })
+    fs::read(path).map_err(|error| unreadable(path, &error).into())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "let the user who runs this read it",
+        _ => "run scripts/setup (or scripts/fetch-model), or set plugin.model_dir",
+    };
+    format!("model {}: {error}; {advice}", path.display())
 }
 
 /// One model, compiled for the picture shapes in use.
@@ -197,11 +200,13 @@ impl Network {
     pub(crate) fn fixed_size(&self) -> Result<Option<(u32, u32)>, Failure> {
         let bytes = self.file.bytes()?;
         let mut core = lock(&self.engine.core);
-        let shape = (|| {
-            let model = core.read_model_from_buffer(&bytes, None)?;
-            model.get_input_by_index(0)?.get_partial_shape()
-        })()
-        .map_err(|error| self.explain("cannot be read", &error))?;
+        let model = core
+            .read_model_from_buffer(&bytes, None)
+            .map_err(|error| self.damaged(&error))?;
+        let shape = model
+            .get_input_by_index(0)
+            .and_then(|input| input.get_partial_shape())
+            .map_err(|error| self.explain("its input cannot be told", &error))?;
         let dimensions = shape.get_dimensions();
         let [_, channels, height, width] = dimensions else {
             return Err(format!(
@@ -244,8 +249,10 @@ impl Network {
     fn compile(&self, width: u32, height: u32) -> Result<Session, Failure> {
         let bytes = self.file.bytes()?;
         let mut core = lock(&self.engine.core);
+        let mut model = core
+            .read_model_from_buffer(&bytes, None)
+            .map_err(|error| self.damaged(&error))?;
         let compiled = (|| {
-            let mut model = core.read_model_from_buffer(&bytes, None)?;
             let shape = [1, 3, i64::from(height), i64::from(width)];
             model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
             let mut compiled = core.compile_model(&model, DeviceType::CPU)?;
@@ -265,13 +272,33 @@ impl Network {
         Ok(session)
     }
 
+    fn damaged(&self, error: &openvino::InferenceError) -> String {
+        let advice = "run scripts/setup, which fetches the usual ones again, or give another";
+        format!(
+            "{}; {advice}",
+            self.explain("cannot be read, it is damaged or no model", error)
+        )
+    }
+
     fn explain(&self, what: &str, error: &openvino::InferenceError) -> String {
+        let error = one_line(&error.to_string());
+        // Mostly the same again.
         let detail = openvino::get_last_error_message()
-            .filter(|text| !text.is_empty())
-            .map(|text| format!(" ({})", text.trim()))
+            .map(|text| one_line(&text))
+            .filter(|text| !error.contains(text.as_str()))
+            .map(|text| format!(" ({text})"))
             .unwrap_or_default();
         format!("model {}: {what}: {error}{detail}", self.file.name)
     }
+}
+
+/// What the engine says, without its line breaks.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A network compiled for one picture shape.
@@ -345,6 +372,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_model_that_may_not_be_read_is_not_said_to_be_missing() {
+        let said = |kind: io::ErrorKind| unreadable(Path::new("m.onnx"), &kind.into());
+        let denied = said(io::ErrorKind::PermissionDenied);
+        assert!(
+            denied.ends_with("; let the user who runs this read it"),
+            "{denied}"
+        );
+        assert!(said(io::ErrorKind::NotFound).contains("run scripts/setup"));
+    }
 
     #[test]
     fn a_model_that_was_replaced_is_not_mixed_with_the_first() {

@@ -295,6 +295,8 @@ fn of_retina(error: retina::Error) -> SessionError {
     let text = error.to_string();
     // The rest of the message is the addresses and byte positions of the connection.
     let first = text.split("\n\n").next().unwrap_or_default();
+    // What retina could not read follows as a dump.
+    let first = first.split("; buffered:").next().unwrap_or_default();
     let message = daemon::redact::text(first.trim()).replace('\n', " ");
     match error.status_code() {
         Some(401) if message.contains(WITHOUT_CREDENTIALS) => SessionError::new(
@@ -331,6 +333,8 @@ fn advice(message: &str) -> &'static str {
         "; check the camera's power, cable and address"
     } else if of("lookup address") {
         "; check the host name"
+    } else if of("Invalid RTSP message") {
+        "; what answers does not speak RTSP; check the port"
     } else {
         ""
     }
@@ -339,6 +343,28 @@ fn advice(message: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_port_where_no_camera_answers_is_told_in_plain_words() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            // Held open until the other side has read and closed.
+            stream.read_to_end(&mut Vec::new()).await.ok();
+        });
+        let file = format!(r#"{{"sources": ["rtsp://{address}/x"]}}"#);
+        let settings =
+            settings::RecorderSettings::from_text(&file, &settings::Environment::empty()).unwrap();
+        let opened = open(&settings.sources[0], Arc::default()).await;
+        let message = opened.err().unwrap().message;
+        let advice = "what answers does not speak RTSP; check the port";
+        assert!(message.ends_with(advice), "{message}");
+        assert!(!message.contains("48 54 54 50"), "{message}");
+    }
 
     #[test]
     fn the_address_of_a_stream_is_found() {

@@ -80,14 +80,24 @@ pub struct Places {
 }
 
 fn read_file(path: &Path) -> Result<String, Problems> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Problems::one(None, format!("the file cannot be read: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| Problems::one(None, unreadable(&error)))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let message = "the file is not UTF-8; save it as UTF-8".to_owned();
         Problems::one(u32::try_from(line).ok(), message)
     })
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; let the user who runs this read it and enter its folder"
+        }
+        std::io::ErrorKind::IsADirectory => "; name a file",
+        _ => "",
+    };
+    format!("the file cannot be read: {error}{advice}")
 }
 
 /// Parses, replaces variables, reads by the table, and gives the settings only if nothing is wrong.
@@ -114,5 +124,22 @@ fn read_object<S>(
         Ok(settings)
     } else {
         Err(Problems { file: None, list })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
+        let denied = unreadable(&ErrorKind::PermissionDenied.into());
+        assert!(
+            denied.contains("let the user who runs this read it"),
+            "{denied}"
+        );
+        let told = read_file(Path::new("/")).unwrap_err().to_string();
+        assert!(told.ends_with("; name a file"), "{told}");
     }
 }

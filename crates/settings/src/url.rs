@@ -62,7 +62,7 @@ impl SourceUrl {
             return Err("the address is empty".to_owned());
         }
         let Some((scheme, after)) = text.split_once("://") else {
-            return Ok(Self::file(text));
+            return Self::file_or_slip(text);
         };
         let scheme = scheme.to_ascii_lowercase();
         let kind = match scheme.as_str() {
@@ -99,6 +99,18 @@ impl SourceUrl {
             port,
             rest,
         })
+    }
+
+    /// A path, unless it begins like an address that lacks a slash.
+    fn file_or_slip(text: &str) -> Result<Self, String> {
+        let scheme = text.split(':').next().unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase();
+        let begins_like_one =
+            scheme.len() < text.len() && matches!(&*scheme, "rtsp" | "rtsps" | "http" | "https");
+        if begins_like_one {
+            return Err(format!("an address begins with {scheme}:// (two slashes)"));
+        }
+        Ok(Self::file(text))
     }
 
     fn file(path: &str) -> Self {

@@ -115,6 +115,24 @@ fn unusable_models_are_explained() {
 }
 
 #[test]
+fn a_damaged_model_is_told_in_one_line_with_what_to_do() {
+    let text = refusal(b"no model at all", "");
+    assert!(
+        text.contains("model my.onnx: cannot be read, it is damaged or no model"),
+        "{text}"
+    );
+    assert!(
+        text.contains("run scripts/setup") && !text.contains('\n'),
+        "{text}"
+    );
+    assert_eq!(
+        text.matches("Unable to read the model").count(),
+        1,
+        "{text}"
+    );
+}
+
+#[test]
 fn missing_files_say_how_to_get_them() {
     let create = |settings: &str| {
         let context = CreateContext {

@@ -159,6 +159,7 @@ fn what_to_do(trouble: &str, source: &Source) -> &'static str {
     match (trouble, source.transport) {
         // The recorder's own words say it.
         ("refused", _) => "",
+        _ if source.kind() == SourceKind::File => "give a video file that FFmpeg reads",
         ("silent", settings::Transport::Udp) => {
             "a firewall may hold UDP back: try \"transport\": \"tcp\""
         }
@@ -244,9 +245,13 @@ async fn connect(source: Source) -> Finding {
                 Finding::ok(what, format!("{} can be read", path.display()))
             }
             Ok(_) => Finding::wrong(what, format!("{} is not a file", path.display())),
-            Err(error) => {
-                Finding::wrong(what, format!("{}: {error}; mend its path", path.display()))
-            }
+            Err(error) => Finding::wrong(
+                what,
+                format!(
+                    "{}: {error}; mend its path, or begin the address of a camera with rtsp://",
+                    path.display()
+                ),
+            ),
         };
     }
     let Some((host, port)) = source.url.endpoint() else {
@@ -332,5 +337,20 @@ fn advice(kind: ErrorKind) -> &'static str {
             "check cable, network and address"
         }
         _ => "check the address and the network",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::Environment;
+
+    #[test]
+    fn a_file_has_no_other_viewers() {
+        let file = r#"{"sources": ["README.md", "rtsp://10.0.0.7/x"]}"#;
+        let settings = RecorderSettings::from_text(file, &Environment::empty()).unwrap();
+        let said = |number: usize| what_to_do("away", &settings.sources[number]);
+        assert!(said(0).contains("give a video file"), "{}", said(0));
+        assert!(said(1).contains("one more viewer"), "{}", said(1));
     }
 }

@@ -5,6 +5,7 @@ use crate::plain::span;
 use crate::report::free_bytes;
 use crate::setup::Loaded;
 use daemon::disk::bytes_text;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
@@ -63,11 +64,19 @@ fn writable(what: &str, dir: &Path) -> Finding {
     match written {
         Ok(()) if existing == dir => Finding::ok(what, dir.display().to_string()),
         Ok(()) => Finding::ok(what, format!("{} will be made", dir.display())),
-        Err(error) => Finding::wrong(
-            what,
-            format!("{} cannot be written to: {error}", existing.display()),
-        ),
+        Err(error) => Finding::wrong(what, not_writable(existing, &error)),
     }
+}
+
+fn not_writable(dir: &Path, error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "let the user who runs this write there (chown), or give another place"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or give another place",
+        _ => "check how its file system is mounted, or give another place",
+    };
+    format!("{} cannot be written to: {error}; {advice}", dir.display())
 }
 
 fn space(loaded: &Loaded) -> Option<Finding> {
@@ -148,6 +157,25 @@ fn judge(room: u64, rate: u64, age: Option<u64>) -> Finding {
 mod tests {
     use super::*;
     use crate::validate::Verdict;
+
+    #[test]
+    fn what_to_do_about_a_directory_depends_on_what_keeps_from_writing() {
+        for (kind, advice) in [
+            (
+                ErrorKind::PermissionDenied,
+                "let the user who runs this write there",
+            ),
+            (
+                ErrorKind::ReadOnlyFilesystem,
+                "how its file system is mounted",
+            ),
+            (ErrorKind::StorageFull, "make room"),
+        ] {
+            let said = not_writable(Path::new("./logs"), &kind.into());
+            assert!(said.starts_with("./logs cannot be written to: "), "{said}");
+            assert!(said.contains(advice), "{said}");
+        }
+    }
 
     #[test]
     fn the_forecast_counts_days_and_knows_what_ends_first() {

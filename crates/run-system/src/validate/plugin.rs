@@ -113,11 +113,37 @@ fn models(plugin: &serde_json::Value) -> Vec<Finding> {
 }
 
 fn model(file: &Path, advice: &str) -> Finding {
-    match std::fs::metadata(file) {
+    match std::fs::File::open(file).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {
             Finding::ok("model", file.display().to_string())
         }
         Ok(_) => Finding::wrong("model", format!("{} is empty; {advice}", file.display())),
-        Err(error) => Finding::wrong("model", format!("{}: {error}; {advice}", file.display())),
+        Err(error) => Finding::wrong("model", unreadable(file, &error, advice)),
+    }
+}
+
+fn unreadable(file: &Path, error: &std::io::Error, advice: &str) -> String {
+    let advice = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "let the user who runs this read it",
+        _ => advice,
+    };
+    format!("{}: {error}; {advice}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_model_that_may_not_be_read_is_not_said_to_be_missing() {
+        let said =
+            |kind: ErrorKind| unreadable(Path::new("m.onnx"), &kind.into(), "run scripts/setup");
+        let denied = said(ErrorKind::PermissionDenied);
+        assert!(
+            denied.ends_with("; let the user who runs this read it"),
+            "{denied}"
+        );
+        assert!(said(ErrorKind::NotFound).ends_with("; run scripts/setup"));
     }
 }

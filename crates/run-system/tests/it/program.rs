@@ -218,6 +218,7 @@ fn a_preflight_finds_what_is_wrong() {
         "WRONG  camera shut",
         "nothing listens on that port",
         "WRONG  camera missing",
+        "begin the address of a camera with rtsp://",
         "WRONG  plugin",
         "WRONG  model",
         "run scripts/setup",

@@ -254,6 +254,17 @@ fn blur_problems() {
 }
 
 #[test]
+fn an_address_that_lacks_a_slash_is_no_path() {
+    recorder(
+        r#"{"sources": ["rtsp:/10.0.0.7/x", "HTTP:10.0.0.7/x", "http", "rtsp/a:b.mp4"]}"#,
+        expect![[r#"
+            2 problems in the settings
+              line 1: sources[0].url: an address begins with rtsp:// (two slashes)
+              line 1: sources[1].url: an address begins with http:// (two slashes)"#]],
+    );
+}
+
+#[test]
 fn finished_videos_lie_apart_from_what_waits() {
     blur(
         r#"{

@@ -18,7 +18,7 @@ const ENLARGE: f32 = 1.0;
 /// Persons of two looks that overlap by more are the same.
 const SAME_PERSON: f32 = 0.55;
 /// Score that a model's threshold becomes.
-pub(crate) const FOUND: f32 = 0.25;
+pub(crate) const FOUND: f32 = plugin_abi::raw::SCORE_FOUND;
 /// Lowest score reported.
 const HINT: f32 = 0.1;
 /// Of two thorough looks no more than this apart, nanoseconds (three looks of a host that looks four times a
@@ -132,6 +132,7 @@ impl HeadBlur {
 impl Detector for HeadBlur {
     const NAME: &'static str = "head-blur";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const HINTS: bool = true;
 
     fn create(context: &CreateContext<'_>) -> Result<Self, Failure> {
         let config = Config::parse(context.settings)?;

@@ -34,6 +34,14 @@ pub struct Plane<'a> {
     pub rows: usize,
 }
 
+impl<'a> Plane<'a> {
+    /// The rows without the padding between them.
+    fn pixel_rows(self) -> impl Iterator<Item = &'a [u8]> {
+        let rows = self.data.chunks(self.stride);
+        rows.map(move |row| &row[..self.row_bytes])
+    }
+}
+
 /// One plane for changing.
 pub struct PlaneMut<'a> {
     /// `stride * (rows - 1) + row_bytes` bytes: the last row has no padding behind it.
@@ -274,6 +282,14 @@ impl Frame {
             });
         }
         Ok(planes)
+    }
+
+    /// Whether both have the same pixels, format and size.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        let shape = |frame: &Self| (frame.format(), frame.width(), frame.height());
+        shape(self) == shape(other)
+            && (self.planes().into_iter().zip(other.planes()))
+                .all(|(ours, theirs)| ours.pixel_rows().eq(theirs.pixel_rows()))
     }
 
     /// The pixels of all planes one after the other, without padding between rows.

@@ -128,6 +128,11 @@ impl Scaler {
             Quality::Bicubic => ffi::SWS_BICUBIC,
         };
         let (width, height, format) = self.target;
+        // swscale's short cut from RGB to YUV of the same size knows limited range only, and rounds down.
+        let flags = match wanted.2.is_rgb() && !format.is_rgb() {
+            true => flags | ffi::SWS_ACCURATE_RND,
+            false => flags,
+        };
         // SAFETY: null or ours; a new context for checked sizes, null on failure.
         self.context = unsafe {
             ffi::sws_freeContext(self.context);
@@ -154,6 +159,7 @@ impl Scaler {
     }
 
     fn target_range(&self, source: ColourRange, format: PixelFormat) -> ColourRange {
+        // swscale takes grey for full range, whatever it is told.
         if self.target.2.is_rgb() || self.target.2 == PixelFormat::GRAY8 {
             return ColourRange::Full;
         }

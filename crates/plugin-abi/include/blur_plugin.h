@@ -76,6 +76,11 @@ extern "C" {
 #define BLUR_REGION_OTHER 4  /* to be masked as it is */
 
 #define BLUR_FLAG_SINGLE_INSTANCE 1u
+/* Detectors: scores are on the host's scale. A region below BLUR_SCORE_FOUND is
+ * a hint, which keeps the mask of somebody who is followed and begins none.
+ * Without this flag every region is masked, whatever its score. */
+#define BLUR_FLAG_HINTS 2u
+#define BLUR_SCORE_FOUND 0.25f
 
 /* UTF-8, not terminated; data may be NULL when len is 0. */
 typedef struct BlurText {
@@ -123,7 +128,7 @@ typedef struct BlurRegion {
   float y;
   float width;
   float height;
-  float score;    /* 0..1 */
+  float score;    /* 0..1; see BLUR_FLAG_HINTS */
   uint32_t kind;  /* one of BLUR_REGION_* */
   uint64_t track; /* the plugin's own track number, 0 = none */
 } BlurRegion;

@@ -158,13 +158,11 @@ unsafe extern "C" fn describe<P: Plugin>(
     if (unsafe { out.cast::<u32>().read() } as usize) < size_of::<raw::Description>() {
         return raw::BAD_ARGUMENT;
     }
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
     let mut description = raw::Description {
         kind: P::KIND.map_or(raw::KIND_UNDECIDED, kind_number),
-        flags: if P::SINGLE_INSTANCE {
-            raw::FLAG_SINGLE_INSTANCE
-        } else {
-            0
-        },
+        flags: flag(P::SINGLE_INSTANCE, raw::FLAG_SINGLE_INSTANCE)
+            | flag(P::HINTS, raw::FLAG_HINTS),
         name: raw::Text::new(P::NAME),
         version: raw::Text::new(P::VERSION),
         ..raw::Description::EMPTY

@@ -63,6 +63,8 @@ pub trait Detector: Sized + Send + 'static {
     const NAME: &'static str;
     /// Version; usually `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
+    /// Scores are on the host's scale ([`raw::FLAG_HINTS`](crate::raw::FLAG_HINTS)); else every region is masked.
+    const HINTS: bool = false;
 
     /// Makes an instance; loads models.
     ///
@@ -131,6 +133,8 @@ pub trait Plugin: Sized + Send + 'static {
     const KIND: Option<PluginKind>;
     /// At most one instance may exist in a process.
     const SINGLE_INSTANCE: bool = false;
+    /// As [`Detector::HINTS`].
+    const HINTS: bool = false;
 
     /// Makes an instance.
     ///
@@ -173,6 +177,7 @@ impl<T: Detector> Plugin for AsDetector<T> {
     const NAME: &'static str = T::NAME;
     const VERSION: &'static str = T::VERSION;
     const KIND: Option<PluginKind> = Some(PluginKind::Detector);
+    const HINTS: bool = T::HINTS;
 
     fn create(context: &CreateContext<'_>) -> Result<Self, Failure> {
         T::create(context).map(Self)

@@ -63,6 +63,11 @@ pub const FRAME_SIZE_1_0: usize = 112;
 
 /// At most one instance may exist in a process.
 pub const FLAG_SINGLE_INSTANCE: u32 = 1;
+/// Detectors: scores are on the host's scale, and regions below [`SCORE_FOUND`] are hints. Without it every region is
+/// masked, whatever its score.
+pub const FLAG_HINTS: u32 = 2;
+/// From this score on a region begins a mask; see [`FLAG_HINTS`].
+pub const SCORE_FOUND: f32 = 0.25;
 
 /// UTF-8 text by address and length in bytes.
 #[repr(C)]

@@ -12,12 +12,16 @@ use crate::plugin::{Plugin, TEXT_LIMIT, describe};
 /// heads that a detector can tell apart.
 pub const MAX_REGIONS: usize = 4096;
 
+/// Score, at least, of the regions of detectors that do not give hints: enough for the tracker to take them for what they say.
+const SURE: f32 = 0.4;
+
 /// A running plugin. May move between threads, is used by one at a time.
 pub struct Instance {
     plugin: Plugin,
     handle: *mut raw::Instance,
     kind: PluginKind,
     wants: Wants,
+    hints: bool,
     info_json: String,
     settings: String,
     cameras: u32,
@@ -45,6 +49,7 @@ impl Instance {
             handle: ptr::null_mut(),
             kind: PluginKind::Filter,
             wants: Wants::default(),
+            hints: false,
             info_json: String::new(),
             settings: settings.to_owned(),
             cameras,
@@ -92,6 +97,7 @@ impl Instance {
         }
         self.kind = kind;
         self.wants = description.wants;
+        self.hints = description.hints;
         self.info_json = description.info_json;
         Ok(())
     }
@@ -133,7 +139,8 @@ impl Instance {
     }
 
     /// Replaces the content of `regions` with what the plugin finds in `frame`,
-    /// in pixels of `frame`, cut to its borders. Empty boxes are left out.
+    /// in pixels of `frame`, cut to its borders. Empty boxes are left out. All that is left is to be masked, but for the
+    /// hints of plugins that give some (`FLAG_HINTS`).
     ///
     /// # Errors
     /// The plugin fails, is broken, is no detector, or answers with numbers
@@ -173,9 +180,13 @@ impl Instance {
         }
         // SAFETY: the plugin promises `count` regions until its next call.
         let found = unsafe { std::slice::from_raw_parts(found, count) };
+        let least_score = if self.hints { 0.0 } else { SURE };
         for region in found {
             match checked(region, frame) {
-                Ok(Some(region)) => regions.push(region),
+                Ok(Some(region)) => regions.push(Region {
+                    score: region.score.max(least_score),
+                    ..region
+                }),
                 Ok(None) => {}
                 Err(reason) => {
                     regions.clear();
@@ -320,6 +331,20 @@ fn checked(region: &raw::Region, frame: &FrameView<'_>) -> Result<Option<Region>
     }
     let kind = RegionKind::from_raw(kind).ok_or_else(|| format!("unknown region kind {kind}"))?;
     let (right, bottom) = (frame.info().width as f32, frame.info().height as f32);
+    // The usual slips, which would leave everybody visible without a word. A detector that pads the picture to a square
+    // may see something in what it added.
+    let margin = right.max(bottom);
+    if x > right + margin || y > bottom + margin || x + width < -margin || y + height < -margin {
+        return Err(format!(
+            "a region far outside its picture of {right}x{bottom} pixels, as if it were of another one: {region:?}"
+        ));
+    }
+    let is_share = |n: f32| (0.0..=1.0).contains(&n);
+    if [x, y, width, height].into_iter().all(is_share) && width * height > 0.0 {
+        return Err(format!(
+            "a region of less than a pixel, as if in shares of the picture: {region:?}"
+        ));
+    }
     let (x0, y0) = (x.clamp(0.0, right), y.clamp(0.0, bottom));
     let (x1, y1) = ((x + width).clamp(x0, right), (y + height).clamp(y0, bottom));
     if x1 <= x0 || y1 <= y0 {
@@ -377,6 +402,20 @@ mod tests {
         assert_eq!(check(|r| r.x = 200.0), Ok(None));
         assert_eq!(check(|r| r.width = 0.0), Ok(None));
         assert_eq!(check(|r| r.y = -30.0), Ok(None));
+    }
+
+    #[test]
+    fn boxes_of_another_picture_are_errors() {
+        let slips: [fn(&mut raw::Region); 4] = [
+            |r| r.x = 201.0,
+            |r| r.y = 600.0,
+            |r| r.y = -121.0,
+            |r| (r.x, r.y, r.width, r.height) = (0.1, 0.1, 0.3, 0.3),
+        ];
+        for slip in slips {
+            assert!(check(slip).is_err());
+        }
+        assert!(check(|r| (r.x, r.y, r.width, r.height) = (0.0, 0.0, 1.0, 4.0)).is_ok());
     }
 
     #[test]

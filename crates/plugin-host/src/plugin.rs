@@ -145,6 +145,7 @@ pub(crate) struct Described {
     pub(crate) kind: Option<PluginKind>,
     pub(crate) wants: Wants,
     pub(crate) single_instance: bool,
+    pub(crate) hints: bool,
     pub(crate) info_json: String,
 }
 
@@ -200,6 +201,7 @@ pub(crate) fn describe(
         kind,
         wants: Wants { format, max_size },
         single_instance: flags & raw::FLAG_SINGLE_INSTANCE != 0,
+        hints: flags & raw::FLAG_HINTS != 0,
         info_json: text(raw_description.info_json),
     })
 }

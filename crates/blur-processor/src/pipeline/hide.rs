@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use media::{Frame, Quality, Scaler};
+use media::{ColourRange, Frame, Quality, Scaler};
 use plugin_host::Instance;
 use plugin_host::abi::{Change, FrameInfo};
 use redaction::{Certainty, Effect, EffectSettings, FrameMasks, Mask, PictureSize, Redactor};
@@ -76,8 +76,8 @@ enum Way<'a> {
     WholeFrame,
     Filter {
         instance: &'a mut Instance,
-        there: Option<Scaler>,
-        back: Option<Scaler>,
+        there: Option<(Scaler, ColourRange)>,
+        back: Option<(Scaler, ColourRange)>,
     },
     Detector(Box<Detecting<'a>>),
 }
@@ -216,12 +216,18 @@ impl<'a> Hiding<'a> {
         let call = |view: &mut plugin_host::abi::FrameViewMut<'_>| instance.process(view);
         let began = Instant::now();
         let change = if wanted == own {
-            planes::lend_mut(&mut frame, info, call)??
+            let before = frame.clone();
+            let change = planes::lend_mut(&mut frame, info, call)??;
+            check_answer(change, &before, &frame)?;
+            change
         } else {
-            let mut other = convert(there, &frame, wanted)?;
+            let range = frame.colour().range;
+            let mut other = convert(there, &frame, (wanted, range))?;
+            let before = other.clone();
             let change = planes::lend_mut(&mut other, info, call)??;
+            check_answer(change, &before, &other)?;
             if change == Change::Changed {
-                frame = convert(back, &other, own)?;
+                frame = convert(back, &other, (own, range))?;
                 frame.set_time_base(other.time_base());
             }
             change
@@ -350,15 +356,29 @@ fn hide_whole(
     Ok(())
 }
 
+/// A filter that changes a picture and says that it did not would have the original's packets published.
+fn check_answer(answer: Change, before: &Frame, after: &Frame) -> Result<(), Failure> {
+    match answer == Change::Unchanged && !before.shows_the_same(after) {
+        true => Err(Failure::attempt(
+            "the plugin changed a picture and said that it did not",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// `range` is that of the video, also where `frame` is RGB.
 fn convert(
-    slot: &mut Option<Scaler>,
+    slot: &mut Option<(Scaler, ColourRange)>,
     frame: &Frame,
-    format: media::PixelFormat,
+    (format, range): (media::PixelFormat, ColourRange),
 ) -> Result<Frame, Failure> {
     let target = (frame.width(), frame.height(), format);
-    let scaler = match slot {
-        Some(scaler) if scaler.target() == target => scaler,
-        slot => slot.insert(Scaler::new(target.0, target.1, format, Quality::Bilinear)),
+    let (scaler, _) = match slot {
+        Some(made) if made.0.target() == target && made.1 == range => made,
+        slot => {
+            let scaler = Scaler::new(target.0, target.1, format, Quality::Bilinear);
+            slot.insert((scaler.with_range(range), range))
+        }
     };
     scaler.scale(frame).map_err(Failure::of_output)
 }
@@ -393,4 +413,44 @@ pub(super) fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
     let result = work();
     *sum += began.elapsed();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use media::{ColourTags, PixelFormat};
+
+    #[test]
+    fn what_a_filter_gives_back_in_another_format_keeps_its_range() {
+        for format in [PixelFormat::I420, PixelFormat::GRAY8] {
+            for (range, levels) in [
+                (ColourRange::Full, 0..=255),
+                (ColourRange::Limited, 16..=235),
+            ] {
+                let mut frame = Frame::new(format, 256, 64).unwrap();
+                frame.set_colour(ColourTags {
+                    range,
+                    ..frame.colour()
+                });
+                let mut planes = frame.planes_mut().unwrap();
+                let stride = planes[0].stride;
+                for row in planes[0].data.chunks_mut(stride) {
+                    for (x, luma) in (0..=255_u8).zip(row.iter_mut()) {
+                        *luma = x.clamp(*levels.start(), *levels.end());
+                    }
+                }
+                for chroma in &mut planes[1..] {
+                    chroma.data.fill(128);
+                }
+                let bgr = convert(&mut None, &frame, (PixelFormat::BGR24, range)).unwrap();
+                let back = convert(&mut None, &bgr, (format, range)).unwrap();
+                for (before, after) in frame.plane(0).data.iter().zip(back.plane(0).data) {
+                    assert!(
+                        before.abs_diff(*after) <= 2,
+                        "{format:?} {range:?}: {before} {after}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -72,6 +72,22 @@ fn garbage_is_refused() {
 }
 
 #[test]
+fn a_filter_that_denies_its_changes_is_refused() {
+    let why = given_up(json!({ "lie": 1, "filter": 1 }), json!({}));
+    assert!(why.contains("said that it did not"), "{why}");
+}
+
+#[test]
+fn whatever_a_detector_reports_is_hidden() {
+    let mut site = Site::new(json!({ "plugin": { "percent": 0 } }));
+    let stem = site.add("a", &TestVideo::default());
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    let numbers = look(&site.published("a")).numbers;
+    assert!(numbers.iter().all(Option::is_none), "{numbers:?}");
+}
+
+#[test]
 fn a_hanging_plugin_is_killed() {
     let why = given_up(json!({ "hang_at": 17 }), json!({ "process_timeout": 3 }));
     assert!(why.contains("process_timeout"), "{why}");

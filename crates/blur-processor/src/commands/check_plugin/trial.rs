@@ -83,7 +83,7 @@ fn filter(
     findings.times.push(began.elapsed());
     match answer {
         Ok(change) => {
-            let changed = !same(picture, &copy);
+            let changed = !picture.shows_the_same(&copy);
             findings.changed += u32::from(changed);
             findings.lies += u32::from(changed && change == Change::Unchanged);
         }
@@ -113,8 +113,4 @@ fn detect(
         Err(error) => findings.failure = Some(error.to_string()),
     }
     Ok(())
-}
-
-fn same(a: &Frame, b: &Frame) -> bool {
-    a.to_packed() == b.to_packed()
 }

@@ -8,6 +8,7 @@
  *   sleep_ms    time per frame
  *   top         percent of the height above the box it reports (default 0)
  *   face        1: the box is a face, not a head
+ *   percent     its score (default 90)
  *   left        percent of the width beside the box, on both sides (default 0)
  *   camera      it sees or paints something on this camera only (default: on all)
  *   lie         1: a filter says that it changed nothing
@@ -35,7 +36,7 @@
 #include "blur_plugin.h"
 
 struct BlurInstance {
-  long filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape, late, resets, glances, newest, glanced, glances_seen;
+  long percent, filter, from, to, crash_at, hang_at, fail_at, garbage_at, leak_at, sleep_ms, leak_mb, face, top, left, camera, lie, escape, late, resets, glances, newest, glanced, glances_seen;
   uint32_t cameras;
   BlurRegion region;
   const char *error;
@@ -80,6 +81,7 @@ static int32_t create(const BlurCreate *create, BlurInstance **out) {
   self->leak_at = number(settings, "\"leak_at\":", -1);
   self->sleep_ms = number(settings, "\"sleep_ms\":", 0);
   self->leak_mb = number(settings, "\"leak_mb\":", 64);
+  self->percent = number(settings, "\"percent\":", 90);
   self->face = number(settings, "\"face\":", 0);
   self->top = number(settings, "\"top\":", 0);
   self->left = number(settings, "\"left\":", 0);
@@ -225,7 +227,7 @@ static int32_t detect(BlurInstance *self, const BlurFrame *frame, const BlurRegi
   self->region.y = (float)frame->height * (float)self->top / 100;
   self->region.width = (float)frame->width * (float)(100 - 2 * self->left) / 100;
   self->region.height = (float)frame->height / 5;
-  self->region.score = 0.9f;
+  self->region.score = (float)self->percent / 100;
   self->region.kind = self->face ? BLUR_REGION_FACE : BLUR_REGION_HEAD;
   if (self->garbage_at >= 0 && at >= self->garbage_at) self->region.x = NAN;
   return BLUR_OK;

@@ -2,7 +2,8 @@
 //!
 //! Its report says so. Videos may be done in any order and by several instances; where the report is
 //! not there yet, the video is treated as the beginning of a recording, which looks closer at its
-//! first frames. A wrong guess masks more for a moment, never less. May touch: reports, read only.
+//! first frames. A wrong guess masks more for a moment, never less, but for one thing: who already stands in a `never` zone
+//! was not seen outside. May touch: reports, read only.
 
 use std::path::{Path, PathBuf};
 

@@ -111,8 +111,11 @@ impl Cadence {
             true => Rest::WITH_HEADS.min(self.rhythm.look_back),
             false => Rest::WITHOUT,
         };
-        // What was seen at an end is to be seen again, or not, and a glance is no last word.
-        let may_rest = !is_at_an_end || !last.somebody && last.glances == 0;
+        // What was seen at an end is to be seen again, or not, and that nobody is there is not for a glance to say.
+        let may_rest = match last.somebody {
+            true => !is_at_an_end,
+            false => last.glances == 0,
+        };
         if may_rest && elapsed < rest && is_still(&last.picture, small) {
             return None;
         }
@@ -323,6 +326,27 @@ mod tests {
         assert_eq!(halts_at_a_glance.last(), Some(&42));
         let halts_at_a_look = looks(rhythm(39), |n| grey(n.min(36), 30, 60), false);
         assert_eq!(halts_at_a_look.last(), Some(&36));
+    }
+
+    #[test]
+    fn a_picture_that_comes_to_a_halt_gets_a_thorough_look() {
+        for halt in 20..40 {
+            let show = |number: usize| grey(number.min(halt), 30, 60);
+            let mut cadence = Cadence::new(rhythm(None, 15.0, 120));
+            let thorough = (0..120).filter(|&number| {
+                let (time, small) = (number as f64 / 15.0, show(number));
+                let turn = cadence.turn(number, time, &small);
+                if let Some(how) = turn {
+                    cadence.looked(how, time, small, false);
+                }
+                turn == Some(Effort::Thorough)
+            });
+            let looks: Vec<usize> = thorough.collect();
+            assert!(
+                looks.iter().any(|look| (halt..=halt + 12).contains(look)),
+                "{halt}: {looks:?}"
+            );
+        }
     }
 
     #[test]

@@ -231,6 +231,11 @@ impl Tracker {
             things.into_iter().partition(is_strong);
         let mut open = self.expected_at(frame);
         let (any, trusted) = (|_: &Track| true, |track: &Track| track.score >= TRUSTED);
+        if !self.settings.zones.never.is_empty() {
+            // Who came into a never-zone goes before what was only ever there: without a sighting his mask would end.
+            let came = |track: &Track| track.outside_never;
+            self.share_out(frame, Gate::Confident, &mut strong, &mut open, came);
+        }
         self.share_out(frame, Gate::Confident, &mut strong, &mut open, any);
         // What is a thing never belongs to somebody who walks past, only to its own mistaken track.
         self.share_out(

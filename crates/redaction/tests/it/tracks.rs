@@ -528,6 +528,69 @@ fn a_never_zone_drops_only_what_never_leaves_it() {
     }
 }
 
+#[test]
+fn who_stops_in_front_of_a_poster_in_a_never_zone_stays_hidden() {
+    let zone = Polygon {
+        points: vec![(0.4, 0.2), (0.6, 0.2), (0.6, 0.7), (0.4, 0.7)],
+    };
+    let head = |centre| Head {
+        width: 100.0,
+        frames: 0..150,
+        centre,
+        turned: NEVER,
+    };
+    let poster = head(|_| (960.0, 480.0));
+    let visitors: [fn(f32) -> (f32, f32); 3] = [
+        |t| ((300.0 + 330.0 * t).min(960.0), 480.0),
+        |t| ((300.0 + 330.0 * t).min(985.0), 480.0),
+        |t| ((300.0 + 330.0 * t).min(1000.0), 480.0),
+    ];
+    for (visitor, seed) in visitors
+        .into_iter()
+        .flat_map(|way| (0..16).map(move |seed| (way, seed)))
+    {
+        let heads = [poster.clone(), head(visitor)];
+        let mut tracker = tracker(TrackerSettings {
+            zones: Zones {
+                never: vec![zone.clone()],
+                always: Vec::new(),
+            },
+            ..TrackerSettings::default()
+        });
+        let mut dice = Dice::new(seed);
+        for frame in 0..150u64 {
+            let rects = [0, 1].map(|at: usize| heads[at].rect(frame).expect("it is there"));
+            let is_seen = |at: usize| at == 1 || rects[0].share_inside(&rects[1]) < 0.2;
+            let looks = frame % 4 == 0;
+            let mut look = |at: usize| {
+                let shake = [0.0; 2].map(|_: f32| 24.0 * (dice.roll() - 0.5));
+                Detection {
+                    rect: rects[at].moved(shake[0], shake[1]),
+                    score: 0.6 + 0.3 * dice.roll(),
+                    kind: Kind::Head,
+                }
+            };
+            let seen = [0, 1]
+                .into_iter()
+                .filter(|&at| is_seen(at))
+                .map(&mut look)
+                .collect();
+            tracker.push(FrameInput {
+                picture: Some(picture(&heads, frame)),
+                ..input(frame as f64 / FPS, looks.then_some(seen))
+            });
+        }
+        for masks in rest(&mut tracker) {
+            let rect = heads[1].rect(masks.frame).expect("it is there");
+            assert!(
+                cover(&rect, &masks) > 0.9,
+                "seed {seed}, frame {}",
+                masks.frame
+            );
+        }
+    }
+}
+
 /// A low-scored thing on one spot for 40 s, with or without motion in its box at one moment.
 fn masked_at_the_end(rules: Option<StaticRules>, moves: bool, best_score: f32) -> bool {
     let still = Head {

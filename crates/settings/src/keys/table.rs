@@ -405,7 +405,7 @@ pub const BLUR: &[Key] = &[
         "zones",
         Kind::Other(crate::zones::ALLOWED),
         "{}",
-        "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked. Points are shares of the recorded picture's width and height.",
+        "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked; who stands there already when a recording, or a video whose predecessor is not processed yet, begins is taken for one, so keep these polygons where nobody stands. Points are shares of the recorded picture's width and height.",
     ),
     key(
         "second_look",

@@ -38,8 +38,8 @@ pub(super) fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal 
     Refusal::Ticket(Failure::Retry { reason })
 }
 
-/// Locks the original and compares it with its ticket.
-pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
+/// Locks the original, and compares with its ticket what can be told without reading it.
+pub(super) fn lock_original(ticket: &Ticket, opened: &Opened) -> Result<(), Refusal> {
     if opened.file.try_lock().is_err() {
         let reason = format!("another ticket's work on {} is under way", opened.path);
         return Err(Refusal::Ticket(Failure::NotNow { reason }));
@@ -53,6 +53,11 @@ pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFac
             opened.path, opened.id.size, ticket.file_size
         )));
     }
+    Ok(())
+}
+
+/// Reads the locked original and compares its content with its ticket.
+pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
     let blake3 =
         hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
     match &ticket.blake3 {

@@ -27,8 +27,8 @@ use tracing::{error, info, warn};
 
 use super::before;
 use super::original::{
-    Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, model_hash,
-    output_path,
+    Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, lock_original,
+    model_hash, output_path,
 };
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
@@ -44,6 +44,8 @@ pub(crate) struct Places {
     zones: BTreeMap<String, CameraZones>,
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
+    /// Spare bytes with which any video is tried, however large it is.
+    enough: u64,
 }
 
 /// A ticket whose video is checked and whose output is begun.
@@ -107,6 +109,9 @@ impl Places {
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
+            // Half of that, since the floor is kept from one look at the disk to the next, not at each moment. To ask for
+            // more would be to wait for space that nobody makes; while an output grows, old videos go for it.
+            enough: settings.disk.min_free_bytes / 8 * 3,
         })
     }
 
@@ -174,36 +179,46 @@ impl Places {
             Err(refused) if matches!(refused.reason, Reason::Missing) => None,
             Err(refused) => return Err(Refusal::Ticket(refused.into())),
         };
-        let input = match &opened {
-            Some(opened) => Some(check_original(ticket, opened)?),
-            None => None,
-        };
+        if let Some(opened) = &opened {
+            lock_original(ticket, opened)?;
+        }
         if let Stage::Published(video) = self.publisher.stage(lease, &output)? {
+            let input = match &opened {
+                Some(opened) => Some(check_original(ticket, opened)?),
+                None => None,
+            };
             return self
                 .receipt_from_report(lease, &video, &output, input.as_ref())
                 .map(|receipt| Checked::Published(Box::new(receipt)));
         }
-        let (Some(original), Some(input)) = (opened, input) else {
+        let Some(original) = opened else {
             return Err(dead(format!(
                 "the video {} does not exist in {}; it was neither published nor found",
                 ticket.filepath,
                 self.raw.path().display()
             )));
         };
-        let wanted = input.bytes.saturating_mul(2);
-        if self.spare_bytes() < wanted {
-            let reason = format!(
-                "no space for the output in {}: {} MiB are needed",
-                self.output_dir.display(),
-                wanted.div_ceil(1 << 20)
-            );
-            return Err(Refusal::Ticket(Failure::NotNow { reason }));
-        }
+        self.require_space(original.id.size)?;
+        let input = check_original(ticket, &original)?;
         Ok(Checked::Todo {
             original,
             input,
             output,
         })
+    }
+
+    /// Looks for room before the original is read as a whole, which a ticket that waits for room would do each time.
+    fn require_space(&self, input_bytes: u64) -> Result<(), Refusal> {
+        let wanted = input_bytes.saturating_mul(2).min(self.enough);
+        if self.spare_bytes() >= wanted {
+            return Ok(());
+        }
+        let reason = format!(
+            "no space for the output in {}: {} MiB are needed",
+            self.output_dir.display(),
+            wanted.div_ceil(1 << 20)
+        );
+        Err(Refusal::Ticket(Failure::NotNow { reason }))
     }
 
     /// The receipt for a video that lies under its final name, if it is the one that was made of

@@ -77,6 +77,30 @@ fn a_disk_that_fills_up_during_the_work_costs_no_attempt() {
 }
 
 #[test]
+fn a_video_larger_than_what_the_floor_keeps_twice_over_is_tried() {
+    let mut site = Site::new(json!({ "bitrate": "300k", "blur_module_path": null }));
+    let video = TestVideo {
+        width: 640,
+        height: 480,
+        frames: 60,
+        options: vec![("crf".to_owned(), "1".to_owned())],
+        ..TestVideo::default()
+    };
+    let stem = site.add("a", &video);
+    let input = fs::metadata(site.raw("a")).unwrap().len();
+    // As with a recorder that waits at the floor: what is free is the floor, and nobody makes more.
+    let floor = input / 2 * 3;
+    let Some(_disk) = SmallDisk::mount(&site.path("processed_videos"), &floor.to_string()) else {
+        eprintln!("SKIPPED: a full disk needs the right to mount a tmpfs");
+        return;
+    };
+    site.change("min_free_disk_gb", json!(floor as f64 / f64::from(1 << 30)));
+    site.run_until(|site| site.is_done(&stem));
+    assert_eq!(site.report("a").attempt, 1);
+    assert!(site.report("a").output.bytes < floor);
+}
+
+#[test]
 fn without_free_space_nothing_is_claimed() {
     let mut site = Site::new(json!({ "min_free_disk_gb": 900_000 }));
     let stem = site.add("a", &TestVideo::default());

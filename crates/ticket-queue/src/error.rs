@@ -153,6 +153,22 @@ impl Error {
             if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
     }
 
+    /// Whether the place where it happened refuses, and not the ticket that was worked on: its disk is read-only, gone or
+    /// failing, or a permission is missing. It passes when somebody mends the place, and must not count as an attempt.
+    pub fn is_of_the_place(&self) -> bool {
+        let passes = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::StaleNetworkFileHandle
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::TimedOut
+            ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        };
+        matches!(self, Self::Io { source, .. } if passes(source)) || self.is_no_space()
+    }
+
     /// Whether the process should stop, because the state of the disk is unknown.
     pub fn must_stop(&self) -> bool {
         matches!(self, Self::DirectorySync { .. })

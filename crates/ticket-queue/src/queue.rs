@@ -206,6 +206,11 @@ pub enum Reaped {
         /// Where it is now.
         now: Failed,
     },
+    /// Left where it is: its file cannot be read or moved. It is tried again with the next look.
+    Stuck {
+        /// Why.
+        error: Error,
+    },
 }
 
 /// Which tickets to put back.

@@ -181,6 +181,14 @@ impl Shared {
         self.shutdown.request();
     }
 
+    /// Tells of an error of the queue, and stops where nobody knows any more what is on the disk.
+    fn queue_fails(&self, error: &ticket_queue::Error, what: &str) {
+        match error.must_stop() && !error.is_read_only() {
+            true => self.must_stop(format!("{what}: {}", original::chain(error))),
+            false => warn!(error = original::chain(error), "{what}"),
+        }
+    }
+
     /// Drops work under way when asked twice, or when draining takes too long.
     async fn end_of_patience(self: Arc<Self>) {
         self.shutdown.requested().await;
@@ -262,13 +270,7 @@ impl Shared {
             .reap_with(&|lease| self.places.is_finishable(lease))
         {
             Ok(found) => found,
-            Err(error) => {
-                warn!(
-                    error = original::chain(&error),
-                    "the queue cannot be looked through"
-                );
-                return;
-            }
+            Err(error) => return self.queue_fails(&error, "the queue cannot be looked through"),
         };
         for reaped in found {
             match reaped {
@@ -284,6 +286,9 @@ impl Shared {
                         }
                     };
                     self.note(&settled);
+                }
+                Reaped::Stuck { error } => {
+                    self.queue_fails(&error, "a ticket whose owner died cannot be recovered");
                 }
                 Reaped::Failed { stem, attempt, now } => {
                     warn!(ticket = %stem, attempt, ?now, "its owner died at work");

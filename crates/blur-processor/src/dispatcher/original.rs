@@ -2,9 +2,10 @@
 //!
 //! Nothing in a ticket is believed here. May touch: the opened original, read only.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek as _};
 use std::path::Path;
+use std::sync::Once;
 
 use serde_json::Value;
 use ticket_queue::beneath::{Opened, RelPath};
@@ -40,9 +41,20 @@ pub(super) fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal 
 
 /// Locks the original, and compares with its ticket what can be told without reading it.
 pub(super) fn lock_original(ticket: &Ticket, opened: &Opened) -> Result<(), Refusal> {
-    if opened.file.try_lock().is_err() {
-        let reason = format!("another ticket's work on {} is under way", opened.path);
-        return Err(Refusal::Ticket(Failure::NotNow { reason }));
+    match opened.file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let reason = format!("another ticket's work on {} is under way", opened.path);
+            return Err(Refusal::Ticket(Failure::NotNow { reason }));
+        }
+        // Network file systems lock only what is open for writing. What two tickets for one file would do is done twice then;
+        // each compares the file with what it worked on before it is removed.
+        Err(TryLockError::Error(error)) => {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(%error, file = %opened.path, "originals cannot be locked here; going on without");
+            });
+        }
     }
     if opened.id.size == 0 {
         return Err(dead(format!("the video {} is empty", opened.path)));

@@ -75,8 +75,9 @@ async fn start(shared: &Shared, number: u32) -> Option<WorkerProcess> {
 
 /// A ticket, if there is one and the disk has room for its output.
 async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
-    let shared = Arc::clone(shared);
+    let place = Arc::clone(shared);
     let claimed = tokio::task::spawn_blocking(move || {
+        let shared = place;
         if shared.places.spare_bytes() == 0 {
             shared.board.set_disk_full(true);
             return Ok(None);
@@ -87,7 +88,7 @@ async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
     match claimed.await {
         Ok(Ok(lease)) => lease,
         Ok(Err(error)) => {
-            warn!(error = chain(&error), "no ticket can be claimed");
+            shared.queue_fails(&error, "no ticket can be claimed");
             None
         }
         Err(_) => None,

@@ -406,7 +406,7 @@ impl Places {
         }
         let failure = match error {
             Error::LeaseLost { .. } => return Settled::Deferred(reason),
-            error if error.is_no_space() => Failure::NotNow { reason },
+            error if error.is_of_the_place() => Failure::NotNow { reason },
             _ => Failure::Retry { reason },
         };
         self.give_back(lease, failure)

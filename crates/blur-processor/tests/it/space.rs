@@ -29,7 +29,11 @@ impl SmallDisk {
 
 impl SmallDisk {
     fn grow(&self, size: &str) {
-        let size = format!("remount,size={size}");
+        self.remount(&format!("size={size}"));
+    }
+
+    fn remount(&self, option: &str) {
+        let size = format!("remount,{option}");
         let status = Command::new("mount")
             .args(["-o", &size])
             .arg(&self.0)
@@ -98,6 +102,28 @@ fn a_video_larger_than_what_the_floor_keeps_twice_over_is_tried() {
     site.run_until(|site| site.is_done(&stem));
     assert_eq!(site.report("a").attempt, 1);
     assert!(site.report("a").output.bytes < floor);
+}
+
+#[test]
+fn a_disk_that_takes_no_writes_costs_no_attempt() {
+    let mut site = Site::new(json!({ "blur_module_path": null, "max_attempts": 1 }));
+    let Some(disk) = SmallDisk::mount(&site.path("processed_videos"), "20m") else {
+        eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
+        return;
+    };
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| site.path("processed_videos/.tmp").exists());
+    disk.remount("ro");
+    let stem = site.add("a", &TestVideo::default());
+    let waiting = [format!("{stem}.a0.json")];
+    daemon.wait_for(&site, |site| {
+        site.names("processing_queue/deferred") == waiting || site.is_done(&stem)
+    });
+    disk.remount("rw");
+    site.end_waiting();
+    daemon.wait_for(&site, |site| site.is_done(&stem));
+    daemon.stop();
+    assert_eq!(site.report("a").attempt, 1);
 }
 
 #[test]

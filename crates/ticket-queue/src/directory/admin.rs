@@ -155,11 +155,18 @@ impl DirectoryQueue {
                 all
             }
         };
-        let mut back = Vec::new();
+        let (mut back, mut failed) = (Vec::new(), None);
         for (stem, path) in chosen {
-            if self.put_back_one(&stem, &path)? {
-                back.push(stem);
+            match self.put_back_one(&stem, &path) {
+                Ok(true) => back.push(stem),
+                Ok(false) => {}
+                Err(error) if error.must_stop() => return Err(error),
+                // The others are put back all the same.
+                Err(error) => failed = failed.or(Some(error)),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         match which {
             RetryWhich::One(stem) if back.is_empty() => Err(Error::NotFound { stem: stem.clone() }),

@@ -175,17 +175,23 @@ impl DirectoryQueue {
         self.move_held(hold, &self.dir("failed").join(name.file_name()))
     }
 
+    /// A ticket that cannot be reaped does not keep the others from it.
     pub(super) fn reap_dead(
         &self,
         finishable: &dyn Fn(&Lease) -> bool,
     ) -> Result<Vec<Reaped>, Error> {
         let mut reaped = Vec::new();
         for (name, path) in self.attempts("active")? {
-            // Locked means that its owner is alive.
-            let Locked::Held(hold) = Hold::try_lock(&path)? else {
-                continue;
+            let one = match Hold::try_lock(&path) {
+                Ok(Locked::Held(hold)) => self.reap_one(name, hold, finishable),
+                // Its owner is alive.
+                Ok(_) => continue,
+                Err(error) => Err(error),
             };
-            reaped.push(self.reap_one(name, hold, finishable)?);
+            match one {
+                Err(error) if error.must_stop() => return Err(error),
+                one => reaped.push(one.unwrap_or_else(|error| Reaped::Stuck { error })),
+            }
         }
         Ok(reaped)
     }

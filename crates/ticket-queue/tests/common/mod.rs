@@ -252,8 +252,10 @@ pub(crate) fn recover_processor(
 ) -> Result<(), Error> {
     let raw = scene.raw_dir();
     for reaped in queue.reap()? {
-        if let Reaped::Finish(lease) = reaped {
-            process(queue, publisher, &raw, scene.fate, *lease)?;
+        match reaped {
+            Reaped::Finish(lease) => process(queue, publisher, &raw, scene.fate, *lease)?,
+            Reaped::Failed { .. } => {}
+            Reaped::Stuck { error } => return Err(error),
         }
     }
     while let Some(lease) = queue.claim()? {

@@ -97,7 +97,7 @@ fn next(queue: &DirectoryQueue) -> Vec<Lease> {
         .into_iter()
         .filter_map(|reaped| match reaped {
             Reaped::Finish(lease) => Some(*lease),
-            Reaped::Failed { .. } => None,
+            Reaped::Failed { .. } | Reaped::Stuck { .. } => None,
         });
     let leases: Vec<_> = reaped.chain(queue.claim().unwrap()).collect();
     if leases.is_empty() {

@@ -419,6 +419,35 @@ fn a_ticket_of_another_user_is_left_alone_and_told_of() {
 }
 
 #[test]
+fn a_ticket_that_cannot_be_recovered_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    bench.put("a.mp4");
+    bench.put("b.mp4");
+    // Their owner dies.
+    drop([bench.claim(), bench.claim()]);
+    let active = bench.dir.path().join("active");
+    let files = fs::read_dir(&active)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let first = files.min().expect("two files");
+    let immutable = |flag| Command::new("chattr").arg(flag).arg(&first).status();
+    if !immutable("+i").is_ok_and(|status| status.success()) {
+        skipped("a file that cannot be opened for writing needs root and chattr");
+        return;
+    }
+    let reaped = bench.queue.reap();
+    immutable("-i").unwrap();
+    let reaped = reaped.unwrap();
+    let [Reaped::Stuck { error }, Reaped::Failed { .. }] = &reaped[..] else {
+        panic!("{reaped:?}");
+    };
+    let error = error.to_string();
+    assert!(error.contains("cannot open ticket"), "{error}");
+    let reaped = bench.queue.reap().unwrap();
+    assert!(matches!(reaped[..], [Reaped::Failed { .. }]), "{reaped:?}");
+}
+
+#[test]
 fn a_second_corrupt_ticket_of_one_name_replaces_nothing() {
     let bench = Bench::new();
     for content in ["one", "two", "three"] {

@@ -33,26 +33,75 @@ class Refused(Exception):
     """The module broke a rule of the interface; the message says which and what to do."""
 
 
-# What a second parameter is called that numbers the camera, the stream or the thread.
-NUMBERS = re.compile(r"cam|stream|channel|thread|idx|index|(^|_)(id|i|ch|tid|pid)$", re.IGNORECASE)
+# What a second parameter is called that numbers the camera, its stream or the thread that works on it: whole names only,
+# since a number that is given to something else (frame_idx, camera_matrix, use_threads) may switch a module off. A mere
+# underscore is nothing to its module.
+_CAMERA = "cam|camera|stream|channel|chan|ch|thread"
+NUMBERS = re.compile(
+    rf"_*(({_CAMERA})|({_CAMERA}|source|src|worker|process)_?(id|idx|index|no|nr|num|number)|(id|idx|index)_?({_CAMERA})"
+    "|id|idx|index|i|tid|pid)?",
+    re.IGNORECASE,
+)
+
+# What a constructor's parameter is called that tells how many cameras there are.
+COUNTS = re.compile(
+    "((n|nb|no|num|number|max|total)_?)?(of_?)?(cam|camera)s?(_?(count|num|number|total))?", re.IGNORECASE
+)
 
 
 def takes(function, name):
     """How a callable takes the parameter `name`: "keyword", "position" (as its second parameter) or None (not at all)."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
+    signature = signature_of(function)
+    if signature is None:
         return "position"
+    how = way(list(signature.parameters.values()), name)
+    given = {"keyword": ([0], {name: 0}), "position": ([0, 0], {}), None: ([0], {})}[how]
+    # A decorator may add what the function that it wraps needs.
+    problem = unbound(signature, *given) and unbound(signature_of(function, follow_wrapped=False), *given)
+    if problem:
+        raise Refused(
+            f"{getattr(function, '__qualname__', function)}{signature}: {problem}; all that the host gives is the frame and the "
+            f"camera's number, so give other parameters defaults, and call the one for the number {name}"
+        )
+    return how
+
+
+def signature_of(function, **options):
+    """Its signature; None where it has none, as compiled functions."""
+    try:
+        return inspect.signature(function, **options)
+    except (TypeError, ValueError):
+        return None
+
+
+def unbound(signature, positional, named):
+    """What keeps a call with these arguments from fitting the signature; None when it fits, or nobody knows."""
+    try:
+        if signature is not None:
+            signature.bind(*positional, **named)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def way(parameters, name):
+    """As `takes`, whatever else there must be."""
     if any(p.name == name and p.kind is not p.POSITIONAL_ONLY for p in parameters):
         return "keyword"
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(by_position) >= 2:
-        second = by_position[1]
-        # A second parameter that has a default may be anything, such as the interval between two detections.
-        return "position" if second.default is second.empty or NUMBERS.search(second.name) else None
+        return "position" if is_number(by_position[1]) else None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return "position"
     return "keyword" if any(p.kind is p.VAR_KEYWORD for p in parameters) else None
+
+
+def is_number(parameter):
+    """Whether a second parameter is for a camera's number: by its name, and by its default where it has one."""
+    # A switch (stream=True) or a name (camera="front") is none.
+    default = parameter.default
+    could_be = default is parameter.empty or default is None or type(default) is int
+    return could_be and NUMBERS.fullmatch(parameter.name) is not None
 
 
 def caller(function, name):
@@ -67,17 +116,17 @@ def caller(function, name):
 
 def construct(blurrer, cameras):
     """An instance of the module's HeadBlurrer. `num_camera` is passed where the constructor takes it."""
-    try:
-        parameters = inspect.signature(blurrer).parameters.values()
-    except (TypeError, ValueError):
+    signature = signature_of(blurrer)
+    if signature is None:
         return blurrer(num_camera=cameras)
+    parameters = signature.parameters.values()
     if any(p.name == "num_camera" or p.kind is p.VAR_KEYWORD for p in parameters):
         return blurrer(num_camera=cameras)
     missing = [
         p for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
-    if len(missing) == 1 and "cam" in missing[0].name.lower() and missing[0].kind is not missing[0].POSITIONAL_ONLY:
+    if len(missing) == 1 and COUNTS.fullmatch(missing[0].name) and missing[0].kind is not missing[0].POSITIONAL_ONLY:
         # The same under another name: num_cameras, camera_count, n_cams.
         return blurrer(**{missing[0].name: cameras})
     if missing:

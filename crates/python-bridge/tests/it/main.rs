@@ -188,6 +188,110 @@ def apply_blur(frame, thread_id=0): return frame
     }
 }
 
+/// What is given to it is told by its name and its default, since a number for something else may switch the module off.
+#[test]
+fn only_what_numbers_a_camera_is_given_the_cameras_number() {
+    for parameter in [
+        "thread_idx",
+        "threadIndex",
+        "thread",
+        "cam",
+        "camera = 0",
+        "cam_no",
+        "cameraId = None",
+        "camera_number = 1",
+        "id_camera",
+        "stream_id",
+        "source_index = 0",
+        "channel",
+        "ch",
+        "worker_id",
+        "idx",
+        "index = 0",
+        "id = None",
+        "i",
+        "tid",
+        "_camera_index = 0",
+    ] {
+        let name = parameter.split(' ').next().expect("a name");
+        let text = format!("def apply_blur(frame, {parameter}): return frame + {name}\n");
+        let (mut bridge, _, _module) = bridge(&text);
+        assert_all(&process(&mut bridge, 2).expect(&text), 12);
+    }
+    for parameter in [
+        "frame_idx = 7",
+        "frame_index = 7",
+        "frame_id = 7",
+        "frameIndex = 7",
+        "class_id = 7",
+        "track_id = 7",
+        "obj_id = 7",
+        "model_idx = 7",
+        "face_index = 7",
+        "device_id = 7",
+        "channels = 7",
+        "threads = 7",
+        "stream_mode = 7",
+        "use_threads = 7",
+        "camera_matrix = 7",
+        "camera_count = 7",
+        "conf = 7",
+        "stream = True",
+        "camera = 'front'",
+    ] {
+        let name = parameter.split(' ').next().expect("a name");
+        let text = format!(
+            "def apply_blur(frame, {parameter}): return frame + 7 * ({name} in (7, True, 'front'))\n"
+        );
+        let (mut bridge, _, _module) = bridge(&text);
+        assert_all(&process(&mut bridge, 2).expect(&text), 17);
+    }
+    // Whoever does not care about it.
+    let (mut bridge, _, _module) = bridge("def apply_blur(frame, _): return frame + 1\n");
+    assert_all(&process(&mut bridge, 2).expect("processed"), 11);
+}
+
+#[test]
+fn a_parameter_that_nobody_knows_is_refused_when_the_module_is_loaded() {
+    for (text, parameter) in [
+        (
+            "def detect(frame, conf_threshold): return []\n",
+            "conf_threshold",
+        ),
+        ("def detect(frame, frame_idx): return []\n", "frame_idx"),
+        (
+            "def apply_blur(frame, strength, thread_id=0): return frame\n",
+            "strength",
+        ),
+        (
+            "class HeadBlurrer:
+    def process_frame(self, frame, camera_matrix): return frame
+",
+            "camera_matrix",
+        ),
+        (
+            "class HeadBlurrer:
+    def process_frame(self, frame, *, tracker): return frame
+",
+            "tracker",
+        ),
+        (
+            "class HeadBlurrer:
+    def __init__(self, camera_matrix): pass
+    def process_frame(self, frame): return frame
+",
+            "camera_matrix",
+        ),
+    ] {
+        let module = module(text);
+        let error = create(&module.path).err().expect(text);
+        assert!(
+            error.contains(parameter) && error.contains("default"),
+            "{text}: {error}"
+        );
+    }
+}
+
 #[test]
 fn a_module_that_breaks_the_rules_fails_with_a_reason_and_works_afterwards() {
     let (mut bridge, _, _module) = bridge(

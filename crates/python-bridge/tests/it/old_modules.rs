@@ -46,6 +46,15 @@ apply_blur = Blur()
 def blur(by, frame, thread_id=0): return frame + by
 apply_blur = functools.partial(blur, 2)
 ",
+        // a decorator that gives the function more than the host does
+        "import functools
+def with_model(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs): return function(2, *args, **kwargs)
+    return wrapper
+@with_model
+def apply_blur(model, frame, thread_id=0): return frame + model
+",
         // an array that is read-only, one that is not contiguous, one of a subclass
         "import numpy
 def apply_blur(frame, thread_id=0):

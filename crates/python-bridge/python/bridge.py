@@ -11,6 +11,7 @@ Requests
   {"op": "frame", "slot": N, "offset": BYTES, "copy": BOOL, "width": W, "height": H, "camera": I, "index": K}
       -> filter:   {"ok": true, "next": N}
          detector: {"ok": true, "next": N, "regions": [[x, y, w, h, score], ...]}
+Each request carries a "number", which its answer repeats.
 "next" is the first slot whose frame the module holds no longer: modules that compare a frame with the one before keep
 it, so the next one must lie elsewhere. A module that keeps many is given copies.
 Any answer may be {"ok": false, "error": TEXT, "traceback": TEXT} instead; nothing is skipped or passed through here.
@@ -27,6 +28,10 @@ import socket
 import sys
 import traceback
 import weakref
+
+
+# The one process that answers.
+INTERPRETER = os.getpid()
 
 
 class Refused(Exception):
@@ -177,11 +182,18 @@ class Module:
                 "nor a function detect(frame, camera_index)"
             )
 
+    def run(self, frame, camera):
+        """What the module returns. A child that it forked ends here, before it touches a frame or answers."""
+        try:
+            return self.call(frame, camera)
+        finally:
+            end_if_forked()
+
     def filter(self, frame, camera):
         """Has the module change `frame`. What it returns must look like the frame it was given."""
         import numpy
 
-        result = self.call(frame, camera)
+        result = self.run(frame, camera)
         if result is None:
             raise Refused(f"{self.interface} returned None; it must return the frame (the one it was given, or a new one)")
         if not isinstance(result, numpy.ndarray):
@@ -198,7 +210,7 @@ class Module:
 
     def detect(self, frame, camera):
         """The module's boxes as plain numbers: x, y, width, height in pixels of `frame`, and a score of 0 to 1."""
-        result = self.call(frame, camera)
+        result = self.run(frame, camera)
         if result is None:
             raise Refused("detect returned None; it must return a list of (x, y, w, h, score), empty when nothing is there")
         regions = []
@@ -257,8 +269,22 @@ def work(request, module, frames):
     return {}
 
 
+def end_if_forked():
+    """Ends this process if it is not the host's interpreter but a child of it, forked by the module in whichever way."""
+    if os.getpid() == INTERPRETER:
+        return
+    error = sys.exc_info()[1]
+    succeeded = error is None or (isinstance(error, SystemExit) and not error.code)
+    if not succeeded and not isinstance(error, SystemExit):
+        traceback.print_exc()
+    os._exit(0 if succeeded else 1)
+
+
 def main():
     control, frames = socket.socket(fileno=os.dup(0)), Frames(os.dup(1))
+    # A child has no part in the conversation: its descriptor leads nowhere.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.register_at_fork(after_in_child=lambda: os.dup2(nowhere, control.fileno(), inheritable=False))
     # The module may read and print: nothing comes in, and what it prints belongs in the log.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -266,16 +292,20 @@ def main():
     lines = control.makefile("rwb")
     # Read line by line: a buffered iterator would wait for more than one request.
     for line in iter(lines.readline, b""):
+        request = json.loads(line)
         try:
-            reply = answer(json.loads(line), state, frames)
+            reply = answer(request, state, frames)
         except Refused as error:
             reply = {"ok": False, "error": str(error), "traceback": ""}
         except BaseException as error:  # noqa: B902 - also SystemExit: a module that calls exit() failed
+            end_if_forked()
             reply = {
                 "ok": False,
                 "error": f"{type(error).__name__}: {error}",
                 "traceback": traceback.format_exc(),
             }
+        end_if_forked()
+        reply["number"] = request["number"]
         try:
             sys.stdout.flush()
         except (AttributeError, OSError, ValueError):

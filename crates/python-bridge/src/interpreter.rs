@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use plugin_abi::{Change, Failure, FrameInfo, FrameView, FrameViewMut, PluginKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
@@ -74,6 +74,9 @@ impl std::error::Error for CallError {}
 #[derive(Deserialize)]
 struct Answer {
     ok: bool,
+    /// Of the request that it answers.
+    #[serde(default)]
+    number: u64,
     #[serde(default)]
     error: String,
     #[serde(default)]
@@ -106,6 +109,8 @@ pub(crate) struct Interpreter {
     end: OwnedFd,
     /// Place of the next frame in the memory: the module holds none there.
     slot: usize,
+    /// Requests so far.
+    asked: u64,
     frame_timeout: Duration,
 }
 
@@ -135,13 +140,14 @@ impl Interpreter {
             memory,
             end: pidfd_open(pid, PidfdFlags::empty())?,
             slot: 0,
+            asked: 0,
             frame_timeout: launch.frame_timeout,
         };
         let load =
             serde_json::json!({ "op": "load", "module": launch.module, "cameras": launch.cameras });
         let answer = interpreter
             .send_bridge()
-            .and_then(|()| interpreter.ask(&load, launch.load_timeout))
+            .and_then(|()| interpreter.ask(load, launch.load_timeout))
             .map_err(|error| format!("Python module {}: {error}", launch.module.display()))?;
         let kind = if answer.kind == "detector" {
             PluginKind::Detector
@@ -206,7 +212,7 @@ impl Interpreter {
             "op": "frame", "slot": self.slot, "offset": slot.start, "copy": self.slot >= MOST_KEPT,
             "width": info.width, "height": info.height, "camera": info.camera, "index": info.index,
         });
-        let answer = self.ask(&request, self.frame_timeout)?;
+        let answer = self.ask(request, self.frame_timeout)?;
         self.slot = answer.next.min(MOST_KEPT);
         Ok(answer)
     }
@@ -220,8 +226,15 @@ impl Interpreter {
             .map_err(|error| self.lost(&error))
     }
 
-    /// One request, one answer, within `limit`.
-    fn ask(&mut self, request: &serde_json::Value, limit: Duration) -> Result<Answer, CallError> {
+    /// One request and the answer to it, within `limit`.
+    fn ask(
+        &mut self,
+        mut request: serde_json::Value,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        self.expect_silence()?;
+        self.asked += 1;
+        request["number"] = self.asked.into();
         let line = format!("{request}\n");
         self.control
             .get_mut()
@@ -231,6 +244,14 @@ impl Interpreter {
         let answer: Answer = serde_json::from_str(&answer).map_err(|error| {
             CallError::Lost(format!("the Python bridge answered nonsense: {error}"))
         })?;
+        if answer.number != self.asked {
+            // Taking it for an answer would take frames away before the module was at them.
+            return Err(CallError::Lost(format!(
+                "the Python bridge answered another request ({} instead of {}): the module, or a process that it started, \
+                 writes into what belongs to the bridge",
+                answer.number, self.asked
+            )));
+        }
         if answer.ok {
             return Ok(answer);
         }
@@ -239,6 +260,28 @@ impl Interpreter {
             "" => answer.error,
             _ => format!("{}\n{traceback}", answer.error),
         }))
+    }
+
+    /// Between an answer and the next request nothing comes.
+    fn expect_silence(&mut self) -> Result<(), CallError> {
+        if self.control.buffer().is_empty() {
+            let mut socket = [PollFd::new(self.control.get_ref(), PollFlags::IN)];
+            match retry_on_intr(|| poll(&mut socket, Some(&Timespec::default()))) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(self.lost(&error.into())),
+            }
+            match self.control.fill_buf().map(<[u8]>::is_empty) {
+                Ok(false) => {}
+                Ok(true) => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Err(self.lost(&error)),
+            }
+        }
+        Err(CallError::Lost(
+            "the Python bridge said something without being asked: the module, or a process that it started, writes into \
+             what belongs to the bridge"
+                .to_owned(),
+        ))
     }
 
     fn read_line(&mut self, limit: Duration) -> Result<String, CallError> {

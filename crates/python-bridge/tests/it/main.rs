@@ -347,6 +347,83 @@ def apply_blur(frame, thread_id=0):
     }
 }
 
+/// What a child answered was taken for the module's own answer, and the frame taken away before the module was at it.
+#[test]
+fn a_child_of_the_module_answers_nothing() {
+    for fork in ["os.fork()", "ctypes.CDLL(None).fork()"] {
+        for child in [
+            "return frame",
+            "time.sleep(0.15); return copy",
+            "sys.exit(0)",
+            "raise ValueError('child')",
+        ] {
+            let (mut bridge, _, _module) = bridge(&format!(
+                "import ctypes, os, sys, time
+def apply_blur(frame, thread_id=0):
+    copy = frame.copy()
+    if {fork} == 0:
+        {child}
+    frame += 1 + thread_id
+    time.sleep(0.1)
+    return frame
+"
+            ));
+            for camera in 0..3 {
+                let data = process(&mut bridge, u32::from(camera)).expect("processed");
+                assert_all(&data, 11 + camera);
+            }
+        }
+    }
+}
+
+/// A module with a function that writes into the bridge's socket, as nothing should.
+const SAYS: &str = "import os, threading, time
+def say(text):
+    for descriptor in os.listdir('/proc/self/fd'):
+        try:
+            if os.readlink('/proc/self/fd/' + descriptor).startswith('socket:'):
+                os.write(int(descriptor), text.encode() + b'\\n')
+        except OSError: pass
+";
+
+#[test]
+fn an_answer_to_another_request_ends_the_interpreter() {
+    for answer in [r#"{"ok": true}"#, r#"{"ok": true, "number": 1}"#] {
+        let (mut bridge, _, _module) = bridge(&format!(
+            "{SAYS}
+def apply_blur(frame, thread_id=0):
+    if thread_id == 1: say('{answer}'); time.sleep(0.1)
+    return frame + 1
+"
+        ));
+        assert_all(&process(&mut bridge, 0).expect("fine before"), 11);
+        let error = process(&mut bridge, 1).expect_err(answer);
+        assert!(error.contains("another request"), "{error}");
+        assert_all(&process(&mut bridge, 0).expect("fine after"), 11);
+    }
+}
+
+#[test]
+fn words_that_nobody_asked_for_end_the_interpreter() {
+    let (mut bridge, _, module) = bridge(&format!(
+        "{SAYS}
+def later():
+    say('{{}}')
+    open(__file__ + '.said', 'w').close()
+def apply_blur(frame, thread_id=0):
+    if thread_id == 1: threading.Timer(0.1, later).start()
+    return frame + 1
+"
+    ));
+    assert_all(&process(&mut bridge, 1).expect("fine before"), 11);
+    while !module.path.with_file_name("my_blur.py.said").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let error = process(&mut bridge, 0).expect_err("not asked");
+    assert!(error.contains("without being asked"), "{error}");
+    assert_all(&process(&mut bridge, 0).expect("fine after"), 11);
+}
+
 #[test]
 fn a_detector_names_its_size_and_returns_regions() {
     let (mut bridge, info, _module) = bridge(

@@ -8,12 +8,12 @@ to standard error, so to the worker's log.
 Requests
   {"op": "load", "module": PATH, "cameras": N}
       -> {"ok": true, "kind": "filter"|"detector", "interface": TEXT, "size": [w, h]|null}
-  {"op": "frame", "slot": N, "offset": BYTES, "copy": BOOL, "width": W, "height": H, "camera": I, "index": K}
-      -> filter:   {"ok": true, "next": N}
-         detector: {"ok": true, "next": N, "regions": [[x, y, w, h, score], ...]}
-Each request carries a "number", which its answer repeats.
-"next" is the first slot whose frame the module holds no longer: modules that compare a frame with the one before keep
-it, so the next one must lie elsewhere. A module that keeps many is given copies.
+  {"op": "frame", "offset": BYTES, "copy": BOOL, "width": W, "height": H, "camera": I, "index": K}
+      -> filter:   {"ok": true}
+         detector: {"ok": true, "regions": [[x, y, w, h, score], ...]}
+Each request carries a "number", which its answer repeats. An answer's "held" lists where in the memory frames lie that the
+module still holds ([[offset, bytes], ...]): modules that compare a frame with the one before keep it, so the next one must
+lie elsewhere. A module that keeps many is given copies.
 Any answer may be {"ok": false, "error": TEXT, "traceback": TEXT} instead; nothing is skipped or passed through here.
 """
 
@@ -228,7 +228,7 @@ class Frames:
     def __init__(self, descriptor):
         self.descriptor, self.memory, self.lent = descriptor, None, {}
 
-    def view(self, slot, offset, width, height):
+    def view(self, offset, width, height):
         """A writable, contiguous BGR array over the frame that lies in the shared memory at `offset`."""
         try:
             import numpy
@@ -239,27 +239,27 @@ class Frames:
             self.memory = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
         pixels = numpy.frombuffer(self.memory, numpy.uint8, needed, offset)
         # The frame and whatever the module makes as a view into it keep this array alive.
-        self.lent[slot] = weakref.ref(pixels)
+        self.lent[offset] = needed, weakref.ref(pixels)
         return pixels.reshape(height, width, 3)
 
-    def free(self):
-        """The first slot that the module does not hold: neither the frame it was lent there nor a view into it."""
-        self.lent = {slot: pixels for slot, pixels in self.lent.items() if pixels() is not None}
-        return next(slot for slot in range(len(self.lent) + 1) if slot not in self.lent)
+    def held(self):
+        """Offset and length of each frame that the module holds: the frame it was lent there, or a view into it."""
+        self.lent = {offset: lent for offset, lent in self.lent.items() if lent[1]() is not None}
+        return [[offset, length] for offset, (length, _) in self.lent.items()]
 
 
 def answer(request, state, frames):
     """What to send back for one request."""
     if request["op"] == "load":
-        frames.view(0, 0, 1, 1)  # a missing numpy is told before the module's own import of it
+        frames.view(0, 1, 1)  # a missing numpy is told before the module's own import of it
         module = state["module"] = Module(request["module"], request["cameras"])
         return {"ok": True, "kind": module.kind, "interface": module.interface, "size": module.size}
-    return dict(work(request, state["module"], frames), ok=True, next=frames.free())
+    return dict(work(request, state["module"], frames), ok=True)
 
 
 def work(request, module, frames):
     """The module's part of an answer. Nothing of the frame is held here afterwards."""
-    frame = frames.view(request["slot"], request["offset"], request["width"], request["height"])
+    frame = frames.view(request["offset"], request["width"], request["height"])
     given = frame.copy() if request["copy"] else frame
     if module.kind == "detector":
         return {"regions": module.detect(given, request["camera"])}
@@ -305,7 +305,7 @@ def main():
                 "traceback": traceback.format_exc(),
             }
         end_if_forked()
-        reply["number"] = request["number"]
+        reply.update(number=request["number"], held=frames.held())
         try:
             sys.stdout.flush()
         except (AttributeError, OSError, ValueError):

@@ -88,9 +88,9 @@ struct Answer {
     size: Option<(u32, u32)>,
     #[serde(default)]
     regions: Vec<[f32; 5]>,
-    /// First slot whose frame the module does not hold.
+    /// Offset and length of each frame in the memory that the module holds.
     #[serde(default)]
-    next: usize,
+    held: Vec<(usize, usize)>,
 }
 
 /// Frames that a module may keep before it is given copies.
@@ -107,8 +107,8 @@ pub(crate) struct Interpreter {
     memory: SharedMemory,
     /// Readable when the interpreter has ended: what it started may still hold the socket open then.
     end: OwnedFd,
-    /// Place of the next frame in the memory: the module holds none there.
-    slot: usize,
+    /// Where in the memory frames lie that the module holds, in order.
+    held: Vec<Range<usize>>,
     /// Requests so far.
     asked: u64,
     frame_timeout: Duration,
@@ -139,7 +139,7 @@ impl Interpreter {
             control: BufReader::new(ours),
             memory,
             end: pidfd_open(pid, PidfdFlags::empty())?,
-            slot: 0,
+            held: Vec::new(),
             asked: 0,
             frame_timeout: launch.frame_timeout,
         };
@@ -167,25 +167,25 @@ impl Interpreter {
     /// Regions of one frame: x, y, width, height in its pixels, and a score.
     pub(crate) fn detect(&mut self, frame: &FrameView<'_>) -> Result<Vec<[f32; 5]>, CallError> {
         let info = *frame.info();
-        let slot = self.slot(&info);
+        let place = self.place(&info);
         let row = row_and_rows(&info).0;
-        for (y, target) in self.bytes(&slot)?.chunks_exact_mut(row).enumerate() {
+        for (y, target) in self.bytes(&place)?.chunks_exact_mut(row).enumerate() {
             target.copy_from_slice(frame.row(0, y));
         }
-        Ok(self.ask_frame(&info, &slot)?.regions)
+        Ok(self.ask_frame(&info, &place)?.regions)
     }
 
     /// Runs the module over one frame, in place. What it changed is seen by comparing, whatever it says.
     pub(crate) fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<Change, CallError> {
         let info = *frame.info();
-        let slot = self.slot(&info);
+        let place = self.place(&info);
         let row = row_and_rows(&info).0;
-        for (y, target) in self.bytes(&slot)?.chunks_exact_mut(row).enumerate() {
+        for (y, target) in self.bytes(&place)?.chunks_exact_mut(row).enumerate() {
             target.copy_from_slice(frame.row_mut(0, y));
         }
-        self.ask_frame(&info, &slot)?;
+        self.ask_frame(&info, &place)?;
         let mut change = Change::Unchanged;
-        for (y, source) in self.bytes(&slot)?.chunks_exact(row).enumerate() {
+        for (y, source) in self.bytes(&place)?.chunks_exact(row).enumerate() {
             let target = frame.row_mut(0, y);
             if target != source {
                 target.copy_from_slice(source);
@@ -195,26 +195,30 @@ impl Interpreter {
         Ok(change)
     }
 
-    /// Bytes of the next frame in the memory.
-    fn slot(&self, info: &FrameInfo) -> Range<usize> {
+    /// Bytes of the next frame in the memory: the first that the module holds nothing of.
+    fn place(&self, info: &FrameInfo) -> Range<usize> {
         let (row, rows) = row_and_rows(info);
-        let start = (row * rows).next_multiple_of(PAGE) * self.slot;
+        let mut start = 0;
+        for held in &self.held {
+            if start + row * rows <= held.start {
+                break;
+            }
+            start = start.max(held.end.next_multiple_of(PAGE));
+        }
         start..start + row * rows
     }
 
-    fn bytes(&mut self, slot: &Range<usize>) -> Result<&mut [u8], CallError> {
-        let bytes = self.memory.bytes(slot.end).map_err(no_memory)?;
-        Ok(&mut bytes[slot.clone()])
+    fn bytes(&mut self, place: &Range<usize>) -> Result<&mut [u8], CallError> {
+        let bytes = self.memory.bytes(place.end).map_err(no_memory)?;
+        Ok(&mut bytes[place.clone()])
     }
 
-    fn ask_frame(&mut self, info: &FrameInfo, slot: &Range<usize>) -> Result<Answer, CallError> {
+    fn ask_frame(&mut self, info: &FrameInfo, place: &Range<usize>) -> Result<Answer, CallError> {
         let request = serde_json::json!({
-            "op": "frame", "slot": self.slot, "offset": slot.start, "copy": self.slot >= MOST_KEPT,
+            "op": "frame", "offset": place.start, "copy": self.held.len() >= MOST_KEPT,
             "width": info.width, "height": info.height, "camera": info.camera, "index": info.index,
         });
-        let answer = self.ask(request, self.frame_timeout)?;
-        self.slot = answer.next.min(MOST_KEPT);
-        Ok(answer)
+        self.ask(request, self.frame_timeout)
     }
 
     fn send_bridge(&mut self) -> Result<(), CallError> {
@@ -252,6 +256,12 @@ impl Interpreter {
                 answer.number, self.asked
             )));
         }
+        self.held = answer
+            .held
+            .iter()
+            .map(|(offset, length)| *offset..offset.saturating_add(*length))
+            .collect();
+        self.held.sort_by_key(|held| held.start);
         if answer.ok {
             return Ok(answer);
         }

@@ -212,6 +212,62 @@ def apply_blur(frame, thread_id=0):
     }
 }
 
+/// Frames of all cameras share the memory, and need not be of one size.
+#[test]
+fn frames_that_a_module_keeps_stay_as_they_were_whatever_the_size_of_others() {
+    for (kept, sizes) in [
+        (1, &[(192, 108), (128, 72)][..]),
+        (2, &[(128, 72), (192, 108)][..]),
+        (5, &[(192, 108), (40, 30), (64, 48)][..]),
+        (20, &[(64, 48), (192, 108)][..]),
+    ] {
+        let (mut bridge, _, _module) = bridge(&format!(
+            "import collections
+kept, calls = collections.deque(maxlen={kept}), 0
+def apply_blur(frame, thread_id=0):
+    global calls
+    assert frame.min() == frame.max() == 100 + calls, 'not the frame that was given'
+    frame[:] = calls
+    kept.append(frame[1:])
+    calls += 1
+    seen = [int(f.min()) for f in kept] + [int(f.max()) for f in kept]
+    assert seen == 2 * list(range(max(0, calls - {kept}), calls)), seen
+    return frame
+"
+        ));
+        for call in 0..60_u8 {
+            let camera = usize::from(call) % sizes.len();
+            let (width, height) = sizes[camera];
+            let mut data = vec![100 + call; width as usize * height as usize * 3];
+            let info = FrameInfo {
+                camera: camera as u32,
+                ..FrameInfo::new(PixelFormat::Bgr24, width, height)
+            };
+            let mut frame =
+                FrameViewMut::new(info, vec![(&mut data, width as usize * 3)]).expect("a frame");
+            bridge.process(&mut frame).expect("kept");
+            assert!(data.iter().all(|byte| *byte == call));
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_a_failed_call_kept_stays_as_it_was() {
+    let (mut bridge, _, _module) = bridge(
+        "kept = []
+def apply_blur(frame, thread_id=0):
+    if not kept:
+        kept.append(frame)
+        raise ValueError('no')
+    frame += 1
+    assert kept[0].max() == 10
+    return frame
+",
+    );
+    process(&mut bridge, 0).expect_err("must fail");
+    assert_all(&process(&mut bridge, 0).expect("kept"), 11);
+}
+
 #[test]
 fn what_a_module_registered_for_the_end_runs() {
     let module = module(

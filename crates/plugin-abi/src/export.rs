@@ -294,8 +294,10 @@ unsafe extern "C" fn reset<P: Plugin>(instance: *mut raw::Instance, camera: u32)
     // SAFETY: `instance` is ours and not in use, as the header promises.
     unsafe {
         with::<P>(instance, |holder| {
-            holder.plugin.reset(camera);
-            Ok(())
+            holder
+                .plugin
+                .reset(camera)
+                .map_err(|failure| Problem::failed(&failure))
         })
     }
 }

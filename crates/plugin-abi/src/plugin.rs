@@ -166,7 +166,12 @@ pub trait Plugin: Sized + Send + 'static {
     }
 
     /// The next frame of `camera` does not follow the last one.
-    fn reset(&mut self, _camera: u32) {}
+    ///
+    /// # Errors
+    /// What was before could not be forgotten.
+    fn reset(&mut self, _camera: u32) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// Makes a [`Plugin`] of a [`Detector`].
@@ -195,8 +200,9 @@ impl<T: Detector> Plugin for AsDetector<T> {
         self.0.detect(frame, regions)
     }
 
-    fn reset(&mut self, camera: u32) {
+    fn reset(&mut self, camera: u32) -> Result<(), Failure> {
         self.0.reset(camera);
+        Ok(())
     }
 }
 
@@ -228,7 +234,8 @@ impl<T: FrameFilter> Plugin for AsFilter<T> {
         self.0.process(frame)
     }
 
-    fn reset(&mut self, camera: u32) {
+    fn reset(&mut self, camera: u32) -> Result<(), Failure> {
         self.0.reset(camera);
+        Ok(())
     }
 }

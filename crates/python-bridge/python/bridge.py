@@ -7,10 +7,12 @@ to standard error, so to the worker's log.
 
 Requests
   {"op": "load", "module": PATH, "cameras": N}
-      -> {"ok": true, "kind": "filter"|"detector", "interface": TEXT, "size": [w, h]|null}
+      -> {"ok": true, "kind": "filter"|"detector", "interface": TEXT, "size": [w, h]|null, "resets": BOOL}
   {"op": "frame", "offset": BYTES, "copy": BOOL, "width": W, "height": H, "camera": I, "index": K}
       -> filter:   {"ok": true}
          detector: {"ok": true, "regions": [[x, y, w, h, score], ...]}
+  {"op": "reset", "camera": I}, where "resets" was true
+      -> {"ok": true}
 Each request carries a "number", which its answer repeats. An answer's "held" lists where in the memory frames lie that the
 module still holds ([[offset, bytes], ...]): modules that compare a frame with the one before keep it, so the next one must
 lie elsewhere. A module that keeps many is given copies.
@@ -119,6 +121,16 @@ def caller(function, name):
     return lambda frame, _number: function(frame)
 
 
+def resetter(owner):
+    """The module's own `reset(camera_index)`; None without one. What takes no camera's number is meant for something else."""
+    reset = getattr(owner, "reset", None)
+    signature = signature_of(reset) if callable(reset) else None
+    first = next(iter(signature.parameters.values()), None) if signature else None
+    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD) or not is_number(first):
+        return None
+    return reset if unbound(signature, [0], {}) is None else None
+
+
 def construct(blurrer, cameras):
     """An instance of the module's HeadBlurrer. `num_camera` is passed where the constructor takes it."""
     signature = signature_of(blurrer)
@@ -161,13 +173,14 @@ class Module:
 
     def choose(self, module, path, cameras):
         """The class first, then the function, as the old system did; a detector only where there is neither."""
-        self.size = None
+        self.size, self.reset = None, resetter(module)
         if hasattr(module, "HeadBlurrer"):
             blurrer = construct(module.HeadBlurrer, cameras)
             if not callable(getattr(blurrer, "process_frame", None)):
                 raise Refused(f"class HeadBlurrer of {path} has no method process_frame(frame, camera_index=0)")
             self.kind, self.interface = "filter", "HeadBlurrer.process_frame"
             self.call = caller(blurrer.process_frame, "camera_index")
+            self.reset = resetter(blurrer)
         elif callable(getattr(module, "apply_blur", None)):
             self.kind, self.interface = "filter", "apply_blur"
             self.call = caller(module.apply_blur, "thread_id")
@@ -253,7 +266,11 @@ def answer(request, state, frames):
     if request["op"] == "load":
         frames.view(0, 1, 1)  # a missing numpy is told before the module's own import of it
         module = state["module"] = Module(request["module"], request["cameras"])
-        return {"ok": True, "kind": module.kind, "interface": module.interface, "size": module.size}
+        resets = module.reset is not None
+        return {"ok": True, "kind": module.kind, "interface": module.interface, "size": module.size, "resets": resets}
+    if request["op"] == "reset":
+        state["module"].reset(request["camera"])
+        return {"ok": True}
     return dict(work(request, state["module"], frames), ok=True)
 
 

@@ -43,6 +43,8 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     /// Largest picture a detector wants, pixels.
     pub(crate) max_size: Option<(u32, u32)>,
+    /// It has a function of its own that forgets a camera.
+    pub(crate) resets: bool,
 }
 
 /// Why a call gave no result.
@@ -86,6 +88,8 @@ struct Answer {
     #[serde(default)]
     interface: String,
     size: Option<(u32, u32)>,
+    #[serde(default)]
+    resets: bool,
     #[serde(default)]
     regions: Vec<[f32; 5]>,
     /// Offset and length of each frame in the memory that the module holds.
@@ -160,6 +164,7 @@ impl Interpreter {
                 kind,
                 name: answer.interface,
                 max_size: answer.size,
+                resets: answer.resets,
             },
         ))
     }
@@ -193,6 +198,12 @@ impl Interpreter {
             }
         }
         Ok(change)
+    }
+
+    /// Has the module forget a camera; only where it has a function for it.
+    pub(crate) fn reset(&mut self, camera: u32) -> Result<(), CallError> {
+        let request = serde_json::json!({ "op": "reset", "camera": camera });
+        self.ask(request, self.frame_timeout).map(drop)
     }
 
     /// Bytes of the next frame in the memory: the first that the module holds nothing of.

@@ -4,18 +4,23 @@
 //! `apply_blur`, both frame filters, or a function `detect`, a detector. The interpreter is a child process: a crash, a
 //! hang or `exit()` in it fails one call and nothing else; the next call starts a new one.
 //!
+//! What a module remembers of a camera it remembers for ever, as it did in the old system, unless it has a function `reset`
+//! of its own. Two things it must not remember: the host's self-test, whose pictures are no camera's, and pictures of another
+//! size. Nothing but a new interpreter forgets for certain what lies in globals, other modules and libraries.
+//!
 //! Settings (JSON object): `module` (path, required), `python_executable` (default `python3`), `frame_timeout` (seconds
 //! a call may take, default 60), `load_timeout` (seconds for loading the module and its model, default 300).
 
 mod interpreter;
 mod shared;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use plugin_abi::{
-    Change, CreateContext, Failure, FrameView, FrameViewMut, InstanceInfo, PixelFormat, Plugin,
-    PluginKind, Region, RegionKind, Wants, export_plugin,
+    Change, CreateContext, Failure, FrameInfo, FrameView, FrameViewMut, InstanceInfo, PixelFormat,
+    Plugin, PluginKind, Region, RegionKind, Wants, export_plugin,
 };
 use serde::Deserialize;
 
@@ -83,9 +88,39 @@ pub struct PythonBridge {
     module_hash: String,
     /// Gone after a failure that leaves the interpreter in doubt; the next call starts another.
     interpreter: Option<Interpreter>,
+    /// Size of the last frame of each camera that this interpreter was given, pixels.
+    sizes: HashMap<u32, (u32, u32)>,
+    /// The host tries a plugin on pictures of its own before its first reset.
+    on_trial: bool,
 }
 
 impl PythonBridge {
+    /// Makes ready for a frame: an interpreter that had frames of this camera in another size is replaced.
+    fn ready_for(&mut self, info: &FrameInfo) -> Result<(), Failure> {
+        let size = (info.width, info.height);
+        let before = self.sizes.get(&info.camera).copied().unwrap_or(size);
+        if before != size {
+            eprintln!(
+                "the pictures of camera {} are {}x{} now, no longer {}x{}: the Python module is loaded anew",
+                info.camera, size.0, size.1, before.0, before.1
+            );
+            self.begin_anew()?;
+        }
+        self.sizes.insert(info.camera, size);
+        Ok(())
+    }
+
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        // Ended first: two models at a time may be too much for the memory.
+        self.end();
+        self.running().map(drop)
+    }
+
+    fn end(&mut self) {
+        self.interpreter = None;
+        self.sizes.clear();
+    }
+
     fn running(&mut self) -> Result<&mut Interpreter, Failure> {
         if self.interpreter.is_none() {
             let (interpreter, interface) = Interpreter::start(&self.launch)?;
@@ -112,7 +147,7 @@ impl PythonBridge {
         if let Err(error) = &result
             && error.interpreter_lost()
         {
-            self.interpreter = None;
+            self.end();
         }
         result.map_err(|error| error.to_string().into())
     }
@@ -137,6 +172,8 @@ impl Plugin for PythonBridge {
             launch,
             interface,
             interpreter: Some(interpreter),
+            sizes: HashMap::new(),
+            on_trial: true,
         })
     }
 
@@ -158,6 +195,7 @@ impl Plugin for PythonBridge {
     }
 
     fn detect(&mut self, frame: &FrameView<'_>, regions: &mut Vec<Region>) -> Result<(), Failure> {
+        self.ready_for(frame.info())?;
         let found = self.call(|interpreter| interpreter.detect(frame))?;
         regions.extend(
             found
@@ -176,7 +214,20 @@ impl Plugin for PythonBridge {
     }
 
     fn process(&mut self, frame: &mut FrameViewMut<'_>) -> Result<Change, Failure> {
+        self.ready_for(frame.info())?;
         self.call(|interpreter| interpreter.process(frame))
+    }
+
+    fn reset(&mut self, camera: u32) -> Result<(), Failure> {
+        let tried = std::mem::replace(&mut self.on_trial, false) && !self.sizes.is_empty();
+        if tried {
+            return self.begin_anew();
+        }
+        if self.interface.resets {
+            self.call(|interpreter| interpreter.reset(camera))?;
+            self.sizes.remove(&camera);
+        }
+        Ok(())
     }
 }
 

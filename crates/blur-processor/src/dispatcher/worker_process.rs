@@ -24,8 +24,8 @@ use crate::plugin::{PluginChoice, PluginFacts};
 use crate::protocol::{Channel, FromWorker, ToWorker};
 use crate::sandbox::Sandbox;
 
-/// Loading a plugin and its models may take this long.
-const SETUP_LIMIT: Duration = Duration::from_secs(600);
+/// Loading a plugin and its models may take this long; Python modules are loaded a second time after their self-test.
+const SETUP_LIMIT: Duration = Duration::from_secs(1200);
 /// How often a busy worker is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of standard error kept for the reason of a death.

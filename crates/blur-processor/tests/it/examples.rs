@@ -223,6 +223,25 @@ fn the_python_example_says_which_opencv_it_needs() {
 }
 
 #[test]
+fn the_self_tests_picture_is_not_the_first_of_a_camera() {
+    bridge();
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("old.py");
+    let old = "import numpy
+class HeadBlurrer:
+    def __init__(self, num_camera=1): self.last = [None] * num_camera
+    def process_frame(self, frame, camera_index=0):
+        last, self.last[camera_index] = self.last[camera_index], frame.copy()
+        if last is not None: numpy.subtract(frame, last)
+        frame[:] = 128
+        return frame
+";
+    fs::write(&module, old).unwrap();
+    let plugin = json!({ "python_executable": "/usr/bin/python3" });
+    both_ways(&module, plugin, nothing_readable);
+}
+
+#[test]
 fn the_python_detector_needs_ultralytics_at_its_first_frame_only() {
     bridge();
     let example = root().join("examples/yolo_detector.py");

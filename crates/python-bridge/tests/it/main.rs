@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod old_modules;
+mod resets;
 
 use plugin_abi::{
     Change, CreateContext, FrameInfo, FrameView, FrameViewMut, InstanceInfo, PixelFormat, Plugin,

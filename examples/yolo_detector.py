@@ -15,7 +15,7 @@ Needs the package ultralytics, which is imported only when the first frame comes
 import os
 import sys
 
-# The model to use, the classes of it that are to be masked, and how sure it must be.
+# The model to use, the classes of it that are to be masked (in lower case), and how sure it must be.
 MODEL = os.environ.get("HEAD_MODEL", "yolov8n-head.pt")
 CLASSES = {"head", "face", "person"}
 SCORE = 0.25
@@ -36,7 +36,15 @@ def load():
                 f"the package ultralytics is missing in {sys.executable}: install it there, or name another interpreter "
                 'with "plugin": {"python_executable": "..."}'
             ) from error
-        _model = YOLO(MODEL)
+        model = YOLO(MODEL)
+        names = sorted(set(model.names.values()))
+        if CLASSES.isdisjoint(name.lower() for name in names):
+            # It would find nobody, and everything would be published as it is.
+            raise RuntimeError(
+                f"{MODEL} knows none of {', '.join(sorted(CLASSES))}; its classes are {', '.join(names)}: put those that are to be "
+                "masked into CLASSES, in lower case"
+            )
+        _model = model
     return _model
 
 
@@ -53,7 +61,7 @@ def detect(frame, camera_index=0):
     result = model.predict(frame, conf=SCORE, verbose=False)[0]
     regions = []
     for box in result.boxes:
-        label = result.names[int(box.cls)]
+        label = result.names[int(box.cls)].lower()
         if label in CLASSES:
             left, top, right, bottom = (float(value) for value in box.xyxy[0])
             regions.append((*head_of(label, left, top, right - left, bottom - top), float(box.conf)))

@@ -226,6 +226,9 @@ class Module:
         result = self.run(frame, camera)
         if result is None:
             raise Refused("detect returned None; it must return a list of (x, y, w, h, score), empty when nothing is there")
+        if isinstance(result, (dict, str, bytes, bytearray)):
+            # An empty one is no empty list: nobody says that nothing is there.
+            raise Refused(f"detect returned {type(result).__name__}; it must return a list of (x, y, w, h, score)")
         regions = []
         for region in result:
             numbers = [float(number) for number in region]

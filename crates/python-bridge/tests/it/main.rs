@@ -464,6 +464,36 @@ def detect(frame, camera_index):
     assert!(detect(2).expect_err("None").contains("returned None"));
 }
 
+/// An empty one of them looked like an empty list, so like nobody in the picture.
+#[test]
+fn an_answer_that_is_no_list_of_boxes_is_not_taken_for_nothing_found() {
+    for answer in ["{}", "{'boxes': []}", "''", "b''", "bytearray()"] {
+        let (mut bridge, _, _module) = bridge(&format!(
+            "def detect(frame, camera_index): return {answer}\n"
+        ));
+        let error = detect(&mut bridge).expect_err(answer);
+        assert!(error.contains("must return a list"), "{answer}: {error}");
+    }
+    for answer in ["[]", "()", "numpy.empty((0, 5))", "iter([])"] {
+        let (mut bridge, _, _module) = bridge(&format!(
+            "import numpy\ndef detect(frame, camera_index): return {answer}\n"
+        ));
+        assert_eq!(detect(&mut bridge).expect(answer), 0);
+    }
+}
+
+/// How many regions there are in a picture.
+fn detect(bridge: &mut PythonBridge) -> Result<usize, String> {
+    let info = FrameInfo::new(PixelFormat::Bgr24, WIDTH, HEIGHT);
+    let data = picture();
+    let frame = FrameView::new(info, &[(&data, 32)]).expect("a frame");
+    let mut regions: Vec<Region> = Vec::new();
+    bridge
+        .detect(&frame, &mut regions)
+        .map_err(|error| error.to_string())?;
+    Ok(regions.len())
+}
+
 #[test]
 fn a_module_that_cannot_be_loaded_says_why() {
     for (text, words) in [

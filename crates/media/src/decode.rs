@@ -52,6 +52,13 @@ impl Default for DecoderOptions {
     }
 }
 
+/// Whether FFmpeg's decoder goes on where data is damaged, and marks the pictures that it had to guess parts of.
+fn marks_what_it_guesses(codec: VideoCodec) -> bool {
+    use ffi::AVCodecID::{AV_CODEC_ID_H264, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG4};
+    let marked = [AV_CODEC_ID_H264, AV_CODEC_ID_MPEG4, AV_CODEC_ID_MPEG2VIDEO];
+    marked.contains(&codec.id())
+}
+
 /// A video decoder. `Send`; one thread at a time. Dropping it joins its threads.
 ///
 /// Frames come in presentation order, with the packets' time base and times, without any side data
@@ -79,9 +86,9 @@ impl Decoder {
             one_picture_at_a_time(&mut codec);
             let raw = codec.raw_mut();
             raw.flags |= ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
-            // FFmpeg's decoder of H.265 conceals nothing and marks nothing: what it cannot decode keeps the pixels of an older
-            // picture, and only so is there a word of it.
-            if track.codec == VideoCodec::H265 {
+            // Most of FFmpeg's decoders conceal nothing and mark nothing: what they cannot decode keeps the pixels of an older
+            // picture, or shows parts at the wrong place, and only so is there a word of it.
+            if !marks_what_it_guesses(track.codec) {
                 raw.err_recognition |= ffi::AV_EF_EXPLODE;
             }
         }

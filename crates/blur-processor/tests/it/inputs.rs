@@ -183,6 +183,8 @@ enum Harm {
     Middle,
     /// The second half of the slice is missing.
     Cut,
+    /// Bytes in the middle are missing.
+    Holed,
     /// They never came: the network lost them.
     Lost,
 }
@@ -207,6 +209,7 @@ fn write_harmed(site: &Site, name: &str, encoded: &Encoded, packets: Range<usize
                 Harm::Header => invert(&mut bytes[6..]),
                 Harm::Middle => invert(&mut bytes[middle]),
                 Harm::Cut => cut_last_unit(&mut bytes, encoded.track.codec),
+                Harm::Holed => drop(bytes.drain(middle)),
                 Harm::Lost => continue,
             }
             packet.replace_data(&bytes).unwrap();
@@ -295,6 +298,24 @@ fn pictures_shown_before_a_damaged_one_and_built_upon_it_are_hidden() {
         assert_eq!(numbers[16..30], [None; 14], "{name}: {numbers:?}");
         assert_eq!(numbers[45], Some(45), "{name}: {numbers:?}");
     }
+}
+
+#[test]
+fn a_jpeg_with_a_hole_is_hidden_whole() {
+    let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "mask": "solid" }));
+    let video = TestVideo {
+        encoder: "mjpeg".into(),
+        ..TestVideo::default()
+    };
+    write_harmed(&site, "a", &video.encode().unwrap(), 12..13, Harm::Holed);
+    let stem = site.add_ticket("a");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    let numbers = look(&site.published("a")).numbers;
+    let wanted: Vec<Option<u32>> = (0..30)
+        .map(|number| Some(number).filter(|&number| number != 12))
+        .collect();
+    assert_eq!(numbers, wanted);
 }
 
 #[test]

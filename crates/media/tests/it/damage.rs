@@ -76,6 +76,82 @@ fn a_picture_that_ends_too_early_is_noticed() {
     }
 }
 
+/// A motion JPEG of 30 pictures, changed by `change`, as the tolerant decoder sees it: errors, frames that are not marked.
+fn decoded_jpegs(change: impl Fn(usize, Vec<u8>) -> Vec<u8>) -> (usize, usize) {
+    let video = TestVideo {
+        encoder: "mjpeg".into(),
+        // The tables of the standard, as most cameras use them.
+        options: vec![("huffman".into(), "default".into())],
+        ..TestVideo::default()
+    };
+    let made = video.encode().expect("motion JPEG");
+    let mut decoder =
+        Decoder::new(&made.track, &DecoderOptions::default()).expect("a decoder of motion JPEG");
+    let (mut frames, mut errors) = (Vec::new(), 0);
+    for (number, packet) in made.packets.iter().enumerate() {
+        let mut packet = packet.try_clone().expect("a packet");
+        let changed = change(number, packet.data().to_vec());
+        packet.replace_data(&changed).expect("memory");
+        errors += usize::from(decoder.decode(Some(&packet), &mut frames).is_err());
+    }
+    errors += usize::from(decoder.decode(None, &mut frames).is_err());
+    let unmarked = frames.iter().filter(|frame| !frame.is_damaged()).count();
+    (errors, unmarked)
+}
+
+#[test]
+fn bytes_missing_from_a_jpeg_are_noticed() {
+    let cut = |number: usize, mut data: Vec<u8>| {
+        if number == 12 {
+            let middle = data.len() / 2;
+            data.drain(middle..middle + 200);
+        }
+        data
+    };
+    assert_eq!(decoded_jpegs(cut), (1, 29));
+}
+
+#[test]
+fn what_cameras_do_to_jpegs_is_no_damage() {
+    type Habit = fn(Vec<u8>) -> Vec<u8>;
+    let habits: [(&str, Habit); 7] = [
+        ("no end", |data| data[..data.len() - 2].to_vec()),
+        ("zeros instead of an end", |data| {
+            [&data[..data.len() - 2], &[0; 40]].concat()
+        }),
+        ("zeros behind the end", |data| {
+            [&data[..], &[0; 40]].concat()
+        }),
+        ("two ends", |data| [&data[..], &[0xff, 0xd9]].concat()),
+        ("bits set behind the end", |data| {
+            [&data[..], &[0xff; 40]].concat()
+        }),
+        ("no Huffman tables", without_huffman_tables),
+        ("a header of AVI", |data| {
+            let header = b"\xff\xd8\xff\xe0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
+            [&header[..], &without_huffman_tables(data)[2..]].concat()
+        }),
+    ];
+    for (name, habit) in habits {
+        assert_eq!(decoded_jpegs(|_, data| habit(data)), (0, 30), "{name}");
+    }
+}
+
+/// A JPEG whose tables the decoder must know by itself.
+fn without_huffman_tables(data: Vec<u8>) -> Vec<u8> {
+    let (start, mut rest) = data.split_at(2);
+    let mut kept = start.to_vec();
+    loop {
+        let length = 2 + usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        match rest[1] {
+            0xc4 => {}
+            0xda => return [&kept[..], rest].concat(),
+            _ => kept.extend_from_slice(&rest[..length]),
+        }
+        rest = &rest[length..];
+    }
+}
+
 #[test]
 fn a_truncated_file_is_noticed() {
     let dir = tempdir().unwrap();

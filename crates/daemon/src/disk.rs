@@ -9,6 +9,8 @@
 //! - Footage that is not processed is counted and never deleted, whatever the budget.
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
+//! - In the directories of finished videos only files count, and go, whose names and places are ours ([`names`]). Whatever
+//!   else lies there is somebody's: it is told once, counts nothing and is never deleted.
 //! - What lies below the raw directory is footage, whatever else that directory lies in.
 //! - A clock that is set makes nothing old: see [`ClockSteps`]. What has happened since a look before is told by the clock
 //!   that nobody sets.
@@ -22,6 +24,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
+
+mod names;
+
+pub use names::is_segment_name;
+
+use names::Ours;
 
 /// Files younger than this may still be part of something that is being finished.
 const GRACE: Duration = Duration::from_secs(60);
@@ -111,6 +119,19 @@ pub fn bytes_below(folder: &Path) -> u64 {
     total(&files_below(folder))
 }
 
+/// The path without links; what does not exist yet stays as it is written, without `.` in it.
+pub fn real_place(path: &Path) -> PathBuf {
+    let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = |existing: &Path| {
+        let rest = written.strip_prefix(existing).ok()?;
+        Some(fs::canonicalize(existing).ok()?.join(rest))
+    };
+    written
+        .ancestors()
+        .find_map(real)
+        .unwrap_or(written.clone())
+}
+
 /// Bytes that an ordinary user may still write where `path` is or will be.
 ///
 /// # Errors
@@ -158,8 +179,10 @@ pub enum Deletes {
 pub struct VideoDirs {
     /// Segments as recorded, processed or not.
     pub raw: PathBuf,
-    /// Where only finished videos are: published ones, and originals that were backed up. One that is missing is empty.
-    pub finished: Vec<PathBuf>,
+    /// Where published videos are, among other files perhaps. One that is missing is empty.
+    pub published: PathBuf,
+    /// Where originals are that were backed up, among other files perhaps.
+    pub backup: Option<PathBuf>,
 }
 
 /// What one look came to.
@@ -197,6 +220,8 @@ pub struct DiskKeeper {
     short_since: Option<Instant>,
     growth: Growth,
     clock: ClockSteps,
+    /// Directories of which it was told that other files lie there.
+    told_of: HashSet<PathBuf>,
 }
 
 impl DiskKeeper {
@@ -211,6 +236,7 @@ impl DiskKeeper {
             short_since: None,
             growth: Growth::default(),
             clock: ClockSteps::default(),
+            told_of: HashSet::new(),
         }
     }
 
@@ -229,7 +255,7 @@ impl DiskKeeper {
         self.forget_gone(&raw);
         let finished = self.finished();
         let mut room = Room {
-            used_bytes: total(&raw) + total(&finished),
+            used_bytes: total(&raw) + finished.iter().map(|(file, _)| file.bytes).sum::<u64>(),
             free_bytes: self.free()?,
             ..Room::default()
         };
@@ -242,20 +268,66 @@ impl DiskKeeper {
         Ok(room)
     }
 
-    /// Finished videos. What is below the raw directory is none, should that lie within one of theirs.
-    fn finished(&self) -> Vec<StoredFile> {
+    /// Finished videos and reports. What is below the raw directory is none, should that lie within one of theirs.
+    fn finished(&mut self) -> Vec<(StoredFile, Ours)> {
         let real = |dir: &Path| fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let raw = real(&self.dirs.raw);
-        let dirs = self.dirs.finished.iter();
-        let files = dirs.flat_map(|dir| files_below(&real(dir)));
-        files.filter(|file| !file.path.starts_with(&raw)).collect()
+        let below = |dir: &Path| {
+            let mut files = files_below(dir);
+            files.retain(|file| !file.path.starts_with(&raw));
+            files
+        };
+        let published = real(&self.dirs.published);
+        let files = below(&published);
+        let reports: HashSet<PathBuf> = files
+            .iter()
+            .filter(|file| names::is_report(&file.path))
+            .map(|file| file.path.clone())
+            .collect();
+        let mut found = self.sort_out(&published, files, |place| {
+            names::in_published(place, |report| reports.contains(&published.join(report)))
+        });
+        if let Some(backup) = self.dirs.backup.as_deref().map(real) {
+            let files = below(&backup);
+            found.extend(self.sort_out(&backup, files, names::in_backup));
+        }
+        found
+    }
+
+    /// What of these files is ours. Of others it is told once.
+    fn sort_out(
+        &mut self,
+        dir: &Path,
+        files: Vec<StoredFile>,
+        ours: impl Fn(&Path) -> Option<Ours>,
+    ) -> Vec<(StoredFile, Ours)> {
+        let mut found = Vec::new();
+        let mut others = Vec::new();
+        for file in files {
+            match file.path.strip_prefix(dir).ok().and_then(&ours) {
+                Some(kind) => found.push((file, kind)),
+                None => others.push(file),
+            }
+        }
+        if let Some(first) = others.first()
+            && self.told_of.insert(dir.to_owned())
+        {
+            info!(
+                files = others.len(),
+                bytes = total(&others),
+                such_as = %first.path.display(),
+                "files that are no videos of ours lie in {}; they do not count as videos and are never deleted",
+                dir.display()
+            );
+        }
+        found
     }
 
     /// What may be deleted if it is processed, oldest first.
     fn candidates(
         &self,
         raw: Vec<StoredFile>,
-        finished: Vec<StoredFile>,
+        finished: Vec<(StoredFile, Ours)>,
         now: SystemTime,
     ) -> Vec<Candidate> {
         let candidate = |file: StoredFile, kind| Candidate {
@@ -269,8 +341,14 @@ impl DiskKeeper {
             found.extend(segments.map(|file| candidate(file, Kind::Segment)));
         }
         if self.budget.deletes == Deletes::All {
-            let videos = finished.into_iter().filter(|file| !is_report(&file.path));
-            found.extend(videos.map(|file| candidate(file, Kind::Finished)));
+            found.extend(finished.into_iter().filter_map(|(file, ours)| {
+                let kind = match ours {
+                    Ours::Published => Kind::Published,
+                    Ours::Backup => Kind::Backup,
+                    Ours::Report => return None,
+                };
+                Some(candidate(file, kind))
+            }));
         }
         // What is dated in the future comes first: as the newest it would stay for ever.
         found.sort_by_key(|candidate| (candidate.age.is_some(), candidate.file.modified));
@@ -295,7 +373,7 @@ impl DiskKeeper {
             if kind == Kind::Segment && !self.knows_processed(&file.path, now, is_processed) {
                 continue;
             }
-            if let Some(freed) = delete(&file, reason) {
+            if let Some(freed) = delete(&file, kind, reason) {
                 room.used_bytes = room.used_bytes.saturating_sub(freed);
                 room.free_bytes = self.free()?;
                 room.deleted += 1;
@@ -317,7 +395,7 @@ impl DiskKeeper {
     /// Free bytes of the fullest file system that videos lie in.
     fn free(&self) -> io::Result<u64> {
         let mut least = (self.free_bytes)(&self.dirs.raw)?;
-        for dir in &self.dirs.finished {
+        for dir in std::iter::once(&self.dirs.published).chain(&self.dirs.backup) {
             least = least.min((self.free_bytes)(dir)?);
         }
         Ok(least)
@@ -531,15 +609,17 @@ struct Candidate {
 enum Kind {
     /// In the raw directory: goes only with a receipt.
     Segment,
-    Finished,
+    /// With a report, unless the scripts made it.
+    Published,
+    Backup,
 }
 
 fn total(files: &[StoredFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()
 }
 
-/// Deletes a video and then its report; the bytes freed, or `None` when it is still there.
-fn delete(file: &StoredFile, reason: &'static str) -> Option<u64> {
+/// Deletes a video and then its report, if it has one; the bytes freed, or `None` when it is still there.
+fn delete(file: &StoredFile, kind: Kind, reason: &'static str) -> Option<u64> {
     match fs::remove_file(&file.path) {
         Ok(()) => {}
         // The other daemon was faster.
@@ -550,7 +630,10 @@ fn delete(file: &StoredFile, reason: &'static str) -> Option<u64> {
         }
     }
     info!(path = %file.path.display(), bytes = file.bytes, reason, "processed video deleted");
-    let report = file.path.with_extension("json");
+    let report = match kind {
+        Kind::Published => file.path.with_extension("json"),
+        Kind::Segment | Kind::Backup => return Some(file.bytes),
+    };
     match fs::metadata(&report) {
         Ok(meta) if fs::remove_file(&report).is_ok() => Some(file.bytes + meta.len()),
         Ok(_) => {
@@ -559,11 +642,6 @@ fn delete(file: &StoredFile, reason: &'static str) -> Option<u64> {
         }
         Err(_) => Some(file.bytes),
     }
-}
-
-fn is_report(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "json")
 }
 
 /// Bytes for people, in the powers of 1024 that the settings use: `1.2 GiB`.

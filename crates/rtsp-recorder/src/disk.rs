@@ -41,7 +41,8 @@ impl DiskKeeper {
     pub fn new(settings: &RecorderSettings) -> Self {
         let dirs = VideoDirs {
             raw: settings.output_dir.clone(),
-            finished: vec![settings.processed_dir.clone(), settings.backup_dir.clone()],
+            published: settings.processed_dir.clone(),
+            backup: Some(settings.backup_dir.clone()),
         };
         let budget = Budget {
             max_usage_bytes: settings.disk.max_usage_bytes,
@@ -245,7 +246,12 @@ mod tests {
     fn published_videos_count() {
         let (dir, queue, paths) = place();
         std::fs::create_dir_all(dir.path().join("out/cam")).unwrap();
-        std::fs::write(dir.path().join("out/cam/a.mp4"), vec![0; 1000]).unwrap();
+        std::fs::write(
+            dir.path()
+                .join("out/cam/blurred_cam_20260101_000009_seg0009.mp4"),
+            vec![0; 1000],
+        )
+        .unwrap();
         look(dir.path(), &queue, "", 3500);
         assert_eq!(there(&paths), [false, true, true]);
     }

@@ -228,6 +228,7 @@ mod tests {
         let is_taken = |id: &str| id == "yard/yard_20251026_023000_seg0007.mp4";
         let create = || create_part(&yard, &parts, &is_taken).unwrap().0;
         let first = create();
+        assert!(daemon::disk::is_segment_name("yard", &first.name));
         assert_eq!(first.name, "yard_20251026_023000_seg0007_2.mp4");
         assert_eq!(create().name, "yard_20251026_023000_seg0007_3.mp4");
         std::fs::rename(first.part(), first.finished()).unwrap();
@@ -283,5 +284,6 @@ mod tests {
             parts.file_name(0),
             "media2_20250718_033129_loop001_seg0002.mp4"
         );
+        assert!(daemon::disk::is_segment_name("media2", &parts.file_name(1)));
     }
 }

@@ -223,9 +223,8 @@ impl BlurSettings {
         }
     }
 
-    /// Directories that must not share a place: those of finished videos, where files are deleted to make room, whatever
-    /// they are, lie apart from those of what waits, and originals apart from what is published. Links are for the caller to
-    /// look at.
+    /// Directories that must not share a place: those of finished videos, where files are deleted to make room, lie apart
+    /// from those of what waits, and originals apart from what is published. Links are for the caller to look at.
     pub fn kept_apart(&self) -> Vec<KeptApart<'_>> {
         let output = ("output_dir", self.output_dir.as_path());
         let backup = self.backup_dir.as_deref().map(|dir| ("backup_dir", dir));

@@ -27,10 +27,10 @@ pub(super) struct Janitor {
 
 impl Janitor {
     pub(super) fn new(settings: &BlurSettings) -> Self {
-        let finished = std::iter::once(&settings.output_dir).chain(&settings.backup_dir);
         let dirs = VideoDirs {
             raw: settings.raw_dir.clone(),
-            finished: finished.cloned().collect(),
+            published: settings.output_dir.clone(),
+            backup: settings.backup_dir.clone(),
         };
         let budget = Budget {
             max_usage_bytes: settings.disk.max_usage_bytes,

@@ -32,7 +32,8 @@ impl Disk {
         let path = |name| self.folder.path().join(name);
         let dirs = VideoDirs {
             raw: path("raw"),
-            finished: vec![path("out"), path("backup")],
+            published: path("out"),
+            backup: Some(path("backup")),
         };
         let budget = Budget {
             max_usage_bytes,
@@ -73,9 +74,9 @@ fn one_budget_covers_everything_and_the_oldest_processed_goes_first() {
     disk.file("raw/cam/waiting.mp4", 500, 20);
     disk.file("raw/cam/done.mp4", 100, 9);
     disk.file("raw/camera that was removed/done.mp4", 100, 8);
-    disk.file("out/cam/blurred_a.mp4", 90, 7);
-    disk.file("out/cam/blurred_a.json", 10, 7);
-    disk.file("backup/cam/c.mp4", 100, 6);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 90, 7);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.json", 10, 7);
+    disk.file("backup/cam/cam_20260101_120000_seg0001.mp4", 100, 6);
     let all = disk.left();
     let room = disk.look(900);
     assert_eq!((room.used_bytes, room.waiting_bytes), (900, 500));
@@ -83,8 +84,8 @@ fn one_budget_covers_everything_and_the_oldest_processed_goes_first() {
     for (budget, gone) in [
         (899, "raw/cam/done.mp4"),
         (799, "raw/camera that was removed/done.mp4"),
-        (699, "out/cam/blurred_a.mp4"),
-        (599, "backup/cam/c.mp4"),
+        (699, "out/cam/blurred_cam_20260101_120000_seg0001.mp4"),
+        (599, "backup/cam/cam_20260101_120000_seg0001.mp4"),
     ] {
         assert!(disk.left().contains(&gone.to_owned()));
         let room = disk.look(budget);
@@ -104,13 +105,13 @@ fn one_budget_covers_everything_and_the_oldest_processed_goes_first() {
 fn age_alone_is_a_reason_and_youth_protects() {
     let disk = Disk::new();
     disk.file("raw/cam/waiting.mp4", 10, 1000);
-    disk.file("out/cam/blurred_old.mp4", 10, 25);
-    disk.file("out/cam/blurred_day.mp4", 10, 23);
-    disk.file("out/cam/blurred_new.mp4", 10, 0);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 25);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0004.mp4", 10, 23);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0005.mp4", 10, 0);
     assert_eq!(disk.look(1000).deleted, 1);
     let left = [
-        "out/cam/blurred_day.mp4",
-        "out/cam/blurred_new.mp4",
+        "out/cam/blurred_cam_20260101_120000_seg0004.mp4",
+        "out/cam/blurred_cam_20260101_120000_seg0005.mp4",
         "raw/cam/waiting.mp4",
     ];
     assert_eq!(disk.left(), left);
@@ -123,7 +124,7 @@ fn age_alone_is_a_reason_and_youth_protects() {
 fn below_the_floor_the_oldest_go_too() {
     let disk = Disk::new();
     disk.file("raw/cam/waiting.mp4", 10, 3);
-    disk.file("out/cam/blurred_a.mp4", 10, 2);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 2);
     let mut keeper = disk.keeper(1 << 40, Deletes::All);
     keeper.budget.min_free_bytes = u64::MAX;
     let room = keeper.look(disk.now, &mut done).unwrap();
@@ -137,7 +138,7 @@ fn what_lies_on_another_file_system_makes_no_room() {
     let disk = Disk::new();
     disk.file("raw/cam/waiting.mp4", 10, 3);
     disk.file("raw/cam/done.mp4", 10, 2);
-    disk.file("out/cam/blurred_a.mp4", 10, 4);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 4);
     let mut keeper = disk.keeper(1 << 40, Deletes::All);
     keeper.budget.min_free_bytes = 1000;
     keeper.free_bytes = |path| {
@@ -151,14 +152,17 @@ fn what_lies_on_another_file_system_makes_no_room() {
     assert_eq!((room.deleted, room.short_bytes), (1, 1000));
     assert_eq!(
         disk.left(),
-        ["out/cam/blurred_a.mp4", "raw/cam/waiting.mp4"]
+        [
+            "out/cam/blurred_cam_20260101_120000_seg0001.mp4",
+            "raw/cam/waiting.mp4"
+        ]
     );
 }
 
 #[test]
 fn nothing_is_deleted_when_that_is_forbidden_and_work_in_progress_is_left_alone() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_old.mp4", 10, 25);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 25);
     disk.file("out/.tmp/draft.mp4", 10, 25);
     disk.file("raw/cam/.done.mp4.part", 10, 25);
     let room = disk
@@ -174,7 +178,7 @@ fn nothing_is_deleted_when_that_is_forbidden_and_work_in_progress_is_left_alone(
 #[test]
 fn the_recorder_counts_all_and_deletes_processed_segments_when_nobody_else_makes_room() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_old.mp4", 100, 30);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 100, 30);
     disk.file("raw/cam/waiting.mp4", 100, 3);
     disk.file("raw/cam/done_a.mp4", 100, 2);
     disk.file("raw/cam/done_b.mp4", 100, 1);
@@ -192,7 +196,7 @@ fn the_recorder_counts_all_and_deletes_processed_segments_when_nobody_else_makes
     let room = look(100);
     assert_eq!((room.deleted, room.over_bytes), (1, 0));
     let left = [
-        "out/cam/blurred_old.mp4",
+        "out/cam/blurred_cam_20260101_120000_seg0003.mp4",
         "raw/cam/done_b.mp4",
         "raw/cam/waiting.mp4",
     ];
@@ -226,7 +230,7 @@ fn a_segment_is_not_asked_about_at_every_look() {
 #[test]
 fn the_forecast_follows_the_backlog_alone() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_a.mp4", 400, 1);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 400, 1);
     let mut keeper = disk.keeper(1000, Deletes::All);
     let mut look = |minute: u32| {
         let now = disk.now + Duration::from_secs(60) * minute;
@@ -238,7 +242,11 @@ fn the_forecast_follows_the_backlog_alone() {
             room.hours_left, None,
             "only a backlog that grows fills the disk"
         );
-        disk.file(&format!("out/cam/blurred_{minute}.mp4"), 1, 0);
+        disk.file(
+            &format!("out/cam/blurred_cam_20260101_120000_seg00{minute}.mp4"),
+            1,
+            0,
+        );
     }
     // 600 bytes an hour; what is published can go, so that 1000 - 100 bytes are left.
     for minute in 10..20 {
@@ -262,6 +270,50 @@ fn the_forecast_follows_the_backlog_alone() {
 }
 
 #[test]
+fn what_is_not_ours_neither_counts_nor_goes() {
+    let disk = Disk::new();
+    let foreign = [
+        "backup/cam/cam_20260101_120000_seg0001.json",
+        "backup/cam/holiday.mp4",
+        "backup/cam_20260101_120000_seg0001.mp4",
+        "backup/family/wedding.mp4",
+        "backup/kept/cam/cam_20260101_120000_seg0001.mp4",
+        "out/cam/blurred_holiday.mp4",
+        "out/cam/holiday.mp4",
+        "out/kept/cam/blurred_cam_20260101_120000_seg0001.mp4",
+        "out/wedding.jpg",
+    ];
+    for path in foreign {
+        disk.file(path, 1000, 1000);
+    }
+    disk.file("backup/cam/cam_20260101_120000_seg0001.mp4", 10, 30);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 30);
+    disk.file("out/cam/blurred_by hand.mp4", 10, 30);
+    disk.file("out/cam/blurred_by hand.json", 1, 30);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0002.mp4", 10, 2);
+    let room = disk.look(10);
+    assert_eq!((room.deleted, room.used_bytes, room.over_bytes), (3, 10, 0));
+    let mut left = foreign.to_vec();
+    left.push("out/cam/blurred_cam_20260101_120000_seg0002.mp4");
+    left.sort_unstable();
+    assert_eq!(disk.left(), left);
+    assert_eq!(disk.look(0).deleted, 1);
+    assert_eq!(disk.left(), foreign);
+}
+
+#[test]
+fn a_place_is_told_without_links() {
+    let disk = Disk::new();
+    let folder = fs::canonicalize(disk.folder.path()).unwrap();
+    disk.file("raw/cam/a.mp4", 1, 0);
+    std::os::unix::fs::symlink("raw", folder.join("videos")).unwrap();
+    let real = |path| real_place(&folder.join(path));
+    assert_eq!(real("videos"), folder.join("raw"));
+    assert_eq!(real("videos/later"), folder.join("raw/later"));
+    assert_eq!(real("./out"), folder.join("out"));
+}
+
+#[test]
 fn free_space_is_told_for_what_will_be_made() {
     let disk = Disk::new();
     let there = free_bytes(disk.folder.path()).unwrap();
@@ -275,7 +327,7 @@ fn footage_below_a_directory_of_finished_videos_is_no_finished_video() {
     let disk = Disk::new();
     disk.file("out/raw/cam/waiting.mp4", 10, 1000);
     disk.file("out/raw/cam/done.mp4", 10, 30);
-    disk.file("out/cam/blurred_old.mp4", 10, 30);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 30);
     std::os::unix::fs::symlink("out/raw", disk.folder.path().join("raw")).unwrap();
     let room = disk.look(0);
     assert_eq!(
@@ -289,8 +341,8 @@ fn footage_below_a_directory_of_finished_videos_is_no_finished_video() {
 fn a_clock_that_is_set_forward_makes_nothing_old() {
     let disk = Disk::new();
     disk.file("raw/cam/done.mp4", 10, 20);
-    disk.file("out/cam/blurred_a.mp4", 10, 2);
-    disk.file("out/cam/blurred_b.mp4", 10, 0);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 2);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0002.mp4", 10, 0);
     let all = disk.left();
     let mut keeper = disk.keeper(1000, Deletes::All);
     let mut look = |wall: SystemTime, passed: Duration| {
@@ -315,7 +367,7 @@ fn a_clock_that_is_set_forward_makes_nothing_old() {
 #[test]
 fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_a.mp4", 10, 23);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 23);
     let mut keeper = disk.keeper(1000, Deletes::All);
     let mut look = |wall: SystemTime, passed: Duration| {
         let monotonic = disk.now.monotonic + passed;
@@ -331,17 +383,24 @@ fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
 #[test]
 fn a_video_dated_in_the_future_goes_first_and_for_space_only() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_old.mp4", 10, 25);
-    disk.file("out/cam/blurred_new.mp4", 10, 1);
-    disk.file("out/cam/blurred_future.mp4", 10, 0);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 25);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0005.mp4", 10, 1);
+    disk.file("out/cam/blurred_cam_20260101_120000_seg0004.mp4", 10, 0);
     let later = disk.now.wall + HOUR * 24 * 730;
     File::options()
         .write(true)
-        .open(disk.folder.path().join("out/cam/blurred_future.mp4"))
+        .open(
+            disk.folder
+                .path()
+                .join("out/cam/blurred_cam_20260101_120000_seg0004.mp4"),
+        )
         .and_then(|file| file.set_modified(later))
         .unwrap();
     assert_eq!(disk.look(1000).deleted, 1, "for its age");
-    let left = ["out/cam/blurred_future.mp4", "out/cam/blurred_new.mp4"];
+    let left = [
+        "out/cam/blurred_cam_20260101_120000_seg0004.mp4",
+        "out/cam/blurred_cam_20260101_120000_seg0005.mp4",
+    ];
     assert_eq!(disk.left(), left);
     assert_eq!(disk.look(10).deleted, 1);
     assert_eq!(disk.left(), left[1..]);

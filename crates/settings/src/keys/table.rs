@@ -103,13 +103,13 @@ pub const RECORDER: &[Key] = &[
         "processed_dir",
         Kind::Path,
         "\"./processed_videos\"",
-        "`output_dir` of the blur processor: what lies there counts in the disk budget.",
+        "`output_dir` of the blur processor: its videos there count in the disk budget.",
     ),
     key(
         "backup_dir",
         Kind::Path,
         "\"./backup_videos\"",
-        "`backup_dir` of the blur processor: what lies there counts in the disk budget.",
+        "`backup_dir` of the blur processor: segments there count in the disk budget.",
     ),
     key(
         "when_full",
@@ -311,7 +311,7 @@ pub const BLUR: &[Key] = &[
         "output_dir",
         Kind::Path,
         "\"./processed_videos\"",
-        "Where blurred videos go, one directory per source. Beside `raw_dir` and `queue_dir`, neither within one nor around it: old files in it are deleted to make room.",
+        "Where blurred videos go, one directory per source. Beside `raw_dir` and `queue_dir`, neither within one nor around it: old videos in it are deleted to make room. Files in it that are not the blur processor's neither count nor go.",
     ),
     key(
         "blur_module_path",
@@ -495,7 +495,7 @@ pub const BLUR: &[Key] = &[
         "backup_dir",
         Kind::Path,
         "\"./backup_videos\"",
-        "Where originals go then. Beside `raw_dir`, `queue_dir` and `output_dir`, neither within one nor around it.",
+        "Where originals go then. Beside `raw_dir`, `queue_dir` and `output_dir`, neither within one nor around it. Files in it that are not named as segments are, and those anywhere but in the directory of their source, neither count nor go.",
     ),
     key(
         "max_queue_size",

@@ -225,7 +225,7 @@ fn variables_are_replaced() {
 fn the_reference_shows_every_key() {
     let reference = keys::reference(keys::RECORDER);
     assert_eq!(reference.lines().count(), keys::RECORDER.len() + 2);
-    expect![[r#"| `processed_dir` | a path in double quotes | `"./processed_videos"` | `output_dir` of the blur processor: what lies there counts in the disk budget. |"#]].assert_eq(reference.lines().nth(5).unwrap());
+    expect![[r#"| `processed_dir` | a path in double quotes | `"./processed_videos"` | `output_dir` of the blur processor: its videos there count in the disk budget. |"#]].assert_eq(reference.lines().nth(5).unwrap());
 }
 
 proptest! {

@@ -5,7 +5,6 @@
 //! - Recording pauses while less than the floor is free, so that the processor can still publish what it has and
 //!   thereby make room.
 
-use crate::names::SegmentPaths;
 use daemon::disk::{Budget, Deletes, Moment, Room, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
@@ -66,9 +65,10 @@ impl DiskKeeper {
     /// # Errors
     /// The disk cannot be asked, which says nothing about how full it is.
     pub fn look(&mut self, queue: &DirectoryQueue, now: Moment) -> std::io::Result<DiskReport> {
+        let raw_dir = &self.raw_dir;
         let room = self
             .keeper
-            .look(now, &mut |path| is_processed(queue, path))?;
+            .look(now, &mut |path| is_processed(queue, raw_dir, path))?;
         // Also footage waits below the floor of the file system that it is recorded to.
         let is_short = daemon::disk::free_bytes(&self.raw_dir)? < self.min_free_bytes;
         let is_over = room.over_bytes > 0 && self.when_full == WhenFull::StopRecording;
@@ -115,16 +115,17 @@ fn forecast_alarm(room: &Room) -> Option<String> {
     ))
 }
 
-/// True when nothing is left to do for the segment.
-fn is_processed(queue: &DirectoryQueue, path: &Path) -> bool {
-    let Some(paths) = SegmentPaths::of_final(path) else {
+/// True when nothing is left to do for the segment. It goes by its whole path within the raw directory: one that lies
+/// deeper, put aside by somebody, has the name of the segment that a receipt speaks of, and is not that one.
+fn is_processed(queue: &DirectoryQueue, raw_dir: &Path, path: &Path) -> bool {
+    let Some(id) = path.strip_prefix(raw_dir).ok().and_then(Path::to_str) else {
         return false;
     };
     let Ok(meta) = path.metadata() else {
         return false;
     };
     queue
-        .is_finished(&paths.id(), meta.len())
+        .is_finished(id, meta.len())
         .unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
             false
@@ -144,6 +145,7 @@ pub fn files_below(raw_dir: &Path) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::SegmentPaths;
     use crate::processed::process;
     use std::time::{Duration, Instant, SystemTime};
     use ticket_queue::{Options, Queue, Ticket};
@@ -240,6 +242,23 @@ mod tests {
         file.set_modified(modified).unwrap();
         look(dir.path(), &queue, "", 10);
         assert_eq!(there(&paths), [true, false, true]);
+    }
+
+    #[test]
+    fn a_receipt_lets_no_copy_go_that_was_put_aside() {
+        let (dir, queue, mut paths) = place();
+        let aside = dir.path().join("raw/archive/cam");
+        std::fs::create_dir_all(&aside).unwrap();
+        let copy = aside.join(paths[0].file_name().unwrap());
+        std::fs::copy(&paths[0], &copy).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&copy)
+            .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH))
+            .unwrap();
+        paths.push(copy);
+        look(dir.path(), &queue, "", 10);
+        assert_eq!(there(&paths), [false, false, true, true]);
     }
 
     #[test]

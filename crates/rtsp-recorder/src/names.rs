@@ -141,7 +141,7 @@ impl SegmentPaths {
         File::open(self.part()).is_ok_and(|file| is_held(file.try_lock_shared()))
     }
 
-    /// The segment's identity: its path within the raw directory.
+    /// The segment's identity: its path within the raw directory, where it lies in the directory of its source.
     pub fn id(&self) -> String {
         let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
         format!("{dir}/{}", self.name)

@@ -1,6 +1,8 @@
 //! The way of a ticket that meets no trouble.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use media::synth::TestVideo;
 use serde_json::{Value, json};
@@ -108,6 +110,36 @@ fn a_frame_filter_changes_frames_and_originals_are_backed_up() {
     assert_eq!(fs::read(site.path("backup/cam/a.mp4")).unwrap(), bytes);
     assert!(!site.raw("a").exists());
     assert_eq!(site.report("a").video.frames_seen_by_plugin, 30);
+}
+
+#[test]
+fn a_backup_of_old_footage_is_kept_as_long_as_any_and_other_files_stay() {
+    let mut site = Site::new(json!({ "backup_original": true, "backup_dir": "backup" }));
+    let name = "cam_20260131_120000_seg0001";
+    let two_days_old = |path: &Path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)))
+            .expect("the file can be dated");
+    };
+    let others =
+        ["backup/family/wedding.jpg", "processed_videos/notes.txt"].map(|at| site.path(at));
+    for path in &others {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "not ours").unwrap();
+        two_days_old(path);
+    }
+    let stem = site.add(name, &TestVideo::default());
+    two_days_old(&site.raw(name));
+    site.run_until(|site| site.is_done(&stem));
+    let backup = site.path(&format!("backup/cam/{name}.mp4"));
+    assert!(backup.exists());
+    // The keeper of the next run has looked once what is too old is gone.
+    two_days_old(&site.published(name));
+    site.run_until(|site| !site.published(name).exists());
+    assert!(backup.exists());
+    assert!(others.iter().all(|path| path.exists()));
 }
 
 #[test]

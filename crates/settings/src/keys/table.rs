@@ -51,7 +51,7 @@ const MAX_AGE: Key = key(
     "max_file_age_hours",
     number(0.01, 876_000.0, "h"),
     "24",
-    "Processed and backup videos older than this are deleted.",
+    "Processed and backup videos older than this are deleted. A backup's age counts from when it was backed up, a processed video's from when it was published.",
 );
 const MONITORING: Key = key(
     "enable_monitoring",

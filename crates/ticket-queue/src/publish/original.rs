@@ -6,6 +6,7 @@ use std::io::{self, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::io::Errno;
 
 use super::Publisher;
@@ -132,7 +133,7 @@ impl Publisher {
                 require_equal(&opened.file, &target)?;
                 self.sync_backup_dir(&target)?;
                 self.unlink(original, opened.id)?;
-            } else if !self.move_within(original, opened.id, &target)? {
+            } else if !self.move_within(original, &opened, &target)? {
                 self.copy(lease, &opened, dir, &target)?;
                 self.unlink(original, opened.id)?;
             }
@@ -141,17 +142,25 @@ impl Publisher {
         self.sync_original_dir(original)
     }
 
-    /// Renames the original into the backup directory; `false` if that is another file system.
+    /// Dates the original by now and renames it into the backup directory; `false` if it has to be copied, since that is
+    /// another file system, or since only the file's owner may date it.
     fn move_within(
         &self,
         original: &Original<'_>,
-        id: FileId,
+        opened: &Opened,
         target: &Path,
     ) -> Result<bool, Error> {
         let mut found = None;
         self.disk
             .perform(Step::RenameBackup, &mut || {
-                match original.raw.rename_if_same(&original.path, id, target) {
+                match date_by_now(&opened.file) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+                    dated => dated?,
+                }
+                match original
+                    .raw
+                    .rename_if_same(&original.path, opened.id, target)
+                {
                     Err(error) if cannot_rename(&error) => {}
                     result => found = Some(result?),
                 }
@@ -222,6 +231,21 @@ fn require_equal(original: &File, backup: &Path) -> Result<(), Error> {
 fn is_same_file(one: &File, other: &File) -> io::Result<bool> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// The age of a backup counts from when it was made: else one of footage that had to wait would be older than
+/// `max_file_age_hours` at once. Durable before the rename is.
+fn date_by_now(file: &File) -> io::Result<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    futimens(file, &times)?;
+    file.sync_all()
 }
 
 /// Another file system, or one that cannot rename without replacing.

@@ -1,7 +1,9 @@
 //! Publishing and finishing without a crash, and what they refuse.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use ticket_queue::beneath::RelPath;
 use ticket_queue::publish::{Committed, Publisher, Stage};
@@ -11,6 +13,8 @@ use crate::common::{
     Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
     ticket_for, verdict, video,
 };
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -196,6 +200,33 @@ fn a_backup_never_replaces_another_file() {
     fs::remove_file(&backup).unwrap();
     recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
     verdict(&bench.scene, &["a.mp4"]).unwrap();
+}
+
+/// The backup beneath `second` of an original that was recorded two days ago.
+fn old_original_backed_up(second: &Path) -> fs::Metadata {
+    let dir = fast_tempdir();
+    let scene = Scene::new(dir.path(), second, OriginalFate::BackedUp);
+    let (queue, publisher) = scene.open(&real_disk());
+    record(&scene, &queue, "a.mp4").unwrap();
+    File::options()
+        .write(true)
+        .open(scene.segment("a.mp4"))
+        .and_then(|file| file.set_modified(SystemTime::now() - 48 * HOUR))
+        .unwrap();
+    recover_processor(&scene, &queue, &publisher).unwrap();
+    verdict(&scene, &["a.mp4"]).unwrap();
+    fs::metadata(scene.backup.join("cam/a.mp4")).unwrap()
+}
+
+#[test]
+fn a_backup_is_as_old_as_it_is_a_backup() {
+    let beside = fast_tempdir();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for second in [&beside, &elsewhere] {
+        let backup = old_original_backed_up(second.path());
+        let age = backup.modified().unwrap().elapsed().unwrap_or_default();
+        assert!(age < HOUR, "{age:?}");
+    }
 }
 
 #[test]

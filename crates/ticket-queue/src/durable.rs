@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -128,11 +129,21 @@ pub fn remove_durable(path: &Path) -> Result<bool, Error> {
 /// # Errors
 /// The disk, or something else than a directory in the way.
 pub fn create_dir_all_durable(dir: &Path) -> Result<(), Error> {
+    create_dirs(dir, 0o777)
+}
+
+/// [`create_dir_all_durable`], but what it makes is open to this user only.
+pub(crate) fn create_private_dir_all_durable(dir: &Path) -> Result<(), Error> {
+    create_dirs(dir, 0o700)
+}
+
+/// With this mode, less what the process masks.
+fn create_dirs(dir: &Path, mode: u32) -> Result<(), Error> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
     }
-    create_dir_all_durable(parent(dir))?;
-    match fs::create_dir(dir) {
+    create_dirs(parent(dir), mode)?;
+    match fs::DirBuilder::new().mode(mode).create(dir) {
         Ok(()) => fsync_dir(parent(dir)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(Error::io("create directory", dir)(error)),

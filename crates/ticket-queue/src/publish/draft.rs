@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,12 +77,22 @@ impl Drop for Draft {
     }
 }
 
+/// Whom a draft, and the file that it becomes, is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Whom the process's umask lets: what is blurred may be shown.
+    Any,
+    /// This user: what is not.
+    Own,
+}
+
 /// A fresh draft, named by stem and attempt, so that it can be found, and by chance, so that no
 /// two attempts share one.
 pub(super) fn create_draft(
     dir: &Path,
     lease: &Lease,
     extension: Option<&OsStr>,
+    readers: Readers,
 ) -> Result<(File, PathBuf), Error> {
     let name = AttemptName {
         stem: lease.stem().clone(),
@@ -95,6 +106,10 @@ pub(super) fn create_draft(
         .read(true)
         .write(true)
         .create_new(true)
+        .mode(match readers {
+            Readers::Any => 0o666,
+            Readers::Own => 0o600,
+        })
         .open(&temp)
         .map_err(Error::io("create", &temp))?;
     Ok((file, temp))

@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::beneath::{FileId, RawDir, RelPath};
-use crate::durable::{create_dir_all_durable, parent, sweep, sync_dirs_on};
+use crate::durable::{
+    create_dir_all_durable, create_private_dir_all_durable, parent, sweep, sync_dirs_on,
+};
 use crate::error::Error;
 use crate::protocol::{Disk, Step};
 use crate::queue::{Lease, Queue};
@@ -30,7 +32,7 @@ use crate::receipt::{OriginalFate, Receipt};
 
 pub use draft::{Committed, Draft};
 
-use draft::DRAFTS;
+use draft::{DRAFTS, Readers};
 use original::Original;
 
 /// Drafts last written longer ago are of tickets that were given up. No video takes so long.
@@ -67,10 +69,14 @@ impl Publisher {
         backup_dir: Option<&Path>,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, Error> {
+        create_dir_all_durable(&output_dir.join(DRAFTS))?;
+        if let Some(backup_dir) = backup_dir {
+            // What lies above belongs to others as well.
+            create_dir_all_durable(parent(backup_dir))?;
+            create_private_dir_all_durable(&backup_dir.join(DRAFTS))?;
+        }
         for dir in [Some(output_dir), backup_dir].into_iter().flatten() {
-            let drafts = dir.join(DRAFTS);
-            create_dir_all_durable(&drafts)?;
-            sweep(&drafts, "", DRAFT_MAX_AGE, SystemTime::now())?;
+            sweep(&dir.join(DRAFTS), "", DRAFT_MAX_AGE, SystemTime::now())?;
         }
         Ok(Self {
             output_dir: output_dir.to_owned(),
@@ -114,7 +120,7 @@ impl Publisher {
         create_dir_all_durable(parent(&target))?;
         let dir = self.output_dir.join(DRAFTS);
         draft::drop_drafts(&dir, lease.stem())?;
-        let (file, temp) = draft::create_draft(&dir, lease, target.extension())?;
+        let (file, temp) = draft::create_draft(&dir, lease, target.extension(), Readers::Any)?;
         Ok(Draft {
             file,
             temp,

@@ -10,9 +10,9 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::io::Errno;
 
 use super::Publisher;
-use super::draft::{DRAFTS, create_draft, drop_drafts};
+use super::draft::{DRAFTS, Readers, create_draft, drop_drafts};
 use crate::beneath::{FileId, Opened, RawDir, Reason, RelPath, Unlinked};
-use crate::durable::{commit_new_on, create_dir_all_durable, parent, sync_dirs_on};
+use crate::durable::{commit_new_on, create_private_dir_all_durable, parent, sync_dirs_on};
 use crate::error::Error;
 use crate::protocol::{NewFileSteps, Step};
 use crate::queue::Lease;
@@ -126,7 +126,7 @@ impl Publisher {
         dir: &Path,
     ) -> Result<(), Error> {
         let target = dir.join(original.path.as_path());
-        create_dir_all_durable(parent(&target))?;
+        create_private_dir_all_durable(parent(&target))?;
         if let Some(opened) = original.find()? {
             self.require_output(original.receipt)?;
             if fs::symlink_metadata(&target).is_ok() {
@@ -177,7 +177,7 @@ impl Publisher {
     fn copy(&self, lease: &Lease, from: &Opened, dir: &Path, target: &Path) -> Result<(), Error> {
         let drafts = dir.join(DRAFTS);
         drop_drafts(&drafts, lease.stem())?;
-        let (mut file, temp) = create_draft(&drafts, lease, None)?;
+        let (mut file, temp) = create_draft(&drafts, lease, None, Readers::Own)?;
         let steps = NewFileSteps::BACKUP;
         let copied = self
             .disk

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use crate::common::{
     Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
     ticket_for, verdict, video,
 };
+use crate::no_space::SmallDisk;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -226,6 +228,43 @@ fn a_backup_is_as_old_as_it_is_a_backup() {
         let backup = old_original_backed_up(second.path());
         let age = backup.modified().unwrap().elapsed().unwrap_or_default();
         assert!(age < HOUR, "{age:?}");
+    }
+}
+
+#[test]
+fn what_is_not_blurred_is_for_this_user_only() {
+    let Some(elsewhere) = SmallDisk::mount(1 << 20) else {
+        return;
+    };
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    // The backup beside the output, where it has to be copied, and beside the original.
+    for second in [Some(elsewhere.path()), None] {
+        let dir = fast_tempdir();
+        let first = dir.path().join("first");
+        let mut scene = Scene::new(&first, second.unwrap_or(&first), OriginalFate::BackedUp);
+        scene.backup = scene.backup.join("of/originals");
+        let (queue, publisher) = scene.open(&real_disk());
+        record(&scene, &queue, "a.mp4").unwrap();
+        let original = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(scene.segment("a.mp4"), original).unwrap();
+        recover_processor(&scene, &queue, &publisher).unwrap();
+        verdict(&scene, &["a.mp4"]).unwrap();
+        let backup = scene.backup.join("cam/a.mp4");
+        let moved_or_copied = second.map_or(0o640, |_| 0o600);
+        assert_eq!(mode(&backup), moved_or_copied, "{second:?}");
+        for dir in [
+            scene.backup.join("cam"),
+            scene.backup.join(".tmp"),
+            scene.backup.clone(),
+        ] {
+            assert_eq!(mode(&dir), 0o700, "{}", dir.display());
+        }
+        let published = scene.published("a.mp4");
+        assert_eq!(mode(&published), 0o644);
+        for dir in [published.parent(), scene.backup.parent()] {
+            assert_eq!(mode(dir.unwrap()), 0o755, "{dir:?}");
+        }
     }
 }
 

@@ -107,6 +107,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::CheckPlugin(_) | Command::Worker | Command::Manual(_)) => {
             Ok(ExitCode::from(exit::FAILED))
         }
+        None if share_places(&settings) => Ok(ExitCode::from(exit::SETTINGS)),
         None if arguments.validate => {
             let _logs = console_logs("warn", arguments.log_format)?;
             Ok(check_plugin::validate(&settings))
@@ -119,6 +120,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn load(named: Option<&Path>) -> Result<BlurSettings, String> {
     let path = locate(named, BLUR_FILE).map_err(|error| error.to_string())?;
     BlurSettings::load(&path).map_err(|problems| problems.to_string())
+}
+
+/// Tells where links make directories one that must lie apart.
+fn share_places(settings: &BlurSettings) -> bool {
+    let problems = settings.overlaps_by_links(&daemon::disk::real_place);
+    for problem in &problems {
+        eprintln!("blur-processor: {}", daemon::redact::text(problem));
+    }
+    !problems.is_empty()
 }
 
 fn console_logs(level: &str, format: Format) -> anyhow::Result<logs::Guard> {

@@ -124,7 +124,9 @@ pub fn real_place(path: &Path) -> PathBuf {
     let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = |existing: &Path| {
         let rest = written.strip_prefix(existing).ok()?;
-        Some(fs::canonicalize(existing).ok()?.join(rest))
+        let whole = fs::canonicalize(existing).ok()?.join(rest);
+        // Without the slash at its end that an empty rest leaves.
+        Some(whole.components().collect())
     };
     written
         .ancestors()

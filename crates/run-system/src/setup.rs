@@ -1,9 +1,10 @@
 //! Which daemons there are and where everything lies, from command line and settings.
 
 use crate::cli::Cli;
+use daemon::disk::real_place;
 use daemon::status;
 use settings::{
-    BLUR_FILE, BlurSettings, DiskBudget, Environment, KeptApart, Monitoring, Places, RECORDER_FILE,
+    BLUR_FILE, BlurSettings, DiskBudget, Environment, Monitoring, Places, RECORDER_FILE,
     RecorderSettings, SYSTEM_FILE, SystemSettings,
 };
 use std::path::{Path, PathBuf};
@@ -227,7 +228,9 @@ impl Loaded {
         let Some((blur_file, blur)) = &self.blur else {
             return Vec::new();
         };
-        let mut wrong = overlaps(blur_file, blur);
+        let overlaps = blur.overlaps_by_links(&real_place);
+        let in_file = |problem| format!("{}: {problem}", blur_file.display());
+        let mut wrong: Vec<String> = overlaps.into_iter().map(in_file).collect();
         let Some((recorder_file, recorder)) = &self.recorder else {
             return wrong;
         };
@@ -264,39 +267,7 @@ impl Loaded {
 }
 
 fn same_place(a: &Path, b: &Path) -> bool {
-    resolved(a) == resolved(b)
-}
-
-/// The path without links; what does not exist yet stays as it is written, without `.` in it.
-fn resolved(path: &Path) -> PathBuf {
-    let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let real = |existing: &Path| {
-        let rest = written.strip_prefix(existing).ok()?;
-        Some(std::fs::canonicalize(existing).ok()?.join(rest))
-    };
-    written
-        .ancestors()
-        .find_map(real)
-        .unwrap_or(written.clone())
-}
-
-/// Where links make directories share a place that must not, which the settings, as they are written, do not show.
-fn overlaps(file: &Path, settings: &BlurSettings) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for KeptApart { dirs, why } in settings.kept_apart() {
-        let [(name, dir), (other, other_dir)] = dirs;
-        let (real, other_real) = (resolved(dir), resolved(other_dir));
-        if real.starts_with(&other_real) || other_real.starts_with(&real) {
-            wrong.push(format!(
-                "{name} in {} is {}, and {other} is {}, which are the same or lie within each other, and {why}; give each a \
-                 directory beside the other",
-                file.display(),
-                real.display(),
-                other_real.display()
-            ));
-        }
-    }
-    wrong
+    real_place(a) == real_place(b)
 }
 
 /// Where this executable is, and so the daemons.

@@ -223,6 +223,25 @@ impl BlurSettings {
         }
     }
 
+    /// Where links make directories share a place that must not, which the settings, as they are written, do not show. `real`
+    /// gives a path without links.
+    pub fn overlaps_by_links(&self, real: &dyn Fn(&Path) -> PathBuf) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for KeptApart { dirs, why } in self.kept_apart() {
+            let [(name, dir), (other, other_dir)] = dirs;
+            let (dir, other_dir) = (real(dir), real(other_dir));
+            if share(&dir, &other_dir) {
+                wrong.push(format!(
+                    "{name} is {}, and {other} is {}, which are the same or lie within each other, and {why}; give each a \
+                     directory beside the other",
+                    dir.display(),
+                    other_dir.display()
+                ));
+            }
+        }
+        wrong
+    }
+
     /// Directories that must not share a place: those of finished videos, where files are deleted to make room, lie apart
     /// from those of what waits, and originals apart from what is published. Links are for the caller to look at.
     pub fn kept_apart(&self) -> Vec<KeptApart<'_>> {
@@ -251,10 +270,14 @@ impl BlurSettings {
     }
 }
 
-/// Whether one of them is or holds the other, as they are written; what links make of them is not looked at.
+/// Whether one of them is or holds the other.
+fn share(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+/// [`share`], as they are written; what links make of them is not looked at.
 fn overlap(a: &Path, b: &Path) -> bool {
-    let (a, b) = (normal(a), normal(b));
-    a.starts_with(&b) || b.starts_with(&a)
+    share(&normal(a), &normal(b))
 }
 
 /// Absolute and without `.` and `..`.

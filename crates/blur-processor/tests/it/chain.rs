@@ -143,6 +143,22 @@ fn a_backup_of_old_footage_is_kept_as_long_as_any_and_other_files_stay() {
 }
 
 #[test]
+fn directories_that_links_make_one_are_refused() {
+    let mut site = Site::new(json!({ "backup_original": true, "backup_dir": "backup" }));
+    site.add("a", &TestVideo::default());
+    std::os::unix::fs::symlink("raw_videos", site.path("backup")).unwrap();
+    for arguments in [&["--until-empty"], &["--validate"]] {
+        let output = site.command(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        let raw = fs::canonicalize(site.path("raw_videos")).unwrap();
+        let same = format!("backup_dir is {0}, and raw_dir is {0}", raw.display());
+        assert!(text.contains(&same), "{arguments:?}: {text}");
+    }
+    assert!(site.raw("a").exists() && !site.published("a").exists());
+}
+
+#[test]
 fn a_head_that_comes_with_the_last_frame_is_hidden() {
     let mut site = Site::new(json!({ "plugin": { "from": 59 }, "detect_every": 7 }));
     let stem = site.add(

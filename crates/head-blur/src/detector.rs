@@ -243,7 +243,7 @@ impl Models {
 fn own_models(engine: &Engine, config: &Config) -> Result<Models, Failure> {
     let open = |name: DetectorName, file: &str| -> Result<Option<Network>, Failure> {
         if config.detectors.contains(&name) {
-            let file = ModelFile::open(&config.model_dir.join(file))?;
+            let file = ModelFile::open_fetched(&config.model_dir.join(file))?;
             Ok(Some(Network::new(engine.clone(), file)))
         } else {
             Ok(None)

@@ -18,6 +18,7 @@ use openvino::{
 use plugin_abi::Failure;
 
 use crate::config::Precision;
+use crate::fetched;
 
 /// Shapes kept compiled per network; each costs some tens of megabytes.
 const SHAPES_KEPT: usize = 6;
@@ -137,16 +138,26 @@ pub(crate) struct ModelFile {
 
 impl ModelFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        Ok(Self::of(path, &read(path)?))
+    }
+
+    /// One of those that `scripts/fetch-model` fetches, as it came.
+    pub(crate) fn open_fetched(path: &Path) -> Result<Self, Failure> {
         let bytes = read(path)?;
-        Ok(Self {
+        fetched::check(path, &bytes)?;
+        Ok(Self::of(path, &bytes))
+    }
+
+    fn of(path: &Path, bytes: &[u8]) -> Self {
+        Self {
             name: path
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            blake3: blake3::hash(bytes).to_hex().to_string(),
             path: path.to_owned(),
-        })
+        }
     }
 
     /// The same bytes as when it was opened.

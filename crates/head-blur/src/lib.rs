@@ -17,6 +17,7 @@ mod centerface;
 pub mod config;
 mod detector;
 mod engine;
+mod fetched;
 mod heads;
 mod labels;
 mod nanodet;

@@ -1,10 +1,12 @@
 //! The fetched models find people, at their heads, and nobody where nobody is.
 
+use std::fs;
+
 use head_blur::HeadBlur;
-use plugin_abi::{Detector, FrameInfo, FrameView, PixelFormat, Region, RegionKind};
+use plugin_abi::{CreateContext, Detector, FrameInfo, FrameView, PixelFormat, Region, RegionKind};
 
 use crate::figures::{Head, Picture};
-use crate::{detect, plugin};
+use crate::{detect, models, plugin};
 
 /// From this score on something counts as found.
 const FOUND: f32 = 0.25;
@@ -180,4 +182,43 @@ fn it_says_what_it_wants_and_what_it_is_made_of() {
             .iter()
             .all(|m| m["blake3"].as_str().map(str::len) == Some(64))
     );
+}
+
+#[test]
+fn a_fetched_model_that_was_damaged_is_refused() {
+    let fetched = models().canonicalize().expect("there");
+    // A process opens the engine once: not from a folder that goes away.
+    drop(plugin("").expect("starts"));
+    for name in ["nanodet.onnx", "centerface.onnx"] {
+        let folder = tempfile::tempdir().expect("a temp dir");
+        for entry in ["lib", "nanodet.onnx", "centerface.onnx"] {
+            let there = folder.path().join(entry);
+            std::os::unix::fs::symlink(fetched.join(entry), there).expect("linked");
+        }
+        let create = |more: &str| {
+            let settings = format!(r#"{{"model_dir": {:?}{more}}}"#, folder.path());
+            let context = CreateContext {
+                settings: &settings,
+                cameras: 1,
+            };
+            HeadBlur::create(&context).map_err(|error| error.to_string())
+        };
+        assert!(create("").is_ok(), "as they came");
+        let mut bytes = fs::read(fetched.join(name)).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 4096].fill(0);
+        fs::remove_file(folder.path().join(name)).expect("removed");
+        fs::write(folder.path().join(name), bytes).expect("written");
+        let refused = create("").map(drop).expect_err("damaged");
+        assert!(
+            refused.contains(name) && refused.contains("run scripts/fetch-model"),
+            "{refused}"
+        );
+        let other = match name {
+            "nanodet.onnx" => "centerface",
+            _ => "nanodet",
+        };
+        let more = format!(r#", "detectors": [{other:?}]"#);
+        assert!(create(&more).is_ok(), "it is not used");
+    }
 }

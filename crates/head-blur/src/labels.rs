@@ -5,12 +5,18 @@
 //! `ModelProto.metadata_props` = 14, `key` = 1, `value` = 2); anything that does
 //! not fit means "no names", never a failure: the engine judges the file.
 
+use std::collections::BTreeMap;
+
 const METADATA: u64 = 14;
 const KEY: u64 = 1;
 const VALUE: u64 = 2;
 
 /// Class names by number; empty if the file has none.
 pub(crate) fn of_model(file: &[u8]) -> Vec<String> {
+    metadata(file, "names").map(parse_names).unwrap_or_default()
+}
+
+fn metadata<'a>(file: &'a [u8], key: &str) -> Option<&'a str> {
     fields(file)
         .filter(|(number, _)| *number == METADATA)
         .find_map(|(_, entry)| {
@@ -18,11 +24,11 @@ pub(crate) fn of_model(file: &[u8]) -> Vec<String> {
                 let mut all = fields(entry).filter(move |(number, _)| *number == wanted);
                 all.next().map(|(_, bytes)| bytes)
             };
-            (part(KEY)? == b"names").then(|| part(VALUE)).flatten()
+            (part(KEY)? == key.as_bytes())
+                .then(|| part(VALUE))
+                .flatten()
         })
         .and_then(|value| std::str::from_utf8(value).ok())
-        .map(parse_names)
-        .unwrap_or_default()
 }
 
 /// Length-delimited fields of a message: number and content.
@@ -72,19 +78,77 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Reads `{0: 'person', 1: "driver's head"}` or `['person', 'head']`.
+/// Reads `{0: 'person', 1: "driver's head"}` or `['person', 'head']`, or the same in JSON. Names stand at the places that
+/// their keys tell; with a place that is empty, or a key that is no number, none of them can be trusted.
 fn parse_names(text: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(['\'', '"']) {
-        let quote = &rest[start..=start];
-        let Some(length) = rest[start + 1..].find(quote) else {
-            break;
-        };
-        names.push(rest[start + 1..start + 1 + length].to_owned());
-        rest = &rest[start + length + 2..];
+    if let Ok(names) = serde_json::from_str::<Vec<String>>(text) {
+        return names;
     }
-    names
+    let Some(mut names) = by_key(text) else {
+        return Vec::new();
+    };
+    names.sort();
+    let complete = names
+        .iter()
+        .enumerate()
+        .all(|(place, (key, _))| place == *key);
+    match complete {
+        true => names.into_iter().map(|(_, name)| name).collect(),
+        false => Vec::new(),
+    }
+}
+
+/// Names and their numbers, in any order.
+fn by_key(text: &str) -> Option<Vec<(usize, String)>> {
+    if let Ok(object) = serde_json::from_str::<BTreeMap<String, String>>(text) {
+        let entries = object.into_iter();
+        return entries
+            .map(|(key, name)| Some((key.parse().ok()?, name)))
+            .collect();
+    }
+    let text = text.trim();
+    let within = |open, close| text.strip_prefix(open)?.strip_suffix(close);
+    let (mut rest, keyed) = match within('{', '}') {
+        Some(inside) => (inside.trim_start(), true),
+        None => (within('[', ']')?.trim_start(), false),
+    };
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let mut key = names.len();
+        if keyed {
+            let (number, after) = match quoted(rest) {
+                Some((number, after)) => (number, after.trim_start().strip_prefix(':')?),
+                None => {
+                    let (number, after) = rest.split_once(':')?;
+                    (number.to_owned(), after)
+                }
+            };
+            key = number.trim().parse().ok()?;
+            rest = after.trim_start();
+        }
+        let (name, after) = quoted(rest)?;
+        names.push((key, name));
+        rest = after.trim_start();
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(',')?.trim_start();
+        }
+    }
+    Some(names)
+}
+
+/// The text in quotes at the beginning, and what follows it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let quote = text.chars().next().filter(|quote| "'\"".contains(*quote))?;
+    let mut content = String::new();
+    let mut rest = text[1..].char_indices();
+    while let Some((at, sign)) = rest.next() {
+        match sign {
+            '\\' => content.push(rest.next()?.1),
+            _ if sign == quote => return Some((content, &text[at + 2..])),
+            _ => content.push(sign),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -117,5 +181,41 @@ mod tests {
         assert!(of_model(&[0xff; 40]).is_empty());
         assert!(of_model(&field(14, &[10, 200])).is_empty());
         assert!(parse_names("{0: 'cut").is_empty());
+    }
+
+    #[test]
+    fn names_stand_where_their_keys_say() {
+        let names = |text: &str| parse_names(text);
+        assert_eq!(names(r#"{"0": "car", "1": "head"}"#), ["car", "head"]);
+        assert_eq!(names("{'0': 'car', '1': 'head'}"), ["car", "head"]);
+        assert_eq!(names("{1: 'head', 0: 'car'}"), ["car", "head"]);
+        assert_eq!(names(r#"{"1": "head", "0": "car"}"#), ["car", "head"]);
+        assert_eq!(
+            names("['car', \"driver's head\",]"),
+            ["car", "driver's head"]
+        );
+        assert_eq!(names(r#"["car", "head"]"#), ["car", "head"]);
+        assert_eq!(names(r"{0: 'a \'head\': it is'}"), ["a 'head': it is"]);
+        assert_eq!(names(r#"{"0": "\uba38\ub9ac"}"#), ["머리"]);
+        let many: Vec<String> = (0..12).map(|n| format!("\"{n}\": \"c{n}\"")).collect();
+        assert_eq!(names(&format!("{{{}}}", many.join(", ")))[10], "c10");
+    }
+
+    #[test]
+    fn names_without_a_sure_place_are_none() {
+        for text in [
+            "{0: 'car', 2: 'head'}",
+            "{1: 'head'}",
+            "{0: 'car', 0: 'head'}",
+            "{zero: 'car', 1: 'head'}",
+            r#"{"a": "car", "b": "head"}"#,
+            "{0: 'car' 1: 'head'}",
+            "{0: 1, 1: 2}",
+            "{0: 'car', 1: 'he",
+            "'head'",
+            "{-1: 'head', 0: 'car'}",
+        ] {
+            assert!(parse_names(text).is_empty(), "{text}");
+        }
     }
 }

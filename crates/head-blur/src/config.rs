@@ -40,6 +40,8 @@ pub struct Config {
     pub classes: Vec<ClassName>,
     /// From this score on an object of that model counts as found, as above.
     pub model_threshold: f32,
+    /// Whether its output has an objectness before the class scores, where the file does not tell.
+    pub model_objectness: Option<bool>,
 }
 
 impl Default for Config {
@@ -58,6 +60,7 @@ impl Default for Config {
             model_input_size: (640, 384),
             classes: Vec::new(),
             model_threshold: 0.25,
+            model_objectness: None,
         }
     }
 }
@@ -178,6 +181,9 @@ impl Config {
         if self.model.is_none() && !self.classes.is_empty() {
             problems.push("classes are named, but no model".to_owned());
         }
+        if self.model.is_none() && self.model_objectness.is_some() {
+            problems.push("model_objectness is set, but no model is named".to_owned());
+        }
         problems
     }
 }
@@ -202,7 +208,7 @@ mod tests {
             r#"{"model_dir": "/m", "threads": 2, "precision": "f32", "person_input_sizes": [[960, 544]],
                 "face_input_size": [320, 192], "target": "person", "detectors": ["nanodet"],
                 "person_threshold": 0.5, "face_threshold": 0.6, "model": "my.onnx", "model_input_size": [320, 320],
-                "classes": ["head", 3], "model_threshold": 0.4}"#,
+                "classes": ["head", 3], "model_threshold": 0.4, "model_objectness": true}"#,
         )
         .expect("valid");
         assert_eq!(config.person_input_sizes, [(960, 544)]);
@@ -211,6 +217,7 @@ mod tests {
             config.classes,
             [ClassName::Name("head".to_owned()), ClassName::Number(3)]
         );
+        assert_eq!(config.model_objectness, Some(true));
     }
 
     #[test]
@@ -219,6 +226,8 @@ mod tests {
         for part in ["threads is 0", "face_threshold is 2", "detectors is empty"] {
             assert!(text.contains(part), "{text}");
         }
+        let text = refusal(r#"{"model_objectness": false}"#);
+        assert!(text.contains("no model is named"), "{text}");
     }
 
     #[test]

@@ -54,6 +54,9 @@ enum Faces {
     Close,
 }
 
+/// Names of ignored classes in what it says of itself, at most: the host takes only so much text.
+const MOST_NAMES: usize = 100;
+
 enum Models {
     /// Those that set-up fetches; at least one is there.
     Own {
@@ -149,6 +152,7 @@ impl Detector for HeadBlur {
                     network,
                     &config.classes,
                     config.model_input_size,
+                    config.model_objectness,
                 )?)
             }
             None => own_models(&engine, &config)?,
@@ -181,7 +185,18 @@ impl Detector for HeadBlur {
             .into_iter()
             .map(|file| serde_json::json!({"file": file.name, "blake3": file.blake3}))
             .collect();
-        serde_json::json!({"models": models, "precision": self.precision}).to_string()
+        let mut info = serde_json::json!({"models": models, "precision": self.precision});
+        if let Models::User(yolo) = &self.models {
+            let (used, mut ignored) = yolo.classes();
+            if ignored.len() > MOST_NAMES {
+                let more = ignored.split_off(MOST_NAMES).len();
+                ignored.push(format!("and {more} more"));
+            }
+            info["layout"] = yolo.layout().into();
+            info["classes_used"] = used.into();
+            info["classes_ignored"] = ignored.into();
+        }
+        info.to_string()
     }
 
     fn reset(&mut self, _camera: u32) {

@@ -16,6 +16,11 @@ pub(crate) fn of_model(file: &[u8]) -> Vec<String> {
     metadata(file, "names").map(parse_names).unwrap_or_default()
 }
 
+/// What it was trained for (`detect`, `segment`, `pose`, `obb`), if the file says.
+pub(crate) fn task_of_model(file: &[u8]) -> Option<&str> {
+    metadata(file, "task")
+}
+
 fn metadata<'a>(file: &'a [u8], key: &str) -> Option<&'a str> {
     fields(file)
         .filter(|(number, _)| *number == METADATA)
@@ -217,5 +222,12 @@ mod tests {
         ] {
             assert!(parse_names(text).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_task_is_read() {
+        let entry = field(14, &[field(1, b"task"), field(2, b"obb")].concat());
+        assert_eq!(task_of_model(&entry), Some("obb"));
+        assert_eq!(task_of_model(b""), None);
     }
 }

@@ -1,15 +1,5 @@
-//! A user's own YOLO model: the layouts of the v5, v6, v7, v8, v9, v10 and v11
-//! families as their exporters write them to ONNX, any input size.
-//!
-//! | output | families | a row or column is |
-//! |---|---|---|
-//! | `[1, cells, 5 + classes]` | v5, v6, v7 | x, y, w, h, objectness, class scores |
-//! | `[1, 4 + classes, cells]` | v8, v9, v11 | x, y, w, h, class scores |
-//! | `[1, boxes, 6]` | v10, or with suppression built in | left, top, right, bottom, score, class |
-//!
-//! x and y are the middle; all in pixels of the input. The number of cells
-//! follows from the input size, which tells the first two apart whatever the
-//! number of classes. Further channels (masks, key points) are skipped.
+//! A user's own YOLO model, as the exporters of that family write them to ONNX, any
+//! input size; `layout` tells how what it answers is read.
 
 use plugin_abi::{Failure, FrameView, RegionKind};
 
@@ -17,6 +7,7 @@ use crate::boxes::{Scored, suppress};
 use crate::config::ClassName;
 use crate::engine::{ModelFile, Network};
 use crate::labels;
+use crate::layout::{Known, Layout};
 use crate::picture::{Feeder, Letterbox, Normal};
 
 const OVERLAP_LIMIT: f32 = 0.5;
@@ -44,40 +35,90 @@ const NORMAL: Normal = Normal {
 pub(crate) struct Yolo {
     network: Network,
     labels: Vec<String>,
-    /// Class numbers to report; empty = all.
+    /// Class numbers to report.
     wanted: Vec<usize>,
+    /// The settings name classes.
+    chosen: bool,
+    known: Known,
     input: (u32, u32),
+    /// Set by `compile`.
+    layout: Option<Layout>,
 }
 
 impl Yolo {
-    /// `size` is the input for models that take any.
+    /// `size` is the input for models that take any; `objectness` what the settings say of it.
     pub(crate) fn new(
         network: Network,
         classes: &[ClassName],
         size: (u32, u32),
+        objectness: Option<bool>,
     ) -> Result<Self, Failure> {
-        let labels = labels::of_model(&network.file().bytes()?);
-        let wanted = choose(classes, &labels)
-            .map_err(|error| format!("model {}: {error}", network.file().name))?;
+        let bytes = network.file().bytes()?;
+        let name = &network.file().name;
+        if labels::task_of_model(&bytes).is_some_and(|task| task == "obb") {
+            return Err(format!(
+                "model {name}: it finds turned boxes (task obb), which are not supported; train one for upright boxes (task detect)"
+            )
+            .into());
+        }
+        let labels = labels::of_model(&bytes);
+        let wanted = choose(classes, &labels).map_err(|error| format!("model {name}: {error}"))?;
         let whole = (size.0.next_multiple_of(STEP), size.1.next_multiple_of(STEP));
         let input = network.fixed_size()?.unwrap_or(whole);
+        let known = Known {
+            names: labels.len(),
+            objectness,
+        };
         Ok(Self {
             network,
             labels,
             wanted,
+            chosen: !classes.is_empty(),
+            known,
             input,
+            layout: None,
         })
     }
 
-    /// Compiles the network and checks its output's layout.
+    /// Compiles the network and checks what it answers.
     pub(crate) fn compile(&mut self) -> Result<(), Failure> {
-        let (width, height) = self.input;
-        let name = self.network.file().name.clone();
-        let session = self.network.session(width, height)?;
+        let (known, input, chosen) = (self.known, self.input, self.chosen);
+        let session = self.network.session(input.0, input.1)?;
         session.run(|input| input.fill(0.0))?;
-        session
-            .output(0, |shape, _| Layout::of(shape, self.input).map(drop))
-            .map_err(|error| format!("model {name}: {error}").into())
+        let wanted = &self.wanted;
+        let layout = session.output(0, |shape, values| {
+            let layout = Layout::of(shape, input, known)?;
+            fits(wanted, chosen, known.names, layout.classes())?;
+            layout.check(values, input, wanted)?;
+            Ok(layout)
+        });
+        self.layout = Some(layout.map_err(|error| self.explain(&error))?);
+        Ok(())
+    }
+
+    fn explain(&self, error: &Failure) -> Failure {
+        format!("model {}: {error}", self.network.file().name).into()
+    }
+
+    /// How its output is read, for a person.
+    pub(crate) fn layout(&self) -> Option<String> {
+        self.layout.as_ref().map(Layout::describe)
+    }
+
+    /// Classes that are looked for, and those that are not: names, or numbers where there are none.
+    pub(crate) fn classes(&self) -> (Vec<String>, Vec<String>) {
+        let count = self.labels.len();
+        if count == 0 {
+            let numbers = self.wanted.iter().map(ToString::to_string);
+            return (numbers.collect(), Vec::new());
+        }
+        let (used, ignored): (Vec<usize>, Vec<usize>) =
+            (0..count).partition(|class| self.wanted.contains(class));
+        let names = |classes: Vec<usize>| {
+            let names = classes.into_iter().map(|class| self.labels[class].clone());
+            names.collect()
+        };
+        (names(used), names(ignored))
     }
 
     pub(crate) fn file(&self) -> &ModelFile {
@@ -106,13 +147,13 @@ impl Yolo {
         let fit = Letterbox::into_fixed(size, self.input);
         let session = self.network.session(self.input.0, self.input.1)?;
         session.run(|input| feeder.fill(frame, &fit, &NORMAL, input))?;
-        let (wanted, names, input) = (&self.wanted, self.labels.len(), self.input);
+        let (wanted, known, input) = (&self.wanted, self.known, self.input);
         let found = session.output(0, |shape, values| {
-            let layout = Layout::of(shape, input)?;
-            Ok(layout.decode(values, names, floor, |class| {
-                wanted.is_empty() || wanted.contains(&class)
-            }))
-        })?;
+            // Of finished boxes there may be more or fewer than before.
+            let layout = Layout::of(shape, input, known)?;
+            layout.decode(values, floor, |class| wanted.contains(&class))
+        });
+        let found = found.map_err(|error| self.explain(&error))?;
         Ok(suppress(found, OVERLAP_LIMIT)
             .into_iter()
             .map(|found| found.unscaled(fit.scale))
@@ -145,210 +186,59 @@ fn choose(classes: &[ClassName], labels: &[String]) -> Result<Vec<usize>, String
         }
         return Ok(fitting);
     }
-    classes
-        .iter()
-        .map(|class| match class {
-            ClassName::Number(number) if labels.is_empty() || *number < labels.len() => Ok(*number),
-            ClassName::Number(number) => Err(format!("no class {number}; {}", known())),
-            ClassName::Name(name) if labels.is_empty() => Err(format!(
-                "class \"{name}\" is not known: the file carries no names; use its number"
-            )),
-            ClassName::Name(name) => labels
-                .iter()
-                .position(|label| label.eq_ignore_ascii_case(name))
-                .ok_or_else(|| format!("no class \"{name}\"; {}", known())),
-        })
-        .collect()
-}
-
-/// How an output is to be read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Layout {
-    /// Rows with objectness.
-    Rows { rows: usize, channels: usize },
-    /// Columns without objectness.
-    Columns { cells: usize, channels: usize },
-    /// Finished boxes.
-    Boxes { rows: usize },
-}
-
-impl Layout {
-    fn of(shape: &[i64], input: (u32, u32)) -> Result<Self, Failure> {
-        let &[1, rows, columns] = shape else {
-            return Err(unknown(shape));
-        };
-        let (rows, columns) = (rows as usize, columns as usize);
-        let counts = cell_counts(input);
-        if counts.contains(&columns) && rows >= 5 {
-            Ok(Self::Columns {
-                cells: columns,
-                channels: rows,
-            })
-        } else if counts.contains(&rows) && columns >= 6 {
-            Ok(Self::Rows {
-                rows,
-                channels: columns,
-            })
-        } else if columns == 6 {
-            Ok(Self::Boxes { rows })
-        } else {
-            Err(unknown(shape))
+    let mut chosen = Vec::new();
+    for class in classes {
+        match class {
+            ClassName::Number(number) if labels.is_empty() || *number < labels.len() => {
+                chosen.push(*number);
+            }
+            ClassName::Number(number) => return Err(format!("no class {number}; {}", known())),
+            ClassName::Name(name) if labels.is_empty() => {
+                return Err(format!(
+                    "class \"{name}\" is not known: the file carries no names; use its number"
+                ));
+            }
+            ClassName::Name(name) => {
+                let before = chosen.len();
+                let same = |label: &String| label.to_lowercase() == name.to_lowercase();
+                chosen.extend((0..labels.len()).filter(|&class| same(&labels[class])));
+                if chosen.len() == before {
+                    return Err(format!("no class \"{name}\"; {}", known()));
+                }
+            }
         }
     }
+    Ok(chosen)
+}
 
-    /// `names` is the number of named classes (0 = unknown): channels beyond
-    /// them are no classes.
-    fn decode(
-        self,
-        values: &[f32],
-        names: usize,
-        floor: f32,
-        wanted: impl Fn(usize) -> bool,
-    ) -> Vec<Scored> {
-        let classes = |channels: usize, first: usize| {
-            let all = channels - first;
-            if names == 0 { all } else { all.min(names) }
-        };
-        let middle = |[x, y, width, height]: [f32; 4], (class, score): (usize, f32)| Scored {
-            left: x - width / 2.0,
-            top: y - height / 2.0,
-            right: x + width / 2.0,
-            bottom: y + height / 2.0,
-            score,
-            class,
-        };
-        match self {
-            Self::Rows { channels, .. } => values
-                .chunks_exact(channels)
-                .filter(|row| row[4] >= floor)
-                .filter_map(|row| {
-                    let scores = row[5..5 + classes(channels, 5)].iter();
-                    let best = best(scores.map(|score| score * row[4]), floor, &wanted)?;
-                    Some(middle([row[0], row[1], row[2], row[3]], best))
-                })
-                .collect(),
-            Self::Columns { cells, channels } => (0..cells)
-                .filter_map(|cell| {
-                    let at = |channel: usize| values[channel * cells + cell];
-                    let scores = (4..4 + classes(channels, 4)).map(at);
-                    let best = best(scores, floor, &wanted)?;
-                    Some(middle([at(0), at(1), at(2), at(3)], best))
-                })
-                .collect(),
-            Self::Boxes { .. } => values
-                .chunks_exact(6)
-                .filter(|row| row[4] >= floor && row[5] >= 0.0 && wanted(row[5] as usize))
-                .map(|row| Scored {
-                    left: row[0],
-                    top: row[1],
-                    right: row[2],
-                    bottom: row[3],
-                    score: row[4],
-                    class: row[5] as usize,
-                })
-                .collect(),
-        }
+/// Whether the wanted classes can be among the `classes` of the output (`None` = unknown). `chosen`: the settings name
+/// them; `names`: how many the file names.
+fn fits(
+    wanted: &[usize],
+    chosen: bool,
+    names: usize,
+    classes: Option<usize>,
+) -> Result<(), String> {
+    if !chosen && names == 0 && classes != Some(1) {
+        let which = classes.map_or("its classes".to_owned(), |n| format!("its {n} classes"));
+        return Err(format!(
+            "the file does not name {which}; say by number in plugin.classes which are to be hidden"
+        ));
     }
-}
-
-/// The best wanted class and its score, if it reaches `floor`.
-fn best(
-    scores: impl Iterator<Item = f32>,
-    floor: f32,
-    wanted: &impl Fn(usize) -> bool,
-) -> Option<(usize, f32)> {
-    scores
-        .enumerate()
-        .filter(|(class, score)| *score >= floor && wanted(*class))
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-}
-
-/// Cells of the grids at strides 8, 16, 32 (and 64 in the P6 variants), once or
-/// with three anchors each.
-fn cell_counts((width, height): (u32, u32)) -> [usize; 4] {
-    let at = |stride: u32| (width / stride) as usize * (height / stride) as usize;
-    let three = at(8) + at(16) + at(32);
-    let four = three + at(64);
-    [three, four, 3 * three, 3 * four]
-}
-
-fn unknown(shape: &[i64]) -> Failure {
-    format!(
-        "output of shape {shape:?} is none of the YOLO layouts known here \
-         ([1, cells, 5+classes], [1, 4+classes, cells], [1, boxes, 6])"
-    )
-    .into()
+    let Some(classes) = classes else {
+        return Ok(());
+    };
+    match wanted.iter().find(|&&class| class >= classes) {
+        Some(class) => Err(format!(
+            "no class {class}: its output tells {classes} apart, numbered from 0"
+        )),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const INPUT: (u32, u32) = (64, 64);
-    /// 64 + 16 + 4.
-    const CELLS: usize = 84;
-
-    fn all(_: usize) -> bool {
-        true
-    }
-
-    #[test]
-    fn layouts_are_told_apart_by_the_number_of_cells() {
-        let of = |shape: [i64; 3]| Layout::of(&shape, INPUT).ok();
-        let (cells, channels) = (CELLS, 6);
-        assert_eq!(of([1, 6, 84]), Some(Layout::Columns { cells, channels }));
-        let rows = 3 * CELLS;
-        assert_eq!(of([1, 252, 6]), Some(Layout::Rows { rows, channels }));
-        assert_eq!(of([1, 300, 6]), Some(Layout::Boxes { rows: 300 }));
-        assert_eq!(of([1, 300, 90]), None);
-        assert!(Layout::of(&[1, 3, 8, 8], INPUT).is_err());
-    }
-
-    #[test]
-    fn rows_multiply_objectness_and_class() {
-        let mut values = vec![0.0; 252 * 7];
-        values[70..77].copy_from_slice(&[32.0, 16.0, 8.0, 4.0, 0.5, 0.1, 0.8]);
-        let layout = Layout::of(&[1, 252, 7], INPUT).expect("rows");
-        let found = layout.decode(&values, 0, 0.3, all);
-        let [head] = found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!((head.left, head.top), (28.0, 14.0));
-        assert_eq!((head.right, head.bottom, head.class), (36.0, 18.0, 1));
-        assert!((head.score - 0.4).abs() < 1e-6);
-        assert!(
-            layout
-                .decode(&values, 0, 0.3, |class| class == 0)
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn columns_skip_channels_that_are_no_classes() {
-        let mut values = vec![0.0; 20 * CELLS];
-        for (channel, value) in [32.0, 16.0, 8.0, 4.0, 0.7, 40.0, 40.0]
-            .into_iter()
-            .enumerate()
-        {
-            values[channel * CELLS + 10] = value;
-        }
-        let layout = Layout::of(&[1, 20, 84], INPUT).expect("columns");
-        let found = layout.decode(&values, 1, 0.3, all);
-        let [face] = found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!((face.left, face.class, face.score), (28.0, 0, 0.7));
-    }
-
-    #[test]
-    fn finished_boxes_are_taken_as_they_are() {
-        let values = [1.0, 2.0, 3.0, 4.0, 0.9, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let found = Layout::Boxes { rows: 2 }.decode(&values, 0, 0.3, all);
-        let [only] = found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!((only.right, only.class), (3.0, 2));
-    }
 
     #[test]
     fn classes_are_chosen_by_name_or_number() {
@@ -369,5 +259,26 @@ mod tests {
                 .unwrap_err()
                 .contains("plugin.classes")
         );
+    }
+
+    #[test]
+    fn all_classes_of_a_name_are_meant() {
+        let labels = ["Head", "car", "head", "머리", "HEAD"].map(str::to_owned);
+        let name = |name: &str| ClassName::Name(name.to_owned());
+        assert_eq!(choose(&[name("head")], &labels), Ok(vec![0, 2, 4]));
+        assert_eq!(choose(&[name("머리")], &labels), Ok(vec![3]));
+    }
+
+    #[test]
+    fn classes_that_nobody_names_are_not_guessed() {
+        assert_eq!(fits(&[0], false, 0, Some(1)), Ok(()));
+        for classes in [Some(2), None] {
+            let refused = fits(&[0], false, 0, classes).expect_err("no names");
+            assert!(refused.contains("plugin.classes"), "{refused}");
+            assert_eq!(fits(&[0], true, 0, classes), Ok(()));
+            assert_eq!(fits(&[0], false, 2, classes), Ok(()));
+        }
+        let refused = fits(&[0, 1], true, 0, Some(1)).expect_err("beyond");
+        assert!(refused.contains("no class 1"), "{refused}");
     }
 }

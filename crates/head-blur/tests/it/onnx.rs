@@ -94,12 +94,7 @@ pub(crate) fn answering(
         field(12, &value_info("output", FLOAT, &shape)),
     ]
     .concat();
-    let metadata = names.map_or(Vec::new(), |names| {
-        field(
-            14,
-            &[field(1, b"names"), field(2, names.as_bytes())].concat(),
-        )
-    });
+    let metadata = names.map_or(Vec::new(), |names| metadata("names", names));
     [
         integer(1, 8),
         field(7, &graph),
@@ -107,4 +102,10 @@ pub(crate) fn answering(
         metadata,
     ]
     .concat()
+}
+
+/// What exporters write beside the network; may be appended to a model.
+pub(crate) fn metadata(key: &str, value: &str) -> Vec<u8> {
+    let entry = [field(1, key.as_bytes()), field(2, value.as_bytes())];
+    field(14, &entry.concat())
 }

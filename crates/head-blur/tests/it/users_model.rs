@@ -3,9 +3,9 @@
 use std::fs;
 
 use head_blur::HeadBlur;
-use plugin_abi::{CreateContext, Detector, Failure, RegionKind};
+use plugin_abi::{CreateContext, Detector, Failure, FrameInfo, FrameView, PixelFormat, RegionKind};
 
-use crate::onnx::answering;
+use crate::onnx::{answering, metadata};
 use crate::{detect, plugin};
 
 /// Input of the models here; 84 cells.
@@ -27,9 +27,26 @@ fn refusal(model: &[u8], more: &str) -> String {
     }
 }
 
+/// Numbers of an empty grid, whose cells cover the input as those of real models do; `columns`: a cell is a column.
+fn grid(cells: u64, channels: u64, columns: bool) -> Vec<f32> {
+    let (cells, channels) = (cells as usize, channels as usize);
+    let mut values = vec![0.0; cells * channels];
+    for cell in 0..cells {
+        let (x, y) = (cell % 8 * 8 + 4, cell / 8 % 8 * 8 + 4);
+        for (channel, value) in [x as f32, y as f32, 8.0, 8.0].into_iter().enumerate() {
+            let at = match columns {
+                true => channel * cells + cell,
+                false => cell * channels + channel,
+            };
+            values[at] = value;
+        }
+    }
+    values
+}
+
 /// Rows of the v5 family: a head in the middle left, a car.
 fn rows() -> Vec<u8> {
-    let mut values = vec![0.0; 3 * CELLS as usize * 7];
+    let mut values = grid(3 * CELLS, 7, false);
     values[..7].copy_from_slice(&[16.0, 20.0, 8.0, 8.0, 0.9, 0.0, 0.9]);
     values[7..14].copy_from_slice(&[40.0, 20.0, 8.0, 8.0, 0.9, 0.9, 0.0]);
     let names = "{0: 'car', 1: 'head'}";
@@ -62,7 +79,7 @@ fn v5_rows_with_classes_by_name() {
 
 #[test]
 fn v8_columns_of_persons_become_heads_or_bodies() {
-    let mut values = vec![0.0; 5 * CELLS as usize];
+    let mut values = grid(CELLS, 5, true);
     for (channel, value) in [32.0, 32.0, 16.0, 48.0, 0.8].into_iter().enumerate() {
         values[channel * CELLS as usize + 40] = value;
     }
@@ -153,4 +170,148 @@ fn missing_files_say_how_to_get_them() {
         Ok(_) => panic!("not refused"),
         Err(error) => assert!(error.to_string().contains("/nowhere/my.onnx"), "{error}"),
     }
+}
+
+/// A head in columns of the v8 family, `classes` of them, the second if there are two.
+fn columns(classes: u64, names: Option<&str>) -> Vec<u8> {
+    let channels = 4 + classes;
+    let mut values = grid(CELLS, channels, true);
+    let head = [32.0, 32.0, 16.0, 16.0];
+    for (channel, value) in head.into_iter().enumerate() {
+        values[channel * CELLS as usize + 40] = value;
+    }
+    values[(3 + classes as usize) * CELLS as usize + 40] = 0.8;
+    answering(INPUT, [1, channels, CELLS], &values, names, false)
+}
+
+fn count(model: &[u8], more: &str) -> usize {
+    let mut plugin = with(model, more).expect("starts");
+    detect(&mut plugin, (64, 64), &[90; 64 * 64 * 3]).len()
+}
+
+#[test]
+fn rows_without_objectness_are_known_by_the_names() {
+    let mut values = grid(CELLS, 6, false);
+    values[..6].copy_from_slice(&[16.0, 20.0, 8.0, 8.0, 0.9, 0.01]);
+    let shape = [1, CELLS, 6];
+    let named = |names| answering(INPUT, shape, &values, names, false);
+    assert_eq!(count(&named(Some("{0: 'head', 1: 'car'}")), ""), 1);
+    let unnamed = named(None);
+    let text = refusal(&unnamed, r#", "classes": [0]"#);
+    assert!(text.contains("set plugin.model_objectness"), "{text}");
+    let more = r#", "classes": [0], "model_objectness": false"#;
+    assert_eq!(count(&unnamed, more), 1);
+}
+
+#[test]
+fn columns_with_objectness_are_known_by_the_number_of_cells() {
+    let cells = 3 * CELLS;
+    let mut values = grid(cells, 7, true);
+    let head = [16.0, 20.0, 8.0, 8.0, 0.9, 0.0, 0.9];
+    for (channel, value) in head.into_iter().enumerate() {
+        values[channel * cells as usize + 40] = value;
+    }
+    let names = Some("{0: 'car', 1: 'head'}");
+    let model = answering(INPUT, [1, 7, cells], &values, names, false);
+    assert_eq!(count(&model, ""), 1);
+}
+
+#[test]
+fn grids_that_are_not_known_are_not_taken_for_boxes() {
+    let cells = 1111;
+    let values = grid(cells, 6, false);
+    let model = answering(INPUT, [1, cells, 6], &values, Some("{0: 'head'}"), false);
+    let text = refusal(&model, "");
+    assert!(text.contains("none of the YOLO layouts"), "{text}");
+    // Few rows, but the last number of each is no class: two class scores.
+    let mut values = vec![0.0; 300 * 6];
+    values[..6].copy_from_slice(&[0.5, 0.5, 0.1, 0.1, 0.01, 0.02]);
+    let names = Some("{0: 'car', 1: 'head'}");
+    let model = answering(INPUT, [1, 300, 6], &values, names, false);
+    let text = refusal(&model, "");
+    assert!(
+        text.contains("my.onnx: a box says score 0.01, class 0.02"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_class_is_not_guessed() {
+    assert_eq!(count(&columns(1, None), ""), 1, "there is only one");
+    let text = refusal(&columns(1, None), r#", "classes": [1]"#);
+    assert!(text.contains("no class 1"), "{text}");
+    let more = r#", "model_objectness": false"#;
+    let text = refusal(&columns(2, None), more);
+    assert!(text.contains("does not name its 2 classes"), "{text}");
+    let more = r#", "model_objectness": false, "classes": [1]"#;
+    assert_eq!(count(&columns(2, None), more), 1);
+    let boxes = answering(INPUT, [1, 2, 6], &[0.0; 12], None, false);
+    let text = refusal(&boxes, "");
+    assert!(text.contains("plugin.classes"), "{text}");
+    // Key points, whose channels are no scores.
+    let mut values = grid(CELLS, 8, true);
+    values[4 * CELLS as usize + 40] = 0.8;
+    values[5 * CELLS as usize..].fill(30.0);
+    let points = answering(INPUT, [1, 8, CELLS], &values, None, false);
+    let more = r#", "model_objectness": false, "classes": [0]"#;
+    assert_eq!(count(&points, more), 1);
+}
+
+#[test]
+fn shares_of_the_picture_are_refused() {
+    let mut values = grid(CELLS, 5, true);
+    let edges = 4 * CELLS as usize;
+    values[..edges].iter_mut().for_each(|value| *value /= 64.0);
+    let model = answering(INPUT, [1, 5, CELLS], &values, Some("{0: 'head'}"), false);
+    let text = refusal(&model, "");
+    assert!(
+        text.contains("my.onnx: its coordinates are not in pixels"),
+        "{text}"
+    );
+    // Of finished boxes it shows only when there are some.
+    let boxes = [0.2, 0.2, 0.4, 0.5, 0.9, 0.0];
+    let model = answering(INPUT, [1, 1, 6], &boxes, Some("{0: 'head'}"), false);
+    let mut plugin = with(&model, "").expect("starts");
+    let info = FrameInfo::new(PixelFormat::Bgr24, 64, 64);
+    let picture = vec![90; 64 * 64 * 3];
+    let frame = FrameView::new(info, &[(&picture, 64 * 3)]).expect("fits");
+    let error = plugin.detect(&frame, &mut Vec::new()).expect_err("refused");
+    let text = error.to_string();
+    assert!(
+        text.contains("my.onnx: its coordinates are not in pixels"),
+        "{text}"
+    );
+}
+
+#[test]
+fn it_says_what_it_looks_for() {
+    let names = "{\"0\": \"car\", \"1\": \"Head\"}";
+    let plugin = with(&columns(2, Some(names)), "").expect("starts");
+    let info: serde_json::Value = serde_json::from_str(&plugin.info_json()).expect("JSON");
+    assert_eq!(
+        info["layout"],
+        "84 cells as columns, without objectness, class scores: 2"
+    );
+    assert_eq!(info["classes_used"], serde_json::json!(["Head"]));
+    assert_eq!(info["classes_ignored"], serde_json::json!(["car"]));
+    let plugin = with(&columns(1, None), "").expect("starts");
+    let info: serde_json::Value = serde_json::from_str(&plugin.info_json()).expect("JSON");
+    assert_eq!(info["classes_used"], serde_json::json!(["0"]));
+    // The host takes only so much text.
+    let many: Vec<String> = (0..900).map(|n| format!("{n}: 'c{n}'")).collect();
+    let many = format!("{{{}, 900: 'head'}}", many.join(", "));
+    let boxes = answering(INPUT, [1, 1, 6], &[0.0; 6], Some(&many), false);
+    let plugin = with(&boxes, "").expect("starts");
+    let info: serde_json::Value = serde_json::from_str(&plugin.info_json()).expect("JSON");
+    let ignored = info["classes_ignored"].as_array().expect("a list");
+    assert_eq!(ignored.len(), 101);
+    assert_eq!(ignored[100], "and 800 more");
+}
+
+#[test]
+fn turned_boxes_are_refused() {
+    let mut model = columns(2, Some("{0: 'head'}"));
+    model.extend(metadata("task", "obb"));
+    let text = refusal(&model, "");
+    assert!(text.contains("task obb"), "{text}");
 }

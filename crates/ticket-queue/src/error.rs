@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use crate::beneath::Reason;
 use crate::names::Stem;
 
 /// Why a queue or publish operation did not happen.
@@ -153,24 +156,76 @@ impl Error {
             if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
     }
 
-    /// Whether the place where it happened refuses, and not the ticket that was worked on: its disk is read-only, gone or
-    /// failing, or a permission is missing. It passes when somebody mends the place, and must not count as an attempt.
-    pub fn is_of_the_place(&self) -> bool {
-        let passes = |error: &io::Error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::StaleNetworkFileHandle
-                    | io::ErrorKind::NotConnected
-                    | io::ErrorKind::TimedOut
-            ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-        };
-        matches!(self, Self::Io { source, .. } if passes(source)) || self.is_no_space()
+    /// Whether a place is out of order rather than a file: full, read-only, without permission, with a failing disk, or no
+    /// longer reached. It is the fault of no ticket, and must not count as an attempt of one.
+    pub fn is_of_place(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::DirectorySync { source, .. } => {
+                self.is_no_space() || place_refuses(source)
+            }
+            Self::Refused(refused) => match &refused.reason {
+                Reason::Away(_) => true,
+                Reason::Unreadable(error) => place_refuses(error),
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
-    /// Whether the process should stop, because the state of the disk is unknown.
+    /// Whether the process should stop, because the state of the disk is unknown; not where it only takes no writes, see
+    /// [`Error::is_read_only`].
     pub fn must_stop(&self) -> bool {
-        matches!(self, Self::DirectorySync { .. })
+        matches!(self, Self::DirectorySync { .. }) && !self.is_read_only()
+    }
+}
+
+/// Whether the kernel refuses because of a whole file system, directory or disk.
+fn place_refuses(error: &io::Error) -> bool {
+    is_away(error)
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::ACCESS | Errno::PERM)
+        )
+}
+
+/// [`place_refuses`], but for permissions, which a single file may lack as well.
+pub(crate) fn is_away(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ROFS
+                | Errno::IO
+                | Errno::STALE
+                | Errno::NOTCONN
+                | Errno::HOSTDOWN
+                | Errno::TIMEDOUT
+                | Errno::NODEV
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_out_of_order_is_told_from_a_fault_of_one_file() {
+        let error = |errno: Errno| Error::io("create", Path::new("x"))(errno.into());
+        for errno in [
+            Errno::ROFS,
+            Errno::ACCESS,
+            Errno::IO,
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::STALE,
+            Errno::HOSTDOWN,
+        ] {
+            assert!(error(errno).is_of_place(), "{errno}");
+        }
+        for errno in [Errno::EXIST, Errno::NOENT, Errno::INVAL] {
+            assert!(!error(errno).is_of_place(), "{errno}");
+        }
+        let sync = |errno: Errno| Error::dir_sync(Path::new("x"))(errno.into());
+        assert!(sync(Errno::IO).must_stop() && !sync(Errno::ROFS).must_stop());
     }
 }

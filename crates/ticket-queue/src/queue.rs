@@ -164,7 +164,7 @@ pub enum Failure {
         /// For the log and, after the last attempt, for the why file.
         reason: String,
     },
-    /// Not the ticket's fault: no space. Deferred without counting the attempt.
+    /// Not the ticket's fault: no space, a disk that is away. Deferred without counting the attempt.
     NotNow {
         /// For the log.
         reason: String,

@@ -183,7 +183,7 @@ impl Shared {
 
     /// Tells of an error of the queue, and stops where nobody knows any more what is on the disk.
     fn queue_fails(&self, error: &ticket_queue::Error, what: &str) {
-        match error.must_stop() && !error.is_read_only() {
+        match error.must_stop() {
             true => self.must_stop(format!("{what}: {}", original::chain(error))),
             false => warn!(error = original::chain(error), "{what}"),
         }
@@ -318,6 +318,7 @@ impl Shared {
             } else {
                 "running"
             };
+            self.board.set_trouble(self.places.trouble());
             self.board
                 .write(state, stats.as_ref().map(|stats| (stats, &self.settings)));
             let monitoring = self.settings.monitoring;

@@ -39,6 +39,15 @@ pub(super) fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal 
     Refusal::Ticket(Failure::Retry { reason })
 }
 
+/// As [`io_retry`] for a file below the output directory.
+pub(super) fn output_io(action: &'static str, path: &Path, source: io::Error) -> Refusal {
+    Refusal::Disk(Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Locks the original, and compares with its ticket what can be told without reading it.
 pub(super) fn lock_original(ticket: &Ticket, opened: &Opened) -> Result<(), Refusal> {
     match opened.file.try_lock() {

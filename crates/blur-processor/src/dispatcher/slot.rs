@@ -83,6 +83,9 @@ async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
             return Ok(None);
         }
         shared.board.set_disk_full(false);
+        if !shared.places.is_writable() {
+            return Ok(None);
+        }
         shared.places.queue.claim()
     });
     match claimed.await {

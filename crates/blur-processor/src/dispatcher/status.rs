@@ -41,6 +41,8 @@ struct Inner {
     began: Instant,
     worker_alarms: Vec<Option<String>>,
     disk_full: bool,
+    /// Why no output can be written.
+    trouble: Option<String>,
     /// Bytes above the disk budget that only processing can free.
     room: Room,
     /// Tickets ready, when last counted.
@@ -72,6 +74,7 @@ impl Board {
                 began: Instant::now(),
                 worker_alarms: vec![None; slots],
                 disk_full: false,
+                trouble: None,
                 room: Room::default(),
                 waiting: 0,
             }),
@@ -102,6 +105,11 @@ impl Board {
             (true, false) => info!("there is space again; going on"),
             _ => {}
         }
+    }
+
+    /// Notes why no output can be written, if none can.
+    pub(super) fn set_trouble(&self, trouble: Option<String>) {
+        self.inner().trouble = trouble;
     }
 
     /// Notes how full the disk is; logs only when the budget begins to be exceeded.
@@ -244,6 +252,7 @@ impl Inner {
         if self.disk_full {
             alarms.push(daemon::status::NO_SPACE.to_owned());
         }
+        alarms.extend(self.trouble.clone());
         if self.room.over_bytes > 0 {
             alarms.push("unprocessed videos take more than max_disk_usage_gb".to_owned());
         }

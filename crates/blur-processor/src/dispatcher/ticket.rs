@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
@@ -27,8 +27,8 @@ use tracing::{error, info, warn};
 
 use super::before;
 use super::original::{
-    Refusal, chain, check_original, dead, hash, io_retry, is_origin, job_of, lock_original,
-    model_hash, output_path,
+    Refusal, chain, check_original, dead, hash, is_origin, job_of, lock_original, model_hash,
+    output_io, output_path,
 };
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
@@ -44,6 +44,8 @@ pub(crate) struct Places {
     zones: BTreeMap<String, CameraZones>,
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
+    /// Why nothing can be written to the output directory, while that is so.
+    trouble: Mutex<Option<String>>,
     /// Spare bytes with which any video is tried, however large it is.
     enough: u64,
 }
@@ -106,6 +108,7 @@ impl Places {
             output_dir: settings.output_dir.clone(),
             publisher,
             fate,
+            trouble: Mutex::default(),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
@@ -120,6 +123,45 @@ impl Places {
         daemon::disk::free_bytes(&self.output_dir)
             .unwrap_or(u64::MAX)
             .saturating_sub(self.min_free)
+    }
+
+    /// Whether outputs can be written; tried only after that has failed. Until it goes well no ticket is to be claimed.
+    pub(crate) fn is_writable(&self) -> bool {
+        if self.trouble().is_none() {
+            return true;
+        }
+        let is_well = self.publisher.try_output().is_ok();
+        if is_well && self.set_trouble(None).is_some() {
+            info!("outputs can be written again; going on");
+        }
+        is_well
+    }
+
+    /// Why no output can be written, for whoever looks after the machine.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock_trouble().clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.lock_trouble(), trouble)
+    }
+
+    fn lock_trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a fault of a place: if it is the output directory's, says so once.
+    fn look_for_trouble(&self) {
+        let Err(error) = self.publisher.try_output() else {
+            return;
+        };
+        let trouble = format!("no output can be written, tickets wait: {}", chain(&error));
+        if self.set_trouble(Some(trouble.clone())).is_none() {
+            error!(
+                reason = trouble,
+                "put the disk or the permissions of output_dir right; no attempt is counted"
+            );
+        }
     }
 
     /// Whether a ticket whose owner died only needs finishing. A mistake here costs an attempt
@@ -247,8 +289,8 @@ impl Places {
         if !same_input {
             return Err(in_the_way("it was made from another video of this name"));
         }
-        let file = File::open(video).map_err(|error| io_retry("open", video, &error))?;
-        let found = hash(&file).map_err(|error| io_retry("read", video, &error))?;
+        let file = File::open(video).map_err(|error| output_io("open", video, error))?;
+        let found = hash(&file).map_err(|error| output_io("read", video, error))?;
         if found != report.output.blake3 {
             return Err(in_the_way("it is not the file its report is about"));
         }
@@ -306,9 +348,9 @@ impl Places {
         let bytes = draft
             .file()
             .metadata()
-            .map_err(|error| io_retry("stat", draft.path(), &error))?
+            .map_err(|error| output_io("stat", draft.path(), error))?
             .len();
-        let blake3 = hash(draft.file()).map_err(|error| io_retry("read", draft.path(), &error))?;
+        let blake3 = hash(draft.file()).map_err(|error| output_io("read", draft.path(), error))?;
         if video.frames == 0 || bytes == 0 {
             return Err(Refusal::Ticket(Failure::Retry {
                 reason: "the worker's output is empty".to_owned(),
@@ -406,7 +448,11 @@ impl Places {
         }
         let failure = match error {
             Error::LeaseLost { .. } => return Settled::Deferred(reason),
-            error if error.is_of_the_place() => Failure::NotNow { reason },
+            error if error.is_no_space() => Failure::NotNow { reason },
+            error if error.is_of_place() => {
+                self.look_for_trouble();
+                Failure::NotNow { reason }
+            }
             _ => Failure::Retry { reason },
         };
         self.give_back(lease, failure)

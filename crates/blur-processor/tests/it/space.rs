@@ -32,13 +32,24 @@ impl SmallDisk {
         self.remount(&format!("size={size}"));
     }
 
-    fn remount(&self, option: &str) {
-        let size = format!("remount,{option}");
+    fn remount(&self, options: &str) {
         let status = Command::new("mount")
-            .args(["-o", &size])
+            .args(["-o", &format!("remount,{options}")])
             .arg(&self.0)
             .status();
-        assert!(status.unwrap().success());
+        assert!(status.expect("mount runs").success());
+    }
+
+    /// The tree at `from`, seen at `at` as well.
+    fn bind(from: &Path, at: &Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .arg("--bind")
+            .arg(from)
+            .arg(at)
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then(|| Self(at.to_owned()))
     }
 }
 
@@ -105,25 +116,63 @@ fn a_video_larger_than_what_the_floor_keeps_twice_over_is_tried() {
 }
 
 #[test]
-fn a_disk_that_takes_no_writes_costs_no_attempt() {
-    let mut site = Site::new(json!({ "blur_module_path": null, "max_attempts": 1 }));
+fn an_output_directory_that_becomes_read_only_costs_no_attempt() {
+    let mut site = Site::new(json!({ "max_attempts": 1, "blur_module_path": null }));
     let Some(disk) = SmallDisk::mount(&site.path("processed_videos"), "20m") else {
         eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
         return;
     };
     let mut daemon = site.start();
-    daemon.wait_for(&site, |site| site.path("processed_videos/.tmp").exists());
-    disk.remount("ro");
-    let stem = site.add("a", &TestVideo::default());
-    let waiting = [format!("{stem}.a0.json")];
+    let alarmed = |site: &Site| {
+        fs::read_to_string(site.path("logs/blur_processor.status.json"))
+            .is_ok_and(|status| status.contains("no output can be written"))
+    };
     daemon.wait_for(&site, |site| {
-        site.names("processing_queue/deferred") == waiting || site.is_done(&stem)
+        site.path("logs/blur_processor.status.json").exists()
     });
+    disk.remount("ro");
+    let stems = [
+        site.add("a", &TestVideo::default()),
+        site.add("b", &TestVideo::default()),
+    ];
+    daemon.wait_for(&site, |site| {
+        site.names("processing_queue/deferred").len() == 1 && alarmed(site)
+    });
+    // The other one is not even claimed.
+    assert_eq!(site.names("processing_queue/failed"), Vec::<String>::new());
+    let log = daemon.log();
+    assert_eq!(log.matches("no output can be written").count(), 1, "{log}");
     disk.remount("rw");
     site.end_waiting();
-    daemon.wait_for(&site, |site| site.is_done(&stem));
+    daemon.wait_for(&site, |site| stems.iter().all(|stem| site.is_done(stem)));
+    daemon.wait_for(&site, |site| !alarmed(site));
     daemon.stop();
-    assert_eq!(site.report("a").attempt, 1);
+    assert_eq!((site.report("a").attempt, site.report("b").attempt), (1, 1));
+}
+
+#[test]
+fn a_raw_disk_that_is_mounted_after_the_start_is_seen() {
+    let mut site = Site::new(json!({ "blur_module_path": null }));
+    site.add("a", &TestVideo::default());
+    let (queue, raw) = (site.path("processing_queue"), site.path("raw_videos"));
+    let waiting = site.path("waiting.json");
+    let ticket = queue.join("queue_20260131_120000_000001.json");
+    fs::rename(&ticket, &waiting).unwrap();
+    fs::rename(&raw, site.path("disk")).unwrap();
+    fs::create_dir(&raw).unwrap();
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| {
+        site.path("logs/blur_processor.status.json").exists()
+    });
+    let Some(_disk) = SmallDisk::bind(&site.path("disk"), &raw) else {
+        eprintln!("SKIPPED: a mounted disk needs the right to mount");
+        return;
+    };
+    fs::rename(&waiting, &ticket).unwrap();
+    daemon.wait_for(&site, |site| {
+        site.is_done("queue_20260131_120000_000001") && !site.raw("a").exists()
+    });
+    daemon.stop();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fsync, openat,
@@ -18,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, is_away};
 use crate::queue::Failure;
 
 /// A relative path of plain names only: no `..`, no root, at least one name.
@@ -120,15 +121,21 @@ pub enum Reason {
     /// The kernel would not open it.
     #[error("cannot be opened: {0}")]
     Unreadable(io::Error),
+    /// The raw directory itself is not where it was.
+    #[error("cannot be looked for, the raw directory is away: {0}")]
+    Away(io::Error),
 }
 
 impl From<Refused> for Failure {
     /// A missing file is [`Failure::Dead`], an unreadable one may become readable
-    /// ([`Failure::Retry`]), and a ticket that points elsewhere is [`Failure::Corrupt`].
+    /// ([`Failure::Retry`], or [`Failure::NotNow`] where its disk is away), and a ticket that points elsewhere is
+    /// [`Failure::Corrupt`].
     fn from(refused: Refused) -> Self {
         let reason = refused.to_string();
         match refused.reason {
             Reason::Missing => Self::Dead { reason },
+            Reason::Away(_) => Self::NotNow { reason },
+            Reason::Unreadable(error) if is_away(&error) => Self::NotNow { reason },
             Reason::Unreadable(_) => Self::Retry { reason },
             Reason::Outside | Reason::Symlink | Reason::NotAFile => Self::Corrupt { reason },
         }
@@ -149,7 +156,8 @@ pub enum Unlinked {
 /// The directory beneath which all originals lie.
 #[derive(Debug)]
 pub struct RawDir {
-    fd: OwnedFd,
+    /// What [`RawDir::path`] led to when it was last looked at.
+    fd: RwLock<Arc<OwnedFd>>,
     /// As configured, without a leading `./`.
     configured: PathBuf,
     absolute: PathBuf,
@@ -164,10 +172,9 @@ impl RawDir {
     /// It is missing, not a directory, or not accessible.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let fail = || Error::io("open raw directory", dir);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, dir, flags, Mode::empty()).map_err(|e| fail()(e.into()))?;
+        let fd = open_dir(dir).map_err(|e| fail()(e.into()))?;
         Ok(Self {
-            fd,
+            fd: RwLock::new(Arc::new(fd)),
             configured: dir
                 .components()
                 .filter(|c| *c != Component::CurDir)
@@ -228,14 +235,21 @@ impl RawDir {
     /// # Errors
     /// Why it is refused. `Refused` converts into the [`Failure`] to hand to the queue.
     pub fn open_ticket_file(&self, filepath: &str) -> Result<Opened, Refused> {
-        for path in self.resolve(filepath)? {
-            match self.open_beneath(&path) {
-                Ok((file, id)) => return Ok(Opened { path, file, id }),
-                Err(Reason::Missing) => {}
-                Err(reason) => return Err(refused(filepath, reason)),
+        let places = self.resolve(filepath)?;
+        self.looking_twice(|| {
+            for path in &places {
+                match self.open_beneath(path) {
+                    Ok((file, id)) => {
+                        let path = path.clone();
+                        return Ok(Opened { path, file, id });
+                    }
+                    Err(Reason::Missing) => {}
+                    Err(reason) => return Err(reason),
+                }
             }
-        }
-        Err(refused(filepath, Reason::Missing))
+            Err(Reason::Missing)
+        })
+        .map_err(|reason| refused(filepath, reason))
     }
 
     /// Opens a file beneath the raw directory for reading.
@@ -243,8 +257,34 @@ impl RawDir {
     /// # Errors
     /// Why it is refused.
     pub fn open_file(&self, path: &RelPath) -> Result<(File, FileId), Refused> {
-        self.open_beneath(path)
+        self.looking_twice(|| self.open_beneath(path))
             .map_err(|reason| refused(&path.to_string(), reason))
+    }
+
+    /// A file that is not found may lie on a disk that was mounted over the directory since it was opened: before it counts
+    /// as missing, it is looked for where the path leads now.
+    fn looking_twice<T>(&self, look: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
+        match look() {
+            Err(Reason::Missing | Reason::Unreadable(_)) if self.renew()? => look(),
+            result => result,
+        }
+    }
+
+    /// Opens the directory anew where its path leads to another one; says whether it did.
+    fn renew(&self) -> Result<bool, Reason> {
+        let away = |errno: Errno| Reason::Away(errno.into());
+        let now = open_dir(&self.absolute).map_err(away)?;
+        let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let new = identity(fstat(&now).map_err(away)?);
+        if fstat(&*self.fd()).is_ok_and(|stat| identity(stat) == new) {
+            return Ok(false);
+        }
+        *self.fd.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        Ok(true)
+    }
+
+    fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Unlinks `path` if it still leads to the file that was read.
@@ -333,12 +373,18 @@ impl RawDir {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+        let root = self.fd();
+        match openat2(&*root, path, flags, Mode::empty(), resolve) {
             // Older container filters answer EPERM for calls they do not know.
-            Err(Errno::NOSYS | Errno::PERM) => walk(self.fd.as_fd(), path, flags),
+            Err(Errno::NOSYS | Errno::PERM) => walk(root.as_fd(), path, flags),
             result => result,
         }
     }
+}
+
+fn open_dir(dir: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, dir, flags, Mode::empty())
 }
 
 /// Opens `path` (plain names only) one component at a time, following no symbolic link.

@@ -76,6 +76,21 @@ fn everything_else_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_directory_that_took_the_place_of_the_raw_one_is_looked_in() {
+    let (temp, raw) = raw();
+    let (dir, other) = (temp.path().join("raw_videos"), temp.path().join("other"));
+    fs::create_dir_all(other.join("cam")).unwrap();
+    fs::write(other.join("cam/late.mp4"), "video").unwrap();
+    assert!(verdict(&raw, "cam/late.mp4").contains("does not exist"));
+    fs::rename(&dir, temp.path().join("covered")).unwrap();
+    let failure = Failure::from(raw.open_ticket_file("cam/late.mp4").unwrap_err());
+    assert!(matches!(failure, Failure::NotNow { .. }), "{failure:?}");
+    fs::rename(&other, &dir).unwrap();
+    assert_eq!(verdict(&raw, "cam/late.mp4"), "cam/late.mp4");
+    assert!(verdict(&raw, "cam/a.mp4").contains("does not exist"));
+}
+
+#[test]
 fn a_pipe_is_refused_at_once() {
     let (temp, raw) = raw();
     let pipe = temp.path().join("raw_videos/pipe");
@@ -96,12 +111,12 @@ fn the_walk_agrees_with_openat2() {
         "cam",
     ] {
         let path = Path::new(path);
-        let walked = walk(raw.fd.as_fd(), path, flags).map(|fd| fstat(fd).unwrap().st_ino);
+        let walked = walk(raw.fd().as_fd(), path, flags).map(|fd| fstat(fd).unwrap().st_ino);
         let opened = raw.open_at(path, flags).map(|fd| fstat(fd).unwrap().st_ino);
         assert_eq!(walked, opened, "{}", path.display());
     }
     let dir_flags = flags | OFlags::DIRECTORY;
-    assert!(walk(raw.fd.as_fd(), Path::new("."), dir_flags).is_ok());
+    assert!(walk(raw.fd().as_fd(), Path::new("."), dir_flags).is_ok());
 }
 
 #[test]

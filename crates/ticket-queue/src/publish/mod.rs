@@ -15,7 +15,7 @@
 mod draft;
 mod original;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::beneath::{FileId, RawDir, RelPath};
 use crate::durable::{
-    create_dir_all_durable, create_private_dir_all_durable, parent, sweep, sync_dirs_on,
+    create_dir_all_durable, create_private_dir_all_durable, parent, remove_if_there, sweep,
+    sync_dirs_on, temp_in,
 };
 use crate::error::Error;
 use crate::protocol::{Disk, Step};
@@ -108,6 +109,17 @@ impl Publisher {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stage::Work),
             Err(error) => Err(Error::io("stat", &target)(error)),
         }
+    }
+
+    /// Whether anything can be written where outputs are begun.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn try_output(&self) -> Result<(), Error> {
+        let probe = temp_in(&self.output_dir.join(DRAFTS), "probe");
+        File::create_new(&probe).map_err(Error::io("create", &probe))?;
+        remove_if_there(&probe).map_err(Error::io("remove", &probe))?;
+        Ok(())
     }
 
     /// Starts an output that is to be `output`, relative to the output directory. Drafts of this

@@ -45,6 +45,14 @@ pub fn commit_new(file: &File, temp: &Path, path: &Path) -> Result<(), Error> {
     commit_new_on(&RealDisk, CommitSteps::SEGMENT, file, temp, path)
 }
 
+/// [`commit_new`] over whatever lies there: a crash leaves the old file or the new one.
+///
+/// # Errors
+/// The old file may still be there, except for [`Error::DirectorySync`].
+pub fn commit_over(file: &File, temp: &Path, path: &Path) -> Result<(), Error> {
+    commit_over_on(&RealDisk, CommitSteps::SEGMENT, file, temp, path)
+}
+
 /// [`commit_new`] by named steps on a given disk.
 ///
 /// # Errors
@@ -106,11 +114,23 @@ pub(crate) fn replace_on(
 ) -> Result<(), Error> {
     let guard = TempGuard(temp);
     let file = write_temp(disk, steps.write, temp, bytes)?;
+    commit_over_on(disk, steps.into(), &file, temp, path)?;
+    std::mem::forget(guard);
+    Ok(())
+}
+
+/// [`commit_over`] by named steps on a given disk.
+fn commit_over_on(
+    disk: &dyn Disk,
+    steps: CommitSteps,
+    file: &File,
+    temp: &Path,
+    path: &Path,
+) -> Result<(), Error> {
     disk.perform(steps.sync, &mut || file.sync_all())
         .map_err(Error::io("sync", temp))?;
     disk.perform(steps.rename, &mut || fs::rename(temp, path))
         .map_err(Error::io("rename to", path))?;
-    std::mem::forget(guard);
     sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
 }
 
@@ -206,7 +226,7 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
 }
 
 /// A name that no other process uses, for a temporary file in `dir`.
-pub(crate) fn temp_in(dir: &Path, name: &str) -> PathBuf {
+pub fn temp_in(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.{:016x}", rand::random::<u64>()))
 }
 

@@ -31,6 +31,41 @@ fn blur_treats_one_file_and_never_replaces() {
 }
 
 #[test]
+fn blur_never_writes_over_what_it_reads() {
+    let site = Site::new(json!({}));
+    fs::create_dir_all(site.path("in")).unwrap();
+    fs::create_dir_all(site.path("out")).unwrap();
+    TestVideo::default().write(site.path("in/a.mp4")).unwrap();
+    let bytes = fs::read(site.path("in/a.mp4")).unwrap();
+    fs::hard_link(site.path("in/a.mp4"), site.path("hard.mp4")).unwrap();
+    let link = std::os::unix::fs::symlink::<&str, _>;
+    link("in/a.mp4", site.path("soft.mp4")).unwrap();
+    link("../in/a.mp4", site.path("out/a.mp4")).unwrap();
+    for arguments in [
+        ["in/a.mp4", "in/a.mp4", "--force"].as_slice(),
+        &["in/a.mp4", "./in/../in/a.mp4", "--force"],
+        &["in/a.mp4", "hard.mp4", "--force"],
+        &["in/a.mp4", "soft.mp4", "--force"],
+        &["soft.mp4", "in/a.mp4", "--force"],
+        &["in", "out", "--force"],
+        &["in", "elsewhere", "--report", "in/a.mp4"],
+        &["in/a.mp4", "b.mp4", "--preview", "in/a.mp4"],
+        &["in/a.mp4", "in/a.mp4"],
+    ] {
+        let output = site.command(&[&["blur"], arguments].concat()).output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains("are the same file"), "{arguments:?}: {text}");
+        assert!(
+            fs::read(site.path("in/a.mp4")).unwrap() == bytes,
+            "{arguments:?}"
+        );
+    }
+    assert_eq!(site.names("in"), ["a.mp4"]);
+}
+
+#[test]
 fn blur_leaves_nothing_behind_when_it_fails() {
     let site = Site::new(json!({ "plugin": { "fail_at": 3 } }));
     TestVideo::default().write(site.path("in.mp4")).unwrap();

@@ -5,7 +5,9 @@ mod files;
 mod preview;
 mod progress;
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,8 +80,19 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     let whole_folder = arguments.input.is_dir();
     let tasks = match whole_folder {
         true => files::of_folder(&arguments.input, &arguments.output)?,
-        false => vec![single(arguments)?],
+        false => vec![Task {
+            input: arguments.input.clone(),
+            output: arguments.output.clone(),
+        }],
     };
+    spare_inputs(arguments, &tasks)?;
+    if !whole_folder && arguments.output.exists() && !arguments.force {
+        // Unlike in a folder, where the others are to be done, this is a mistake.
+        bail!(
+            "{} exists; it is not replaced without --force",
+            arguments.output.display()
+        );
+    }
     let mut engine = match engine(settings) {
         Ok(engine) => engine,
         Err(unfit) => {
@@ -117,18 +130,31 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     }))
 }
 
-/// The one file that was named. Unlike in a folder, an output that exists is a mistake.
-fn single(arguments: &Arguments) -> anyhow::Result<Task> {
-    if arguments.output.exists() && !arguments.force {
-        bail!(
-            "{} exists; it is not replaced without --force",
-            arguments.output.display()
-        );
+/// Refuses to write over a video that is to be blurred, by whatever name or link it is reached.
+fn spare_inputs(arguments: &Arguments, tasks: &[Task]) -> anyhow::Result<()> {
+    let file = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    let inputs: HashMap<_, &Path> = tasks
+        .iter()
+        .filter_map(|task| Some((file(&task.input)?, task.input.as_path())))
+        .collect();
+    let named = [&arguments.report, &arguments.preview];
+    let written = tasks
+        .iter()
+        .map(|task| &task.output)
+        .chain(named.into_iter().flatten());
+    for path in written {
+        if let Some(input) = file(path).and_then(|file| inputs.get(&file)) {
+            bail!(
+                "{} and {} are the same file, which would be lost; name another one to write",
+                input.display(),
+                path.display()
+            );
+        }
     }
-    Ok(Task {
-        input: arguments.input.clone(),
-        output: arguments.output.clone(),
-    })
+    Ok(())
 }
 
 fn engine(settings: &BlurSettings) -> Result<Engine, Unfit> {

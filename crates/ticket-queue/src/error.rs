@@ -73,6 +73,15 @@ pub enum Error {
         /// What was asked for.
         stem: Stem,
     },
+    /// Of the tickets to be put back only some were; the first error of the others.
+    #[error("{} tickets are back in the queue, the others are not", back.len())]
+    NotAllBack {
+        /// Which were.
+        back: Vec<Stem>,
+        /// Why one was not.
+        #[source]
+        source: Box<Error>,
+    },
     /// The original is not the file that the receipt is about. It is kept.
     #[error("original {} is not the file that was processed ({why}); it is kept", path.display())]
     OriginalChanged {

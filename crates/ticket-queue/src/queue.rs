@@ -69,10 +69,11 @@ pub trait Queue: Send + Sync {
     fn release(&self, lease: Lease) -> Result<(), Error>;
 
     /// Takes over the tickets whose owners died. `finishable` is asked for each: where it says
-    /// yes, the lease is handed back for finishing; the others go through [`Failure::Retry`].
+    /// yes, the lease is handed back for finishing; the others go through [`Failure::Retry`]. One that fails is among
+    /// what is returned, and keeps no other from being recovered.
     ///
     /// # Errors
-    /// The queue cannot be read or written.
+    /// The queue cannot be read.
     fn reap_with(&self, finishable: &dyn Fn(&Lease) -> bool) -> Result<Vec<Reaped>, Error>;
 
     /// [`Queue::reap_with`], finishable being what has a receipt.
@@ -87,7 +88,7 @@ pub trait Queue: Send + Sync {
     /// Returns what was put back.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a name that is not there; the disk.
+    /// [`Error::NotFound`] for a name that is not there; [`Error::NotAllBack`] where only some could be put back; the disk.
     fn retry(&self, which: &RetryWhich) -> Result<Vec<Stem>, Error>;
 
     /// Counts by state.
@@ -206,9 +207,13 @@ pub enum Reaped {
         /// Where it is now.
         now: Failed,
     },
-    /// Left where it is: its file cannot be read or moved. It is tried again with the next look.
+    /// Neither taken over nor given back: it stays in `active/`, for whoever reaps next.
     Stuck {
-        /// Why.
+        /// Which ticket.
+        stem: Stem,
+        /// The attempt that died.
+        attempt: u32,
+        /// Why. After one that says [`Error::must_stop`] no other ticket was looked at.
         error: Error,
     },
 }

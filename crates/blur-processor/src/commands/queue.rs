@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use daemon::exit;
 use settings::BlurSettings;
-use ticket_queue::{DirectoryQueue, Entry, Options, Queue as _, RetryWhich, State, Stats};
+use ticket_queue::{DirectoryQueue, Entry, Options, Queue as _, RetryWhich, State, Stats, Stem};
 
 /// Arguments of `queue`.
 #[derive(Debug, clap::Args)]
@@ -65,11 +65,12 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
     };
     match open(settings)?.retry(&which) {
         Ok(stems) => {
-            stems
-                .iter()
-                .for_each(|stem| println!("{stem} is back in the queue"));
-            println!("{} put back", stems.len());
+            print_put_back(&stems);
             Ok(ExitCode::SUCCESS)
+        }
+        Err(ticket_queue::Error::NotAllBack { back, source }) => {
+            print_put_back(&back);
+            Err(anyhow::Error::from(*source).context("not all could be put back"))
         }
         Err(error @ ticket_queue::Error::NotFound { .. }) => {
             eprintln!("{error}");
@@ -77,6 +78,13 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn print_put_back(stems: &[Stem]) {
+    stems
+        .iter()
+        .for_each(|stem| println!("{stem} is back in the queue"));
+    println!("{} put back", stems.len());
 }
 
 fn open(settings: &BlurSettings) -> anyhow::Result<DirectoryQueue> {

@@ -16,14 +16,15 @@ mod ticket;
 mod wake;
 mod worker_process;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use daemon::Shutdown;
 use daemon::disk::Moment;
 use settings::BlurSettings;
-use ticket_queue::{Failure, Queue as _, Reaped};
+use ticket_queue::{Failure, Queue as _, Reaped, Stem};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
@@ -71,6 +72,8 @@ struct Shared {
     /// Rings when a ticket may have come.
     wake: Notify,
     board: Board,
+    /// Tickets in `active/` that could not be taken over when last tried.
+    stuck: Mutex<HashSet<Stem>>,
     /// Why the program must stop, if it must.
     broken: watch::Sender<Option<String>>,
 }
@@ -143,6 +146,7 @@ impl Shared {
             },
             board: Board::new(&settings.places.status_dir, status_name, slots),
             drop_work: watch::channel(false).0,
+            stuck: Mutex::default(),
             broken: watch::channel(None).0,
             wake: Notify::new(),
             places,
@@ -272,6 +276,8 @@ impl Shared {
             Ok(found) => found,
             Err(error) => return self.queue_fails(&error, "the queue cannot be looked through"),
         };
+        let mut told = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stuck = HashSet::new();
         for reaped in found {
             match reaped {
                 Reaped::Finish(lease) => {
@@ -287,14 +293,24 @@ impl Shared {
                     };
                     self.note(&settled);
                 }
-                Reaped::Stuck { error } => {
-                    self.queue_fails(&error, "a ticket whose owner died cannot be recovered");
-                }
                 Reaped::Failed { stem, attempt, now } => {
                     warn!(ticket = %stem, attempt, ?now, "its owner died at work");
                 }
+                Reaped::Stuck {
+                    stem,
+                    attempt,
+                    error,
+                } => {
+                    let error = original::chain(&error);
+                    // It is met each second for as long as this lasts.
+                    if !told.contains(&stem) {
+                        warn!(ticket = %stem, attempt, error, "its owner died, and it cannot be taken over; tried again");
+                    }
+                    stuck.insert(stem);
+                }
             }
         }
+        *told = stuck;
     }
 
     /// Counts how a ticket ended, and stops everything where it must.

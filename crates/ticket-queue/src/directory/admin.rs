@@ -155,21 +155,27 @@ impl DirectoryQueue {
                 all
             }
         };
-        let (mut back, mut failed) = (Vec::new(), None);
+        let mut back = Vec::new();
+        let mut first = None;
         for (stem, path) in chosen {
             match self.put_back_one(&stem, &path) {
                 Ok(true) => back.push(stem),
                 Ok(false) => {}
                 Err(error) if error.must_stop() => return Err(error),
-                // The others are put back all the same.
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
             }
         }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        match which {
-            RetryWhich::One(stem) if back.is_empty() => Err(Error::NotFound { stem: stem.clone() }),
+        match (which, first) {
+            (RetryWhich::One(_), Some(error)) => Err(error),
+            (RetryWhich::All, Some(error)) => Err(Error::NotAllBack {
+                back,
+                source: Box::new(error),
+            }),
+            (RetryWhich::One(stem), None) if back.is_empty() => {
+                Err(Error::NotFound { stem: stem.clone() })
+            }
             _ => Ok(back),
         }
     }

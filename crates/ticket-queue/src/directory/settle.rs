@@ -182,15 +182,21 @@ impl DirectoryQueue {
     ) -> Result<Vec<Reaped>, Error> {
         let mut reaped = Vec::new();
         for (name, path) in self.attempts("active")? {
+            let AttemptName { stem, attempt } = name.clone();
             let one = match Hold::try_lock(&path) {
                 Ok(Locked::Held(hold)) => self.reap_one(name, hold, finishable),
-                // Its owner is alive.
+                // Locked means that its owner is alive.
                 Ok(_) => continue,
                 Err(error) => Err(error),
             };
-            match one {
-                Err(error) if error.must_stop() => return Err(error),
-                one => reaped.push(one.unwrap_or_else(|error| Reaped::Stuck { error })),
+            let must_stop = one.as_ref().is_err_and(Error::must_stop);
+            reaped.push(one.unwrap_or_else(|error| Reaped::Stuck {
+                stem,
+                attempt,
+                error,
+            }));
+            if must_stop {
+                break;
             }
         }
         Ok(reaped)

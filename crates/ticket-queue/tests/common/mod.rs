@@ -255,7 +255,7 @@ pub(crate) fn recover_processor(
         match reaped {
             Reaped::Finish(lease) => process(queue, publisher, &raw, scene.fate, *lease)?,
             Reaped::Failed { .. } => {}
-            Reaped::Stuck { error } => return Err(error),
+            Reaped::Stuck { error, .. } => return Err(error),
         }
     }
     while let Some(lease) = queue.claim()? {

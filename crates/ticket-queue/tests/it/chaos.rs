@@ -97,7 +97,8 @@ fn next(queue: &DirectoryQueue) -> Vec<Lease> {
         .into_iter()
         .filter_map(|reaped| match reaped {
             Reaped::Finish(lease) => Some(*lease),
-            Reaped::Failed { .. } | Reaped::Stuck { .. } => None,
+            Reaped::Failed { .. } => None,
+            Reaped::Stuck { stem, error, .. } => panic!("{stem}: {error}"),
         });
     let leases: Vec<_> = reaped.chain(queue.claim().unwrap()).collect();
     if leases.is_empty() {

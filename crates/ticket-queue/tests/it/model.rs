@@ -260,7 +260,7 @@ impl Run {
                 // Taken over where it lies.
                 Reaped::Finish(lease) => self.leases.push(*lease),
                 Reaped::Failed { stem, .. } => touched.push(self.id_of(&stem)),
-                Reaped::Stuck { error } => return Err(error),
+                Reaped::Stuck { error, .. } => return Err(error),
             }
         }
         let untouched = self.model.iter().filter(|(id, known)| {

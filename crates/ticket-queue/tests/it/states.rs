@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -418,33 +418,94 @@ fn a_ticket_of_another_user_is_left_alone_and_told_of() {
     assert_eq!(bench.claim().ticket(), &ticket_for("b.mp4"));
 }
 
-#[test]
-fn a_ticket_that_cannot_be_recovered_keeps_no_other_from_it() {
-    let bench = Bench::new();
-    bench.put("a.mp4");
-    bench.put("b.mp4");
-    // Their owner dies.
-    drop([bench.claim(), bench.claim()]);
-    let active = bench.dir.path().join("active");
-    let files = fs::read_dir(&active)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let first = files.min().expect("two files");
-    let immutable = |flag| Command::new("chattr").arg(flag).arg(&first).status();
-    if !immutable("+i").is_ok_and(|status| status.success()) {
+/// Makes a file that nobody may open for writing, root included; `None` where that cannot be done.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn make(path: PathBuf) -> Option<Self> {
+        let made = Self(path);
+        if made.set("+i") {
+            return Some(made);
+        }
         skipped("a file that cannot be opened for writing needs root and chattr");
-        return;
+        None
     }
-    let reaped = bench.queue.reap();
-    immutable("-i").unwrap();
-    let reaped = reaped.unwrap();
-    let [Reaped::Stuck { error }, Reaped::Failed { .. }] = &reaped[..] else {
+
+    fn set(&self, flag: &str) -> bool {
+        let status = Command::new("chattr").arg(flag).arg(&self.0).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        self.set("-i");
+    }
+}
+
+#[test]
+fn a_ticket_that_cannot_be_reaped_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    for name in ["a.mp4", "b.mp4", "c.mp4"] {
+        bench.put(name);
+    }
+    let mut leases = [bench.claim(), bench.claim(), bench.claim()];
+    leases.sort_by(|one, other| one.stem().cmp(other.stem()));
+    let stems = leases.each_ref().map(|lease| lease.stem().clone());
+    drop(leases);
+    let path = bench
+        .dir
+        .path()
+        .join(format!("active/{}.a1.json", stems[1]));
+    let Some(bad) = Immutable::make(path) else {
+        return;
+    };
+    // The first one is to be finished: its lease is not lost for what comes after it.
+    let finishable = |lease: &Lease| lease.stem() == &stems[0];
+    let reaped = bench.queue.reap_with(&finishable).unwrap();
+    let [
+        Reaped::Finish(lease),
+        Reaped::Stuck { stem, error, .. },
+        Reaped::Failed { stem: last, .. },
+    ] = &reaped[..]
+    else {
         panic!("{reaped:?}");
     };
-    let error = error.to_string();
-    assert!(error.contains("cannot open ticket"), "{error}");
-    let reaped = bench.queue.reap().unwrap();
-    assert!(matches!(reaped[..], [Reaped::Failed { .. }]), "{reaped:?}");
+    assert_eq!([lease.stem(), stem, last], stems.each_ref());
+    assert!(error.to_string().contains("cannot open ticket"), "{error}");
+    drop(bad);
+    let again = bench.queue.reap().unwrap();
+    assert!(
+        matches!(&again[..], [Reaped::Failed { stem, .. }] if *stem == stems[1]),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_ticket_that_cannot_be_put_back_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    for name in ["a.mp4", "b.mp4", "c.mp4"] {
+        bench.put(name);
+        bench.queue.fail(bench.claim(), dead()).unwrap();
+    }
+    let failed = bench.queue.list().unwrap();
+    let Some(bad) = Immutable::make(failed[1].path.clone()) else {
+        return;
+    };
+    let error = bench.queue.retry(&RetryWhich::All).unwrap_err();
+    let Error::NotAllBack { back, source } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(back, [failed[0].stem.clone(), failed[2].stem.clone()]);
+    assert!(
+        source.to_string().contains("cannot open ticket"),
+        "{source}"
+    );
+    let stats = bench.queue.stats().unwrap();
+    assert_eq!((stats.ready, stats.failed), (2, 1));
+    drop(bad);
+    let all = bench.queue.retry(&RetryWhich::All).unwrap();
+    assert_eq!(all, [failed[1].stem.clone()]);
 }
 
 #[test]

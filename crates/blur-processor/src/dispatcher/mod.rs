@@ -301,10 +301,12 @@ impl Shared {
                     attempt,
                     error,
                 } => {
-                    let error = original::chain(&error);
                     // It is met each second for as long as this lasts.
-                    if !told.contains(&stem) {
-                        warn!(ticket = %stem, attempt, error, "its owner died, and it cannot be taken over; tried again");
+                    if error.must_stop() || !told.contains(&stem) {
+                        self.queue_fails(
+                            &error,
+                            &format!("the owner of {stem}, attempt {attempt}, died, and it cannot be taken over"),
+                        );
                     }
                     stuck.insert(stem);
                 }

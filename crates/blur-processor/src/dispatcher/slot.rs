@@ -75,18 +75,17 @@ async fn start(shared: &Shared, number: u32) -> Option<WorkerProcess> {
 
 /// A ticket, if there is one and the disk has room for its output.
 async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
-    let place = Arc::clone(shared);
+    let here = Arc::clone(shared);
     let claimed = tokio::task::spawn_blocking(move || {
-        let shared = place;
-        if shared.places.spare_bytes() == 0 {
-            shared.board.set_disk_full(true);
+        if here.places.spare_bytes() == 0 {
+            here.board.set_disk_full(true);
             return Ok(None);
         }
-        shared.board.set_disk_full(false);
-        if !shared.places.is_writable() {
+        here.board.set_disk_full(false);
+        if !here.places.is_writable() {
             return Ok(None);
         }
-        shared.places.queue.claim()
+        here.places.queue.claim()
     });
     match claimed.await {
         Ok(Ok(lease)) => lease,

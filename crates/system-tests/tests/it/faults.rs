@@ -70,6 +70,8 @@ struct Run {
     refused: Vec<String>,
     /// Calls of the kinds asked for, beneath `data/`.
     calls: usize,
+    /// The exit code; none after a signal.
+    code: Option<i32>,
 }
 
 impl Place {
@@ -126,11 +128,16 @@ impl Place {
 
     /// Runs a program while the n-th call fails, until it ends, or until all that is left waits to be tried again.
     fn run(&self, sweep: Sweep, nth: usize) -> Run {
+        self.run_beneath("data/", sweep, nth)
+    }
+
+    /// As [`Place::run`], where only calls beneath `folder` count.
+    fn run_beneath(&self, folder: &str, sweep: Sweep, nth: usize) -> Run {
         let report = self.path("faults.report");
         let nth = format!("{nth}{}", if sweep.lasting { "+" } else { "" });
         let mut command = Command::new(faults());
         command
-            .arg(self.path("data/"))
+            .arg(self.path(folder))
             .args([sweep.kinds, &nth, sweep.action])
             .arg(&report)
             .arg("--")
@@ -178,7 +185,11 @@ impl Place {
             .pop()
             .and_then(|line| line.strip_prefix("calls ")?.parse().ok())
             .unwrap_or(0);
-        Run { refused, calls }
+        Run {
+            refused,
+            calls,
+            code,
+        }
     }
 
     /// The same program without faults, started anew, must end well.
@@ -540,6 +551,36 @@ fn long_plans(program: &'static str) -> Vec<(Sweep, usize)> {
 #[test]
 fn no_refused_call_of_the_recorder_loses_a_segment() {
     sweeps(RECORDER);
+}
+
+#[test]
+fn claims_that_cannot_be_made_durable_stop_the_processor_and_cost_no_attempt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let video = clip(folder.path());
+    let place = Place::new(&video, false);
+    place.recover(RECORDER);
+    let plan = Sweep {
+        program: PROCESSOR,
+        kinds: "fsync",
+        action: "EIO",
+        lasting: true,
+        backup: false,
+    };
+    // More often than a ticket has attempts.
+    for _ in 0..6 {
+        let run = place.run_beneath("data/processing_queue/active", plan, 1);
+        assert!(!run.refused.is_empty(), "{}", place.story());
+        assert_eq!(run.code, Some(1), "{}", place.story());
+    }
+    assert_eq!(
+        place.names("processing_queue").len(),
+        1,
+        "{}",
+        place.story()
+    );
+    place.recover(PROCESSOR);
+    let segment = place.videos("processed_videos/cam");
+    assert_eq!(segment.len(), 1, "{}", place.story());
 }
 
 #[test]

@@ -160,7 +160,8 @@ impl DirectoryQueue {
             Err(error) => return Err(error),
         }
         let (to, from) = (durable::parent(&active), durable::parent(&candidate.path));
-        sync_dirs_on(self.disk(), Step::SyncClaim, to, from)?;
+        sync_dirs_on(self.disk(), Step::SyncClaim, to, from)
+            .inspect_err(|_| self.take_back(&active, &candidate.path))?;
         hold.path = active;
         let AttemptName { stem, attempt } = name;
         Ok(Some(Lease {
@@ -170,6 +171,16 @@ impl DirectoryQueue {
             receipt,
             hold,
         }))
+    }
+
+    /// After a claim that may not be durable: no work was begun, so no attempt is to be counted, however often a program
+    /// that is started again and again meets the same disk.
+    fn take_back(&self, active: &Path, from: &Path) {
+        let back = self
+            .disk()
+            .perform(Step::MoveTicket, &mut || durable::rename_new(active, from));
+        // Else it counts, as for an owner that died.
+        back.ok();
     }
 
     /// Whether a slow foreign writer may still be at it.

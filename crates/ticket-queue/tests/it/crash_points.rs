@@ -175,6 +175,22 @@ fn no_io_error_loses_a_segment_or_publishes_it_twice() {
     }
 }
 
+#[test]
+fn a_claim_that_cannot_be_made_durable_counts_no_attempt() {
+    let dir = fast_tempdir();
+    let scene = Scene::new(dir.path(), dir.path(), OriginalFate::Deleted);
+    let disk: Arc<dyn Disk> = Arc::new(FailAt::new(Step::SyncClaim));
+    let (queue, _) = scene.open(&disk);
+    record(&scene, &queue, NAMES[0]).unwrap();
+    let error = queue.claim().unwrap_err();
+    assert!(error.must_stop(), "{error}");
+    // Of the program that was started again.
+    let (queue, _) = scene.open(&real_disk());
+    assert!(queue.reap().unwrap().is_empty());
+    let lease = queue.claim().unwrap().expect("it is ready");
+    assert_eq!(lease.attempt(), 1);
+}
+
 fn device(path: &Path) -> u64 {
     path.metadata().unwrap().dev()
 }

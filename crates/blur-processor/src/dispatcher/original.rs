@@ -10,6 +10,7 @@ use std::sync::Once;
 use serde_json::Value;
 use ticket_queue::beneath::{Opened, RelPath};
 use ticket_queue::{CutReason, Error, Failure, FileFacts, Ticket};
+use tracing::warn;
 
 use crate::pipeline::{Pace, VideoJob};
 
@@ -50,20 +51,9 @@ pub(super) fn output_io(action: &'static str, path: &Path, source: io::Error) ->
 
 /// Locks the original, and compares with its ticket what can be told without reading it.
 pub(super) fn lock_original(ticket: &Ticket, opened: &Opened) -> Result<(), Refusal> {
-    match opened.file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let reason = format!("another ticket's work on {} is under way", opened.path);
-            return Err(Refusal::Ticket(Failure::NotNow { reason }));
-        }
-        // Network file systems lock only what is open for writing. What two tickets for one file would do is done twice then;
-        // each compares the file with what it worked on before it is removed.
-        Err(TryLockError::Error(error)) => {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
-                tracing::warn!(%error, file = %opened.path, "originals cannot be locked here; going on without");
-            });
-        }
+    if is_busy(opened.file.try_lock()) {
+        let reason = format!("another ticket's work on {} is under way", opened.path);
+        return Err(Refusal::Ticket(Failure::NotNow { reason }));
     }
     if opened.id.size == 0 {
         return Err(dead(format!("the video {} is empty", opened.path)));
@@ -75,6 +65,22 @@ pub(super) fn lock_original(ticket: &Ticket, opened: &Opened) -> Result<(), Refu
         )));
     }
     Ok(())
+}
+
+/// Whether another ticket's work has the lock. Where a file cannot be locked at all (some network file systems lock only
+/// what is open for writing) nobody can, and to wait would be to wait for ever.
+fn is_busy(lock: Result<(), TryLockError>) -> bool {
+    static TOLD: Once = Once::new();
+    match lock {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => {
+            TOLD.call_once(|| {
+                warn!(%error, "originals cannot be locked here; two tickets of one file may be worked on at once");
+            });
+            false
+        }
+    }
 }
 
 /// Reads the locked original and compares its content with its ticket.
@@ -212,6 +218,15 @@ mod tests {
             Some("cam/blurred_x.mp4")
         );
         assert_eq!(name("x.mp4", "").as_deref(), Some("unnamed/blurred_x.mp4"));
+    }
+
+    #[test]
+    fn only_a_lock_that_somebody_has_makes_an_original_busy() {
+        assert!(!is_busy(Ok(())));
+        assert!(is_busy(Err(TryLockError::WouldBlock)));
+        // As NFS answers for a descriptor that is open for reading only.
+        let refused = io::Error::from(rustix::io::Errno::BADF);
+        assert!(!is_busy(Err(TryLockError::Error(refused))));
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl fmt::Display for RelPath {
     }
 }
 
-/// Which file a descriptor led to. Holds as long as the file exists and the machine runs.
+/// Which file a descriptor led to, and that nobody has written to it since. Holds as long as the file exists and the machine
+/// runs. Links, renames and locks change nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     /// Device number.
@@ -69,6 +70,8 @@ pub struct FileId {
     pub ino: u64,
     /// Size in bytes.
     pub size: u64,
+    /// When it was last written: seconds since 1970, and nanoseconds.
+    pub modified: (i64, u32),
 }
 
 impl FileId {
@@ -77,6 +80,7 @@ impl FileId {
             dev: stat.st_dev,
             ino: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime, stat.st_mtime_nsec as u32),
         }
     }
 }

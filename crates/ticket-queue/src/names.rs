@@ -35,6 +35,11 @@ impl Stem {
         file_name.strip_suffix(SUFFIX)?.parse().ok()
     }
 
+    /// Whether [`Stem::of_ready`] takes a name.
+    pub(crate) fn is_of_ready(file_name: &str) -> bool {
+        file_name.strip_suffix(SUFFIX).is_some_and(is_stem)
+    }
+
     /// `<stem>.json`
     pub(crate) fn file_name(&self) -> String {
         format!("{}{SUFFIX}", self.0)
@@ -51,15 +56,18 @@ impl Stem {
     }
 }
 
+fn is_stem(text: &str) -> bool {
+    text.starts_with(PREFIX)
+        && !text.ends_with(WHY)
+        && text.len() <= MAX_STEM_BYTES
+        && !text.chars().any(|c| c == '/' || c.is_control())
+}
+
 impl FromStr for Stem {
     type Err = InvalidStem;
 
     fn from_str(text: &str) -> Result<Self, InvalidStem> {
-        let ok = text.starts_with(PREFIX)
-            && !text.ends_with(WHY)
-            && text.len() <= MAX_STEM_BYTES
-            && !text.chars().any(|c| c == '/' || c.is_control());
-        if ok {
+        if is_stem(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidStem(text.to_owned()))

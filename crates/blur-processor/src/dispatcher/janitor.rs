@@ -9,6 +9,8 @@ use settings::BlurSettings;
 use ticket_queue::DirectoryQueue;
 use tracing::{info, warn};
 
+use super::original::chain;
+
 /// How often the disk is looked at.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 /// How often old receipts are looked for, which reads the whole queue.
@@ -77,7 +79,14 @@ impl Janitor {
             !self.raw.join(&receipt.input.path).exists()
                 && !self.output.join(&receipt.output.path).exists()
         };
-        match queue.prune_receipts(RECEIPT_AGE.max(self.max_file_age), &nothing_left) {
+        let mut on_damaged = |error: ticket_queue::Error| {
+            warn!(
+                error = chain(&error),
+                "a damaged receipt is left where it is"
+            );
+        };
+        let age = RECEIPT_AGE.max(self.max_file_age);
+        match queue.prune_receipts(age, &nothing_left, &mut on_damaged) {
             Ok(0) => {}
             Ok(receipts) => info!(receipts, "old receipts removed"),
             Err(error) => warn!(%error, "old receipts cannot be removed"),

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
+use super::enqueue::is_settled;
 use super::lock::{Hold, Locked};
 use super::{DirectoryQueue, READY};
 use crate::durable;
@@ -22,10 +24,18 @@ const NUMBERED: [(State, &str); 3] = [
 /// States whose tickets are called `<stem>.json`, and their directories.
 const PLAIN: [(State, &str); 2] = [(State::Ready, READY), (State::Corrupt, "corrupt")];
 
+/// How many receipts there were when `done/` had last changed.
+#[derive(Debug)]
+pub(super) struct ReceiptCount {
+    changed: SystemTime,
+    count: u64,
+}
+
 impl DirectoryQueue {
     /// Removes receipts older than `age` that `is_settled` agrees to, and whose tickets are gone.
     /// A receipt is what tells that an original was processed already, so `is_settled` should say
-    /// no while the original still exists. Returns how many were removed.
+    /// no while the original still exists. Returns how many were removed. One that cannot be read is left where it is, and
+    /// `on_damaged` is told why.
     ///
     /// # Errors
     /// The queue cannot be read or written.
@@ -33,6 +43,7 @@ impl DirectoryQueue {
         &self,
         age: Duration,
         is_settled: &dyn Fn(&Receipt) -> bool,
+        on_damaged: &mut dyn FnMut(Error),
     ) -> Result<u64, Error> {
         let live: HashSet<Stem> = self
             .live_stems()?
@@ -47,7 +58,10 @@ impl DirectoryQueue {
             if !old || live.contains(&stem) {
                 continue;
             }
-            let receipt = self.read_receipt(&stem)?;
+            let receipt = self.read_receipt(&stem).unwrap_or_else(|error| {
+                on_damaged(error);
+                None
+            });
             if receipt.is_some_and(|receipt| is_settled(&receipt)) {
                 durable::remove_if_there(&path).map_err(Error::io("prune", &path))?;
                 removed += 1;
@@ -93,9 +107,27 @@ impl DirectoryQueue {
             deferred: self.attempts("deferred")?.len() as u64,
             failed: self.attempts("failed")?.len() as u64,
             corrupt: self.stems("corrupt")?.len() as u64,
-            done: self.stems("done")?.len() as u64,
+            done: self.count_receipts()?,
             oldest_age: oldest.map(|time| self.now().duration_since(time).unwrap_or_default()),
         })
+    }
+
+    /// There are as many as segments in a month, and whoever counts does so every few seconds: they are listed only when
+    /// `done/` has changed.
+    fn count_receipts(&self) -> Result<u64, Error> {
+        let changed = self.dir_changed("done")?;
+        let mut known = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref().filter(|known| known.changed == changed) {
+            return Ok(known.count);
+        }
+        let done = self.dir("done");
+        let mut count = 0;
+        for entry in fs::read_dir(&done).map_err(Error::io("list", &done))? {
+            let name = entry.map_err(Error::io("list", &done))?.file_name();
+            count += u64::from(name.to_str().is_some_and(Stem::is_of_ready));
+        }
+        *known = is_settled(&changed).then_some(ReceiptCount { changed, count });
+        Ok(count)
     }
 
     pub(super) fn list_all(&self) -> Result<Vec<Entry>, Error> {

@@ -213,10 +213,7 @@ impl DirectoryQueue {
             }
             index.keep_only(&there);
         }
-        let now = SystemTime::now();
-        let settled =
-            |time: &SystemTime| now.duration_since(*time).is_ok_and(|age| age > CLOCK_STEP);
-        index.changed = changed.iter().all(settled).then_some(changed);
+        index.changed = changed.iter().all(is_settled).then_some(changed);
         Ok(())
     }
 
@@ -224,11 +221,16 @@ impl DirectoryQueue {
     fn changed(&self) -> Result<[SystemTime; DIRS.len()], Error> {
         let mut times = [SystemTime::UNIX_EPOCH; DIRS.len()];
         for (time, name) in times.iter_mut().zip(DIRS) {
-            let dir = self.dir(name);
-            let meta = fs::metadata(&dir).and_then(|meta| meta.modified());
-            *time = meta.map_err(Error::io("stat", &dir))?;
+            *time = self.dir_changed(name)?;
         }
         Ok(times)
+    }
+
+    /// When one of the queue's directories last changed.
+    pub(super) fn dir_changed(&self, name: &str) -> Result<SystemTime, Error> {
+        let dir = self.dir(name);
+        let meta = fs::metadata(&dir).and_then(|meta| meta.modified());
+        meta.map_err(Error::io("stat", &dir))
     }
 
     /// Every ticket that is not finished.
@@ -257,6 +259,13 @@ fn learn(index: &mut Index, stem: &Stem, path: &Path) -> Result<(), Error> {
     };
     index.insert(stem.clone(), id);
     Ok(())
+}
+
+/// Whether what was read of a directory is all that it was changed to at that time.
+pub(super) fn is_settled(changed: &SystemTime) -> bool {
+    SystemTime::now()
+        .duration_since(*changed)
+        .is_ok_and(|age| age > CLOCK_STEP)
 }
 
 fn read_id(path: &Path) -> io::Result<Option<IdHash>> {

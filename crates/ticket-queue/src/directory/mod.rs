@@ -86,6 +86,7 @@ pub struct DirectoryQueue {
     /// Whether the next claim looks at `deferred/` first.
     deferred_first: AtomicBool,
     index: Mutex<enqueue::Index>,
+    receipts: Mutex<Option<admin::ReceiptCount>>,
 }
 
 impl DirectoryQueue {
@@ -102,6 +103,7 @@ impl DirectoryQueue {
             options,
             deferred_first: AtomicBool::new(false),
             index: Mutex::default(),
+            receipts: Mutex::default(),
         };
         for name in [".tmp", "active", "deferred", "failed", "corrupt", "done"] {
             create_dir_all_durable(&dir.join(name))?;

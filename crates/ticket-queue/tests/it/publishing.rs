@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use ticket_queue::beneath::RelPath;
 use ticket_queue::publish::{Committed, Publisher, Stage};
-use ticket_queue::{DirectoryQueue, Error, Lease, OriginalFate, Queue, Reaped, RetryWhich};
+use ticket_queue::{
+    DirectoryQueue, Error, Lease, OriginalFate, Queue, Reaped, Receipt, RetryWhich,
+};
 
 use crate::common::{
     Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
@@ -321,13 +323,23 @@ fn a_finished_segment_is_not_enqueued_again_until_its_receipt_is_pruned() {
     bench.process(bench.claim()).unwrap();
     assert!(bench.queue.find("cam/a.mp4").unwrap().is_some());
     let age = std::time::Duration::ZERO;
-    assert_eq!(bench.queue.prune_receipts(age, &|_| false).unwrap(), 0);
-    assert_eq!(
+    // It comes first, and keeps no other from going.
+    let damaged = bench.scene.queue.join("done/queue_1.json");
+    fs::write(&damaged, "{").unwrap();
+    let mut told = Vec::new();
+    let mut prune = |is_settled: &dyn Fn(&Receipt) -> bool| {
+        let on_damaged = &mut |error: Error| told.push(error.to_string());
         bench
             .queue
-            .prune_receipts(age, &|receipt| receipt.id == "cam/a.mp4")
-            .unwrap(),
-        1
+            .prune_receipts(age, is_settled, on_damaged)
+            .unwrap()
+    };
+    assert_eq!(prune(&|_| false), 0);
+    assert_eq!(prune(&|receipt| receipt.id == "cam/a.mp4"), 1);
+    assert!(damaged.exists());
+    assert!(
+        told.len() == 2 && told[0].contains("done/queue_1.json"),
+        "{told:?}"
     );
     assert!(bench.queue.find("cam/a.mp4").unwrap().is_none());
 }

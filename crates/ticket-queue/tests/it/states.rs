@@ -552,6 +552,30 @@ fn no_ticket_is_removed_without_a_receipt() {
 }
 
 #[test]
+fn receipts_are_listed_only_when_their_directory_has_changed() {
+    let bench = Bench::new();
+    let done = bench.dir.path().join("done");
+    let dated = |seconds| {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        fs::File::open(&done).unwrap().set_modified(time).unwrap();
+        bench.queue.stats().unwrap().done
+    };
+    let receipt = |name: &str| fs::write(done.join(name), "{}").unwrap();
+    for name in ["queue_1.json", "queue_2.json", "queue_1.why.json", "README"] {
+        receipt(name);
+    }
+    assert_eq!(dated(1), 2);
+    receipt("queue_3.json");
+    assert_eq!(dated(1), 2, "nothing tells of a change");
+    assert_eq!(dated(2), 3);
+    receipt("queue_4.json");
+    assert_eq!(bench.queue.stats().unwrap().done, 4);
+    // So young a change may have a sibling at the same time.
+    receipt("queue_5.json");
+    assert_eq!(bench.queue.stats().unwrap().done, 5);
+}
+
+#[test]
 fn stats_count_every_state() {
     let bench = Bench::new();
     for i in 0..5 {

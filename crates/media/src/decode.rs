@@ -3,7 +3,9 @@
 use crate::error::MediaError;
 use crate::ff::NO_TIME;
 use crate::ff::codec::{Answer, Codec, one_picture_at_a_time, set_threads};
+use crate::ff::holes;
 use crate::frame::Frame;
+use crate::h26x::{self, NalKind};
 use crate::packet::Packet;
 use crate::scale::{Quality, Scaler};
 use crate::track::{Rational, VideoCodec, VideoTrack};
@@ -59,6 +61,30 @@ fn marks_what_it_guesses(codec: VideoCodec) -> bool {
     marked.contains(&codec.id())
 }
 
+/// A packet of H.265 with bits set behind the end of each slice. No decoder gets there when all is well: a slice says itself where it
+/// ends. FFmpeg's goes on reading when it does not, into zeros, by which the rest of the picture is like the one before.
+/// Set bits end the slice, after some dozens of bytes, and what it left out is a hole.
+fn run_on(packet: &Packet, length_size: usize) -> Result<Packet, MediaError> {
+    const MORE: [u8; 2048] = [0xff; 2048];
+    let mut longer = packet.try_clone()?;
+    if length_size == 4 && h26x::is_well_formed(length_size, packet.data()) {
+        let mut data = Vec::with_capacity(packet.data().len() + 4 * MORE.len());
+        for unit in h26x::length_prefixed_units(length_size, packet.data()) {
+            let slice = matches!(
+                h26x::nal_kind(VideoCodec::H265, unit),
+                NalKind::Slice { .. }
+            );
+            let more = if slice { &MORE[..] } else { &[] };
+            let length = u32::try_from(unit.len() + more.len()).unwrap_or(u32::MAX);
+            data.extend_from_slice(&length.to_be_bytes());
+            data.extend_from_slice(unit);
+            data.extend_from_slice(more);
+        }
+        longer.replace_data(&data)?;
+    }
+    Ok(longer)
+}
+
 /// A video decoder. `Send`; one thread at a time. Dropping it joins its threads.
 ///
 /// Frames come in presentation order, with the packets' time base and times, without any side data
@@ -69,6 +95,10 @@ pub struct Decoder {
     time_base: Rational,
     reduce: Option<Scaler>,
     eight_bit: bool,
+    /// What was never decoded can be told by its pixels.
+    shows_holes: bool,
+    /// Slices are made longer (see [`run_on`]); the length of length fields.
+    runs_on: Option<usize>,
 }
 
 impl Decoder {
@@ -79,6 +109,7 @@ impl Decoder {
     pub fn new(track: &VideoTrack, options: &DecoderOptions) -> Result<Self, MediaError> {
         let mut codec = Codec::video_decoder(track)?;
         set_threads(&mut codec, options.threads);
+        let shows_holes = track.codec == VideoCodec::H265 && !options.strict;
         if options.strict {
             let raw = codec.raw_mut();
             raw.err_recognition |= ffi::AV_EF_EXPLODE | ffi::AV_EF_CRCCHECK | ffi::AV_EF_BITSTREAM;
@@ -90,6 +121,9 @@ impl Decoder {
             // picture, or shows parts at the wrong place, and only so is there a word of it.
             if !marks_what_it_guesses(track.codec) {
                 raw.err_recognition |= ffi::AV_EF_EXPLODE;
+            }
+            if shows_holes {
+                holes::fill_before_decoding(&mut codec);
             }
         }
         let raw = codec.raw_mut();
@@ -107,6 +141,8 @@ impl Decoder {
             time_base: track.time_base,
             reduce: None,
             eight_bit: options.eight_bit,
+            shows_holes,
+            runs_on: h26x::length_size(track.codec, &track.extradata).filter(|_| shows_holes),
         })
     }
 
@@ -115,7 +151,11 @@ impl Decoder {
     /// # Errors
     /// [`MediaError::Damaged`] for a packet it cannot use; decoding can go on behind it.
     pub fn send(&mut self, packet: &Packet) -> Result<(), MediaError> {
-        match self.codec.send_packet(Some(packet))? {
+        let longer = match self.runs_on {
+            Some(length_size) => Some(run_on(packet, length_size)?),
+            None => None,
+        };
+        match self.codec.send_packet(longer.as_ref().or(Some(packet)))? {
             true => Ok(()),
             false => Err(self.misuse()),
         }
@@ -189,6 +229,9 @@ impl Decoder {
         if !frame.has_plain_planes() {
             let what = format!("decoded pixel format {}", frame.format().name());
             return Err(MediaError::unsupported(what, "no plain planes"));
+        }
+        if self.shows_holes && holes::has_hole(&frame) {
+            frame.mark_damaged();
         }
         if self.eight_bit && frame.format().bit_depth() > 8 {
             let target = frame.format().eight_bit();

@@ -181,6 +181,11 @@ impl Frame {
         self.raw().flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || self.raw().decode_error_flags != 0
     }
 
+    /// Says that parts of it are not the camera's.
+    pub(crate) fn mark_damaged(&mut self) {
+        self.raw_mut().flags |= ffi::AV_FRAME_FLAG_CORRUPT;
+    }
+
     /// Colour tags.
     pub fn colour(&self) -> ColourTags {
         let frame = self.0;

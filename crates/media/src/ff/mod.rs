@@ -3,6 +3,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod dict;
+pub(crate) mod holes;
 pub(crate) mod input;
 pub(crate) mod io;
 pub(crate) mod output;

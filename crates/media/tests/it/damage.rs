@@ -1,8 +1,13 @@
 //! Broken data is noticed, never guessed over in silence, never a crash.
 
-use media::synth::{TestVideo, cut_last_unit};
+use media::encode::Key;
+use media::h26x;
+use media::synth::{Encoded, TestVideo, cut_last_unit};
 use media::verify::VerifyOptions;
-use media::{Decoder, DecoderOptions, Reader, ReaderOptions, VideoTrack, verify};
+use media::{
+    Decoder, DecoderOptions, Encoder, EncoderSettings, PixelFormat, Rational, Reader,
+    ReaderOptions, VideoTrack, verify,
+};
 use std::path::Path;
 use tempfile::tempdir;
 
@@ -244,4 +249,158 @@ fn packets_that_a_transport_stream_is_missing_are_told() {
     let middle = bytes.len() / CELL * 3 / 4 * CELL;
     let holed = [&bytes[..middle], &bytes[middle + 2 * CELL..]].concat();
     assert!(lost_in(&holed) > 0);
+}
+
+/// H.265 in four slices, with blocks of 16 where they may be; none where it cannot be made.
+fn sliced(options: &str, b_frames: u32, format: PixelFormat, size: (u32, u32)) -> Option<Encoded> {
+    let wanted = format!("log-level=error:slices=4:ctu=16:open-gop=0{options}");
+    let settings = EncoderSettings {
+        gop: Some(15),
+        b_frames,
+        preset: Some("ultrafast".into()),
+        fps: Some(Rational::new(15, 1)),
+        pixel_format: format,
+        options: vec![("x265-params".into(), wanted)],
+        ..EncoderSettings::new("libx265", size.0, size.1, Rational::MPEG)
+    };
+    let mut encoder = Encoder::open(settings).ok()?;
+    let video = TestVideo {
+        width: size.0,
+        height: size.1,
+        ..TestVideo::default()
+    };
+    let mut packets = Vec::new();
+    for number in 0..video.frames {
+        let key = if number % 15 == 0 {
+            Key::Forced
+        } else {
+            Key::Auto
+        };
+        let frame = video.frame(number).expect("a picture");
+        encoder.encode(&frame, key, &mut packets).expect("H.265");
+    }
+    encoder.finish(&mut packets).expect("H.265");
+    let track = encoder.track().clone();
+    Some(Encoded {
+        track,
+        packets,
+        audio: None,
+    })
+}
+
+/// The pictures, one of the packets being changed, and the numbers of the packets about which the decoder complained.
+fn decode_harmed(
+    made: &Encoded,
+    harmed: Option<usize>,
+    change: &dyn Fn(&[u8]) -> Vec<u8>,
+) -> (Vec<media::Frame>, Vec<usize>) {
+    let mut decoder = Decoder::new(&made.track, &DecoderOptions::default()).expect("H.265");
+    let (mut frames, mut complaints) = (Vec::new(), Vec::new());
+    for (number, packet) in made.packets.iter().enumerate() {
+        let mut packet = packet.try_clone().expect("a packet");
+        if harmed == Some(number) {
+            let changed = change(packet.data());
+            packet.replace_data(&changed).expect("memory");
+        }
+        let told = decoder.decode(Some(&packet), &mut frames).is_err();
+        complaints.extend(told.then_some(number));
+    }
+    let told = decoder.decode(None, &mut frames).is_err();
+    complaints.extend(told.then_some(made.packets.len()));
+    (frames, complaints)
+}
+
+fn decode_clean(made: &Encoded) -> Vec<media::Frame> {
+    let (clean, complaints) = decode_harmed(made, None, &|_| Vec::new());
+    assert!(complaints.is_empty() && !clean.iter().any(media::Frame::is_damaged));
+    clean
+}
+
+/// Damages one packet and decodes all. Where its picture passes for a good one: how many blocks of it are not what they must be.
+fn passes_for_good(
+    made: &Encoded,
+    clean: &[media::Frame],
+    harmed: usize,
+    change: &dyn Fn(&[u8]) -> Vec<u8>,
+) -> usize {
+    let (frames, complaints) = decode_harmed(made, Some(harmed), change);
+    let at = made.packets[harmed].pts();
+    let of = |frames: &[media::Frame]| frames.iter().find(|frame| frame.pts() == at).cloned();
+    let wanted = of(clean).expect("a picture");
+    match of(&frames) {
+        Some(found) if !complaints.contains(&harmed) && !found.is_damaged() => {
+            different_blocks(&found, &wanted)
+        }
+        // One that is missing is noticed, too.
+        _ => 0,
+    }
+}
+
+/// How many blocks of 16 luma samples differ between pictures of the same size.
+fn different_blocks(ours: &media::Frame, theirs: &media::Frame) -> usize {
+    let (width, luma) = (
+        ours.width() as usize,
+        ours.plane(0).row_bytes * ours.plane(0).rows,
+    );
+    let pairs = ours.to_packed().into_iter().zip(theirs.to_packed());
+    let different = pairs.take(luma).enumerate().filter(|(_, (a, b))| a != b);
+    let blocks = different.map(|(at, _)| (at % width / 16, at / width / 16));
+    blocks.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn slices_of_h265_that_are_missing_are_noticed() {
+    let (plain, deep) = (PixelFormat::I420, PixelFormat::I420_10);
+    for (options, b_frames, format, size) in [
+        ("", 0, plain, (320, 240)),
+        ("", 3, plain, (320, 240)),
+        (":no-sao=1", 0, plain, (320, 240)),
+        (":no-deblock=1", 0, plain, (320, 240)),
+        // Cropped: coded are 328x248.
+        ("", 0, plain, (322, 242)),
+        ("", 0, deep, (320, 240)),
+    ] {
+        let name = format!("{options}, {b_frames} B-frames, {format:?}, {size:?}");
+        let Some(made) = sliced(options, b_frames, format, size) else {
+            eprintln!("skipped: {name}");
+            continue;
+        };
+        let clean = decode_clean(&made);
+        for packet in [0, 7, 15, 16, 21] {
+            let units = || h26x::length_prefixed_units(4, made.packets[packet].data());
+            assert_eq!(units().count(), 4, "slices: {name}");
+            for missing in 0..4 {
+                let passed = passes_for_good(&made, &clean, packet, &|_| {
+                    let kept = units().enumerate().filter(|(at, _)| *at != missing);
+                    h26x::to_length_prefixed(kept.map(|(_, unit)| unit))
+                });
+                assert_eq!(passed, 0, "slice {missing} of packet {packet}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn slices_of_h265_that_end_too_early_are_noticed() {
+    // What lies behind the end decodes to something for a while. No more than that passes, of 300 blocks.
+    const MOST: usize = 30;
+    for b_frames in [0, 3] {
+        let Some(made) = sliced("", b_frames, PixelFormat::I420, (320, 240)) else {
+            eprintln!("skipped: no libx265");
+            return;
+        };
+        let clean = decode_clean(&made);
+        for packet in 0..made.packets.len() {
+            for share in [1, 4, 6, 7] {
+                let passed = passes_for_good(&made, &clean, packet, &|data| {
+                    let mut units: Vec<&[u8]> = h26x::length_prefixed_units(4, data).collect();
+                    let cut = units[packet % 4];
+                    units[packet % 4] = &cut[..(cut.len() * share / 8).max(3)];
+                    h26x::to_length_prefixed(units)
+                });
+                let name = format!("{share} eighths of a slice of packet {packet}, {b_frames}");
+                assert!(passed <= MOST, "{passed} blocks: {name}");
+            }
+        }
+    }
 }

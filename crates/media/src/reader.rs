@@ -82,8 +82,8 @@ impl ReaderOptions {
 pub struct Reader {
     input: Input,
     tracks: Vec<Track>,
-    /// For tracks with start codes: the parameter sets that went into the extradata.
-    start_coded: Vec<Option<ParameterSets>>,
+    /// For tracks with start codes.
+    start_coded: Vec<Option<StartCoded>>,
     damaged_in_a_row: u32,
     losses: Losses,
 }
@@ -165,12 +165,10 @@ impl Reader {
             read_limit: settings.read_timeout,
         })?;
         let mut tracks = input.tracks();
-        let mut start_coded = vec![None; tracks.len()];
-        if !settings.as_stored {
-            for (track, sets) in tracks.iter_mut().zip(&mut start_coded) {
-                *sets = take_start_codes(track);
-            }
-        }
+        let start_coded = match settings.as_stored {
+            true => Vec::new(),
+            false => tracks.iter_mut().map(take_start_codes).collect(),
+        };
         Ok(Self {
             input,
             tracks,
@@ -237,9 +235,9 @@ impl Reader {
         let mut result = self.input.read();
         self.note_losses(&result);
         if let Ok(Some(packet)) = &mut result
-            && let Some(Some(sets)) = self.start_coded.get(packet.track())
+            && let Some(Some(known)) = self.start_coded.get_mut(packet.track())
         {
-            packet.replace_data(&sets.to_stored(packet.data()))?;
+            packet.replace_data(&known.sets.to_stored(packet.data(), &mut known.changed))?;
         }
         match &result {
             Err(MediaError::Damaged { what, detail }) => {
@@ -290,9 +288,17 @@ impl Reader {
     }
 }
 
+/// What is known of a track with start codes.
+struct StartCoded {
+    /// The parameter sets that went into the extradata.
+    sets: ParameterSets,
+    /// Others came.
+    changed: bool,
+}
+
 /// Turns extradata with start codes into avcC or hvcC. `None` if the track is stored with lengths already,
 /// or its parameter sets are not known yet: then its packets must be left alone too.
-fn take_start_codes(track: &mut Track) -> Option<ParameterSets> {
+fn take_start_codes(track: &mut Track) -> Option<StartCoded> {
     let Track::Video(video) = track else {
         return None;
     };
@@ -303,5 +309,8 @@ fn take_start_codes(track: &mut Track) -> Option<ParameterSets> {
     }
     let sets = ParameterSets::from_annex_b(video.codec, &video.extradata);
     video.extradata = sets.to_extradata().ok()?;
-    Some(sets)
+    Some(StartCoded {
+        sets,
+        changed: false,
+    })
 }

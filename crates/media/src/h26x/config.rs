@@ -4,7 +4,7 @@ use crate::error::MediaError;
 use crate::track::VideoCodec;
 
 use super::bits::{Bits, unescape};
-use super::nal::{annex_b_units, to_annex_b, to_length_prefixed};
+use super::nal::{NalKind, annex_b_units, nal_kind, to_annex_b, to_length_prefixed};
 
 /// The parameter sets of a stream, each a whole NAL unit without length or start code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +110,14 @@ impl ParameterSets {
     }
 
     /// An Annex B access unit with 4-byte lengths, without those sets that are among these: they stand in the
-    /// extradata. Sets that are not are kept, since the stream changes there.
-    pub fn to_stored(&self, data: &[u8]) -> Vec<u8> {
+    /// extradata. Sets that are not are kept, since the stream changes there, and from then on all are, as `changed`
+    /// notes: it may change back.
+    pub fn to_stored(&self, data: &[u8], changed: &mut bool) -> Vec<u8> {
         let known = |unit: &[u8]| self.units().any(|set| set == unit);
-        to_length_prefixed(annex_b_units(data).filter(|unit| !known(unit)))
+        *changed |= annex_b_units(data)
+            .any(|unit| nal_kind(self.codec, unit) == NalKind::ParameterSet && !known(unit));
+        let all = *changed;
+        to_length_prefixed(annex_b_units(data).filter(|unit| all || !known(unit)))
     }
 
     /// All sets: VPS, SPS, PPS.

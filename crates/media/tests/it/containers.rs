@@ -312,3 +312,48 @@ fn streams_with_start_codes_come_out_as_mp4_stores_them() {
         assert!(verify(&path, &VerifyOptions::default()).unwrap().is_sound());
     }
 }
+
+#[test]
+fn parameter_sets_that_change_and_change_back_are_kept() {
+    for (encoder, codec, option, [here, there], name) in [
+        (
+            "libx264",
+            VideoCodec::H264,
+            "x264-params",
+            ["cabac=0", "cabac=1"],
+            "a.h264",
+        ),
+        (
+            "libx265",
+            VideoCodec::H265,
+            "x265-params",
+            ["log-level=error:signhide=0", "log-level=error:signhide=1"],
+            "a.hevc",
+        ),
+    ] {
+        if !media::encode::is_available(encoder) {
+            continue;
+        }
+        let dir = tempdir().unwrap();
+        let path = dir.path().join(name);
+        let mut stream = Vec::new();
+        for value in [here, there, here] {
+            let video = TestVideo {
+                encoder: encoder.into(),
+                options: vec![(option.into(), value.into())],
+                ..TestVideo::default()
+            };
+            let made = video.encode().unwrap();
+            let sets = ParameterSets::from_extradata(codec, &made.track.extradata).unwrap();
+            stream.extend(sets.to_annex_b());
+            for packet in &made.packets {
+                let units = h26x::length_prefixed_units(4, packet.data());
+                stream.extend(h26x::to_annex_b(units));
+            }
+        }
+        std::fs::write(&path, stream).unwrap();
+        let found = verify(&path, &VerifyOptions::default()).unwrap();
+        assert_eq!(found.errors, Vec::<String>::new(), "{name}");
+        assert_eq!(found.frames.len(), 90, "{name}");
+    }
+}

@@ -253,8 +253,12 @@ async fn packets_that_ffmpeg_misses_are_counted() {
     .set("connection_timeout", json!(5000))
     .set("read_timeout", json!(5000));
     rig.record(async {
-        sleep(4.0).await;
+        sleep(3.0).await;
+        // The first segment is whole.
         for name in names {
+            while rig.status(name).segments == 0 {
+                sleep(0.1).await;
+            }
             assert_eq!(rig.status(name).packets_lost, 0, "{name}");
             simulator.fault(name, &Fault::Loss(3.0)).unwrap();
         }

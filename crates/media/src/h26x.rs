@@ -9,8 +9,8 @@ mod nal;
 
 pub use config::{ParameterSets, SpsInfo, max_parameter_set_ids, sps_info};
 pub use nal::{
-    AccessPoint, NalKind, access_point, annex_b_units, is_one_plain_picture, is_well_formed,
-    length_prefixed_units, nal_kind, to_annex_b, to_length_prefixed, without,
+    AccessPoint, NalKind, access_point, annex_b_units, is_one_plain_picture, is_turned,
+    is_well_formed, length_prefixed_units, nal_kind, to_annex_b, to_length_prefixed, without,
 };
 
 use std::borrow::Cow;
@@ -43,6 +43,22 @@ pub fn without_user_data(codec: VideoCodec, length_size: usize, data: &[u8]) -> 
     without(codec, length_size, data, |kind, unit| {
         kind == NalKind::Sei && nal::has_user_data(codec, unit)
     })
+}
+
+/// A length-prefixed access unit of H.264 with nothing but what it takes to decode and show its picture: its slices, and SEI units
+/// that hold nothing but timing. Parameter sets go as well, which belong in the avcC. Everything else (filler, delimiters, further
+/// SEI) may hold anything, and nobody looks at it. Borrowed if there was nothing to drop.
+pub fn picture_only(length_size: usize, data: &[u8]) -> Cow<'_, [u8]> {
+    without(
+        VideoCodec::H264,
+        length_size,
+        data,
+        |kind, unit| match kind {
+            NalKind::Slice { .. } => false,
+            NalKind::Sei => !nal::is_timing(unit),
+            NalKind::ParameterSet | NalKind::Marker | NalKind::Other => true,
+        },
+    )
 }
 
 /// An Annex B access unit (as FFmpeg's RTSP demuxer and MPEG-TS give it) as MP4 stores it: 4-byte lengths, no

@@ -219,6 +219,10 @@ impl Scan {
             self.unfit = Some("a packet of it holds more than one picture");
             return false;
         }
+        if h26x::is_turned(units()) {
+            self.unfit = Some("its packets say how to turn the picture");
+            return false;
+        }
         let foreign = units()
             .filter(|unit| h26x::nal_kind(VideoCodec::H264, unit) == NalKind::ParameterSet)
             .any(|unit| {

@@ -160,11 +160,10 @@ impl Splicing {
 }
 
 /// Writes an original packet: slices bit for bit, without parameter sets (the track holds them) and
-/// without user data.
+/// without anything that no picture needs.
 fn copy(mut packet: Packet, index: &Index, at: usize, out: &mut Out) -> Result<(), Failure> {
     let entry = index.entries[at];
-    let bare = h26x::without_parameter_sets(VideoCodec::H264, 4, packet.data());
-    let clean = h26x::without_user_data(VideoCodec::H264, 4, &bare);
+    let clean = h26x::picture_only(4, packet.data());
     if clean.len() != packet.data().len() {
         let clean = clean.into_owned();
         packet.replace_data(&clean).map_err(Failure::of_output)?;

@@ -132,3 +132,60 @@ fn a_packet_with_more_than_one_picture_is_never_copied() {
         assert_eq!(report.gops_copied, 0, "{name}");
     }
 }
+
+/// Writes the test video with `unit` beside the slice of every packet, and has it processed without a head in it.
+fn with_unit(unit: &[u8]) -> (Site, Vec<Vec<u8>>) {
+    let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "delete_original": false }));
+    let mut encoded = TestVideo::default().encode().expect("a test video");
+    let mut new = std::fs::OpenOptions::new();
+    let new = new.read(true).write(true).create_new(true);
+    let file = new.open(site.raw("a")).expect("a new file");
+    let tracks = [Track::Video(encoded.track.clone())];
+    let mut writer =
+        FileWriter::create(file, &tracks, &WriterOptions::default()).expect("a writer");
+    let mut plain = Vec::new();
+    for packet in &mut encoded.packets {
+        plain.push(packet.data().to_vec());
+        let length = u32::try_from(unit.len())
+            .expect("a short unit")
+            .to_be_bytes();
+        let both = [&length[..], unit, packet.data()].concat();
+        packet.replace_data(&both).expect("memory");
+        writer.write(0, packet).expect("room");
+    }
+    writer.finish().expect("room");
+    let stem = site.add_ticket("a");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    (site, plain)
+}
+
+#[test]
+fn nothing_but_pictures_is_copied() {
+    let secret = b"private words of the camera";
+    let message = |kind: u8| [&[0x06, kind, secret.len() as u8][..], secret, &[0x80]].concat();
+    let filler = [&[12][..], secret, &[0x80]].concat();
+    let delimiter = [&[9, 0xf0][..], secret].concat();
+    for unit in [message(5), message(200), message(19), filler, delimiter] {
+        let (site, plain) = with_unit(&unit);
+        let report = site.report("a").video;
+        assert_eq!(
+            (report.gops_copied, report.gops_encoded),
+            (2, 0),
+            "{report:?}"
+        );
+        assert_eq!(packets(&site.published("a")), plain, "{unit:?}");
+        let published = std::fs::read(site.published("a")).unwrap();
+        let found = published.windows(secret.len()).any(|bytes| bytes == secret);
+        assert!(!found, "{unit:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_turns_itself_is_never_copied() {
+    let (site, _) = with_unit(&[0x06, 47, 4, 0x20, 0, 0, 4, 0x80]);
+    let report = site.report("a").video;
+    assert_eq!(report.gops_copied, 0, "{report:?}");
+    let why = report.not_copied_because.expect("a reason");
+    assert!(why.contains("turn"), "{why}");
+}

@@ -201,6 +201,26 @@ pub fn without(
 /// Whether a SEI unit holds a user data message (payload type 4, registered, or 5, unregistered). What
 /// cannot be read counts as user data.
 pub(super) fn has_user_data(codec: VideoCodec, unit: &[u8]) -> bool {
+    has_message(codec, unit, |kind| kind == 4 || kind == 5)
+}
+
+/// Whether a SEI unit of H.264 tells decoders when to show pictures and where to begin, and nothing else: buffering period (0),
+/// picture timing (1), recovery point (6).
+pub(super) fn is_timing(unit: &[u8]) -> bool {
+    !has_message(VideoCodec::H264, unit, |kind| !matches!(kind, 0 | 1 | 6))
+}
+
+/// Whether an H.264 access unit tells players to turn its picture (SEI message 47, display orientation). What cannot be read
+/// counts as that.
+pub fn is_turned<'a>(mut units: impl Iterator<Item = &'a [u8]>) -> bool {
+    let codec = VideoCodec::H264;
+    units.any(|unit| {
+        nal_kind(codec, unit) == NalKind::Sei && has_message(codec, unit, |kind| kind == 47)
+    })
+}
+
+/// Whether a SEI unit holds a message that `is` says yes to by its payload type, or one that cannot be read.
+fn has_message(codec: VideoCodec, unit: &[u8], is: impl Fn(usize) -> bool) -> bool {
     let header = if codec == VideoCodec::H265 { 2 } else { 1 };
     let payload = super::bits::unescape(unit.get(header..).unwrap_or_default());
     let mut rest = payload.as_slice();
@@ -212,7 +232,7 @@ pub(super) fn has_user_data(codec: VideoCodec, unit: &[u8]) -> bool {
         let Some((size, behind)) = sei_number(behind) else {
             return true;
         };
-        if kind == 4 || kind == 5 {
+        if is(kind) {
             return true;
         }
         let Some(behind) = behind.get(size..) else {

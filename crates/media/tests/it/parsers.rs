@@ -4,9 +4,9 @@ use media::VideoCodec;
 use media::boxes::{top_boxes, whole_part};
 use media::fragments::stored_samples;
 use media::h26x::{
-    AccessPoint, ParameterSets, access_point, annex_b_units, is_well_formed, length_prefixed_units,
-    length_size, max_parameter_set_ids, sps_info, to_annex_b, to_length_prefixed,
-    without_parameter_sets, without_user_data,
+    AccessPoint, ParameterSets, access_point, annex_b_units, is_turned, is_well_formed,
+    length_prefixed_units, length_size, max_parameter_set_ids, picture_only, sps_info, to_annex_b,
+    to_length_prefixed, without_parameter_sets, without_user_data,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,6 +51,8 @@ proptest! {
                 access_point(codec, length_prefixed_units(size, &data));
                 without_parameter_sets(codec, size, &data);
                 without_user_data(codec, size, &data);
+                is_turned(length_prefixed_units(size, &data));
+                picture_only(size, &data);
             }
             access_point(codec, annex_b_units(&data));
             sps_info(codec, &data);
@@ -117,4 +119,29 @@ fn user_data_is_dropped_and_other_sei_kept() {
     let clean = without_user_data(VideoCodec::H264, 4, &data);
     let left: Vec<&[u8]> = length_prefixed_units(4, &clean).collect();
     assert_eq!(left, [&recovery[..], &slice]);
+}
+
+#[test]
+fn a_picture_is_left_with_its_timing_only() {
+    let timing = [
+        &[0x06, 1, 1, 0x12, 0x80][..],
+        &[0x06, 0, 2, 1, 2, 6, 1, 0xc4, 0x80],
+    ];
+    // Filler in a SEI message, a film grain, one of several that is private, one that goes on behind its end.
+    let private = [
+        &[0x06, 3, 4, 0xff, 0xff, 0xff, 0xff, 0x80][..],
+        &[0x06, 19, 1, 7, 0x80],
+        &[0x06, 1, 1, 0x12, 5, 1, 9, 0x80],
+        &[0x06, 1, 9, 0x12, 0x80],
+    ];
+    let turned = [0x06, 47, 3, 1, 2, 3, 0x80];
+    let others = [&[12, 0xff, 0xff, 0x80][..], &[9, 0xf0], &[0x67, 1, 2, 3, 4]];
+    let slice = [0x65, 0x88, 0x80];
+    let wanted = [timing[0], timing[1], &slice];
+    let all = [&wanted[..], &private, &others, &[&turned]].concat();
+    let data = to_length_prefixed(all.iter().copied());
+    let clean = picture_only(4, &data);
+    let left: Vec<&[u8]> = length_prefixed_units(4, &clean).collect();
+    assert_eq!(left, wanted);
+    assert!(is_turned(all.into_iter()) && !is_turned(wanted.into_iter()));
 }

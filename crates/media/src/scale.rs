@@ -27,7 +27,7 @@ pub enum Quality {
 /// format or colour changes it sets itself up again. `Send`; one thread at a time.
 ///
 /// RGB and GRAY8 come out in full range, using the source's matrix (BT.601 below 720 lines and BT.709 from
-/// there on, if the source does not say). YUV to YUV keeps range and matrix; RGB to YUV is limited range.
+/// there on, if the source does not say). YUV to YUV keeps range and matrix; RGB to YUV is limited range, and says which matrix.
 pub struct Scaler {
     context: *mut ffi::SwsContext,
     colour: Option<ColourTags>,
@@ -94,8 +94,13 @@ impl Scaler {
         drop(target.planes_mut()?);
         target.copy_properties(source);
         let range = self.target_range(source.colour().range, source.format());
+        let matrix = match source.format().is_rgb() && !format.is_rgb() {
+            true => self.matrix(source.colour()).0,
+            false => source.colour().matrix,
+        };
         target.set_colour(ColourTags {
             range,
+            matrix,
             ..source.colour()
         });
         let (from, to) = (source.raw(), target.as_mut_ptr());
@@ -171,16 +176,25 @@ impl Scaler {
         self.range.unwrap_or(kept)
     }
 
-    fn set_colour(&mut self, colour: ColourTags) {
-        let matrix = match colour.matrix {
+    /// The matrix between RGB and YUV, by its code and by swscale's name.
+    fn matrix(&self, colour: ColourTags) -> (u8, i32) {
+        let code = match colour.matrix {
+            named @ (1 | 4..=7 | 9 | 10) => named,
+            _ if self.source.1 >= 720 => 1,
+            _ => 6,
+        };
+        let name = match code {
             1 => ffi::SWS_CS_ITU709,
             4 => ffi::SWS_CS_FCC,
-            5 | 6 => ffi::SWS_CS_ITU601,
             7 => ffi::SWS_CS_SMPTE240M,
             9 | 10 => ffi::SWS_CS_BT2020,
-            _ if self.source.1 >= 720 => ffi::SWS_CS_ITU709,
             _ => ffi::SWS_CS_ITU601,
         };
+        (code, name)
+    }
+
+    fn set_colour(&mut self, colour: ColourTags) {
+        let (_, matrix) = self.matrix(colour);
         let is_full = |range: ColourRange| i32::from(range == ColourRange::Full);
         let from = if self.source.2.is_rgb() {
             1

@@ -3,8 +3,8 @@
 use std::fs;
 use std::ops::Range;
 
-use media::Container;
 use media::synth::{Encoded, TestVideo, cut_last_unit};
+use media::{Container, PixelFormat, Quality, Scaler};
 use serde_json::json;
 
 use crate::support::{Site, look};
@@ -338,6 +338,56 @@ fn the_detector_sees_the_pictures_next_to_damaged_ones() {
         assert_eq!(numbers[only_there], None, "{numbers:?}");
         assert_eq!(numbers[23..30], [None; 7], "{numbers:?}");
         assert_eq!(numbers[50], Some(50), "{numbers:?}");
+    }
+}
+
+/// A video's pictures as RGB, by what it says of its colours.
+fn pictures_in_rgb(path: &std::path::Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut scaler = Scaler::new(320, 240, PixelFormat::RGB24, Quality::Bicubic);
+    let options = media::verify::VerifyOptions::default();
+    let file = fs::File::open(path).expect("a video");
+    media::verify::verify_frames(file, &options, &mut |frame| {
+        found.push(scaler.scale(frame)?.to_packed());
+        Ok(())
+    })
+    .expect("a video");
+    found
+}
+
+#[test]
+fn video_in_rgb_keeps_its_colours() {
+    let settings = media::EncoderSettings {
+        pixel_format: PixelFormat::from_name("gbrp").unwrap(),
+        fps: Some(media::Rational::new(15, 1)),
+        options: vec![("x265-params".into(), "log-level=error".into())],
+        ..media::EncoderSettings::new("libx265", 320, 240, media::Rational::MPEG)
+    };
+    let mut encoder = media::Encoder::open(settings).unwrap();
+    let mut packets = Vec::new();
+    for number in 0..15 {
+        let frame = TestVideo::default().frame(number).unwrap();
+        let key = media::encode::Key::Auto;
+        encoder.encode(&frame, key, &mut packets).unwrap();
+    }
+    encoder.finish(&mut packets).unwrap();
+    let encoded = Encoded {
+        track: encoder.track().clone(),
+        packets,
+        audio: None,
+    };
+    let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "delete_original": false }));
+    write_harmed(&site, "a", &encoded, 0..0, Harm::Lost);
+    let stem = site.add_ticket("a");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    let [before, after] = [site.raw("a"), site.published("a")].map(|path| pictures_in_rgb(&path));
+    assert_eq!(before.len(), after.len());
+    for (before, after) in before.iter().zip(&after) {
+        let pairs = before.iter().zip(after);
+        let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+        let noise = 10.0 * (65_025.0 * before.len() as f64 / squares).log10();
+        assert!(noise > 35.0, "{noise} dB");
     }
 }
 

@@ -4,8 +4,8 @@ use media::encode::Key;
 use media::synth::{TestVideo, draw, read_number};
 use media::verify::frame_hash;
 use media::{
-    Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, PixelFormat, Quality, Rational,
-    Scaler,
+    ColourTags, Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, PixelFormat, Quality,
+    Rational, Scaler,
 };
 
 /// Decodes a video and hashes each frame as it comes out; `paint` blackens it right afterwards.
@@ -153,6 +153,26 @@ fn scaling_keeps_colours_and_times() {
         .scale(&source)
         .unwrap();
     assert_eq!(same.plane(0).data[0], 81);
+}
+
+#[test]
+fn what_comes_from_rgb_says_how() {
+    for (height, said, matrix) in [
+        (240, 0, 6),
+        (240, 2, 6),
+        (720, 0, 1),
+        (240, 1, 1),
+        (720, 9, 9),
+    ] {
+        let mut source = Frame::new(PixelFormat::RGB24, 320, height).unwrap();
+        source.set_colour(ColourTags {
+            matrix: said,
+            ..ColourTags::default()
+        });
+        let mut scaler = Scaler::new(320, height, PixelFormat::I444, Quality::Fast);
+        let made = scaler.scale(&source).unwrap();
+        assert_eq!(made.colour().matrix, matrix, "{said}, {height} lines");
+    }
 }
 
 #[test]

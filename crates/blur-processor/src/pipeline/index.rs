@@ -3,6 +3,8 @@
 //! What the original holds is decided here, before anything is trusted to decode: how many frames,
 //! at which times, whether the file is whole. The output is later held against it.
 
+use std::fs::File;
+
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
 use media::{AudioTrack, Packet, Reader, ReaderOptions, Track, VideoCodec, VideoTrack};
 
@@ -45,7 +47,8 @@ impl Index {
     /// # Errors
     /// [`Failure::Unusable`] for anything but a whole file with one video track and frames at
     /// distinct times.
-    pub(crate) fn read(reader: &mut Reader) -> Result<Index, Failure> {
+    pub(crate) fn read(file: &File) -> Result<Index, Failure> {
+        let reader = &mut open(file)?;
         let Some((track_number, track)) = reader.video() else {
             return Err(Failure::unusable(
                 "the file has no video track, sound or data only",
@@ -68,6 +71,11 @@ impl Index {
             if packet.track() == track_number {
                 scan.take(&packet)?;
             }
+        }
+        if scan.met < track.frame_count.unwrap_or(0) && is_whole_with_what_is_hidden(file, &track) {
+            scan.unfit
+                .get_or_insert("it has an edit list that hides frames");
+            scan.all_there = true;
         }
         scan.check_whole(&track)?;
         let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
@@ -138,16 +146,45 @@ impl Index {
 }
 
 /// Opens a file for one pass over its packets.
-pub(crate) fn open(file: &std::fs::File) -> Result<Reader, Failure> {
+pub(crate) fn open(file: &File) -> Result<Reader, Failure> {
+    open_with(file, &ReaderOptions::default())
+}
+
+fn open_with(file: &File, options: &ReaderOptions) -> Result<Reader, Failure> {
     let file = file
         .try_clone()
         .map_err(|error| Failure::attempt(format!("file descriptor: {error}")))?;
-    Reader::open_file(file, &ReaderOptions::default()).map_err(|error| match error.is_retryable() {
+    Reader::open_file(file, options).map_err(|error| match error.is_retryable() {
         true => Failure::attempt(format!("the video cannot be read: {error}")),
         false => Failure::unusable(format!(
             "not a video that can be read, or cut short: {error}"
         )),
     })
+}
+
+/// Whether all frames that the file declares are there, though not all come out: an edit list may hide whole groups, as trimming
+/// without encoding does, and FFmpeg leaves those out.
+fn is_whole_with_what_is_hidden(file: &File, track: &VideoTrack) -> bool {
+    let options = ReaderOptions {
+        options: vec![("ignore_editlist".to_owned(), "1".to_owned())],
+        ..ReaderOptions::default()
+    };
+    // Only MP4 and its like have edit lists, and know the option.
+    let Ok(mut reader) = open_with(file, &options) else {
+        return false;
+    };
+    let Some((number, _)) = reader.video() else {
+        return false;
+    };
+    let mut there = 0;
+    loop {
+        match reader.next_packet() {
+            Ok(Some(packet)) if packet.is_corrupt() => return false,
+            Ok(Some(packet)) => there += u64::from(packet.track() == number),
+            Ok(None) => return Some(there) >= track.frame_count,
+            Err(_) => return false,
+        }
+    }
 }
 
 struct Scan {
@@ -156,6 +193,8 @@ struct Scan {
     met: u64,
     bytes: u64,
     cut_short: bool,
+    /// Fewer than are declared came out, but all are there.
+    all_there: bool,
     sets: Option<ParameterSets>,
     length_size: Option<usize>,
     unfit: Option<&'static str>,
@@ -178,6 +217,7 @@ impl Scan {
             met: 0,
             bytes: 0,
             cut_short: false,
+            all_there: false,
             sets,
             length_size,
             unfit,
@@ -239,7 +279,7 @@ impl Scan {
 
     fn check_whole(&self, track: &VideoTrack) -> Result<(), Failure> {
         let declared = track.frame_count.unwrap_or(0);
-        if self.cut_short || self.met < declared {
+        if self.cut_short || (self.met < declared && !self.all_there) {
             return Err(Failure::unusable(format!(
                 "the video is cut short: {} of {} frames are there",
                 self.met.saturating_sub(u64::from(self.cut_short)),

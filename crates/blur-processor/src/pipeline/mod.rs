@@ -107,7 +107,7 @@ impl Engine {
     ) -> Result<VideoReport, Failure> {
         let began = Instant::now();
         self.hider.make_room(job.camera)?;
-        let index = Index::read(&mut index::open(&input)?)?;
+        let index = Index::read(&input)?;
         let files = (&input, &output);
         let mut pass = self.pass_and_check(job, files, &index, true, progress);
         if let Err(Spoiled {

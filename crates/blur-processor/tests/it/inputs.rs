@@ -174,6 +174,36 @@ fn write_sound_only(site: &Site) {
     writer.finish().unwrap();
 }
 
+#[test]
+fn a_trimmed_video_is_whole_and_a_truncated_one_is_not() {
+    let mut site = Site::new(json!({}));
+    let video = TestVideo {
+        frames: 60,
+        ..TestVideo::default()
+    };
+    // Two groups and a half are shown.
+    let end = video.pts_of(37);
+    for name in ["trimmed", "cut"] {
+        let made = video.write(site.raw(name)).unwrap();
+        assert!(media::show_until(site.raw(name), end, made.track.time_base).unwrap());
+    }
+    let bytes = fs::read(site.raw("cut")).unwrap();
+    fs::write(site.raw("cut"), &bytes[..bytes.len() - 1000]).unwrap();
+    let (trimmed, cut) = (site.add_ticket("trimmed"), site.add_ticket("cut"));
+    site.run_until(|site| {
+        [&trimmed, &cut]
+            .iter()
+            .all(|stem| site.is_done(stem) || site.why(stem).is_some())
+    });
+    assert_eq!(site.why(&trimmed), None);
+    let shown = look(&site.published("trimmed"));
+    let wanted: Vec<i64> = (0..37).map(|frame| video.pts_of(frame)).collect();
+    assert_eq!(shown.pts, wanted);
+    let why = site.why(&cut).expect("a reason");
+    assert!(why.contains("cut short"), "{why}");
+    assert!(site.raw("cut").exists() && !site.published("cut").exists());
+}
+
 /// What becomes of some packets of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Harm {

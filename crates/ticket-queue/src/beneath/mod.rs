@@ -75,6 +75,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// That of an open file, as it is now.
+    pub(crate) fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&fstat(file)?))
+    }
+
     fn of(stat: &Stat) -> Self {
         Self {
             dev: stat.st_dev,

@@ -129,13 +129,13 @@ impl Publisher {
     ) -> Result<(), Error> {
         let target = dir.join(original.path.as_path());
         create_private_dir_all_durable(parent(&target))?;
-        if let Some(opened) = original.find()? {
+        if let Some(mut opened) = original.find()? {
             self.require_output(original.receipt)?;
             if fs::symlink_metadata(&target).is_ok() {
                 require_equal(&opened.file, &target)?;
                 self.sync_backup_dir(&target)?;
                 self.unlink(original, opened.id)?;
-            } else if !self.move_within(original, &opened, &target)? {
+            } else if !self.move_within(original, &mut opened, &target)? {
                 self.copy(lease, &opened, dir, &target)?;
                 self.unlink(original, opened.id)?;
             }
@@ -149,7 +149,7 @@ impl Publisher {
     fn move_within(
         &self,
         original: &Original<'_>,
-        opened: &Opened,
+        opened: &mut Opened,
         target: &Path,
     ) -> Result<bool, Error> {
         let mut found = None;
@@ -159,6 +159,7 @@ impl Publisher {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
                     dated => dated?,
                 }
+                opened.id = FileId::of_file(&opened.file)?;
                 match original
                     .raw
                     .rename_if_same(&original.path, opened.id, target)

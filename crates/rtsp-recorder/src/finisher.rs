@@ -245,7 +245,7 @@ impl Shared {
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
                 }
-                Err(FinishError::Queue(error)) if error.must_stop() && !error.is_read_only() => {
+                Err(FinishError::Queue(error)) if error.must_stop() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
                     (self.on_fatal)();
                 }

@@ -64,11 +64,14 @@ pub fn commit_new_on(
     temp: &Path,
     path: &Path,
 ) -> Result<(), Error> {
-    disk.perform(steps.sync, &mut || file.sync_all())
-        .map_err(Error::io("sync", temp))?;
-    disk.perform(steps.rename, &mut || rename_new(temp, path))
-        .map_err(Error::io("rename to new name", path))?;
-    sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
+    let rename = &|| rename_new(temp, path);
+    commit_by(
+        disk,
+        steps,
+        file,
+        (temp, path),
+        ("rename to new name", rename),
+    )
 }
 
 /// Writes a new file whole or not at all, durably, through `temp`: a name on the same file system
@@ -127,10 +130,22 @@ fn commit_over_on(
     temp: &Path,
     path: &Path,
 ) -> Result<(), Error> {
+    let rename = &|| fs::rename(temp, path);
+    commit_by(disk, steps, file, (temp, path), ("rename to", rename))
+}
+
+/// What both kinds of commit do around their `rename`, which errors call `action`.
+fn commit_by(
+    disk: &dyn Disk,
+    steps: CommitSteps,
+    file: &File,
+    (temp, path): (&Path, &Path),
+    (action, rename): (&'static str, &dyn Fn() -> io::Result<()>),
+) -> Result<(), Error> {
     disk.perform(steps.sync, &mut || file.sync_all())
         .map_err(Error::io("sync", temp))?;
-    disk.perform(steps.rename, &mut || fs::rename(temp, path))
-        .map_err(Error::io("rename to", path))?;
+    disk.perform(steps.rename, &mut || rename())
+        .map_err(Error::io(action, path))?;
     sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Source<'a> {
     decoded: usize,
     /// Stands in for missing pictures.
     last: Option<Frame>,
+    /// Doubt in the order pictures are shown, beside [`Trust`]: those that follow an open group's key frame in decoding and are
+    /// shown before it are built upon what came before.
     doubtful: bool,
     ended: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::process::{end, peak_memory_mib, start};
 use crate::rig::{Rig, clip, expect_run, frames, sent, simulator};
-use camera_simulator::CameraConfig;
+use camera_simulator::{CameraConfig, Simulator};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -165,6 +165,17 @@ fn part_of_a_unit(number: u16) -> Vec<u8> {
     packet
 }
 
+/// Floods were cut off, and the honest camera was recorded throughout.
+fn expect_floods_cut_off(rig: &Rig, simulator: &Simulator) {
+    let log = std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).expect("a log");
+    assert!(
+        log.contains("closing a connection on which no frame comes"),
+        "{log}"
+    );
+    expect_run(&sent(simulator, "honest"), &frames(&rig.segments("honest")));
+    assert_eq!(rig.status("honest").reconnects, 0, "{log}");
+}
+
 #[test]
 fn floods_are_cut_off_and_the_honest_camera_is_recorded_on() {
     let clips = tempfile::tempdir().unwrap();
@@ -183,16 +194,7 @@ fn floods_are_cut_off_and_the_honest_camera_is_recorded_on() {
     let peak = peak_memory_mib(&recorder);
     end(recorder);
     assert!(peak < 1000, "{peak} MiB");
-    let log = std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).unwrap();
-    assert!(
-        log.contains("closing a connection on which no frame comes"),
-        "{log}"
-    );
-    expect_run(
-        &sent(&simulator, "honest"),
-        &frames(&rig.segments("honest")),
-    );
-    assert_eq!(rig.status("honest").reconnects, 0, "{log}");
+    expect_floods_cut_off(&rig, &simulator);
 }
 
 #[test]
@@ -211,14 +213,5 @@ fn the_other_channels_of_a_video_recorder_are_not_cut_off_with_the_one_that_floo
     let recorder = start(&rig);
     std::thread::sleep(Duration::from_secs(10));
     end(recorder);
-    let log = std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).unwrap();
-    assert!(
-        log.contains("closing a connection on which no frame comes"),
-        "{log}"
-    );
-    expect_run(
-        &sent(&simulator, "honest"),
-        &frames(&rig.segments("honest")),
-    );
-    assert_eq!(rig.status("honest").reconnects, 0, "{log}");
+    expect_floods_cut_off(&rig, &simulator);
 }

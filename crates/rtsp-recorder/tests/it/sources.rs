@@ -186,8 +186,11 @@ async fn packets_before_the_first_one_are_not_lost() {
     }
 }
 
-/// Speaks TLS in front of `address`; the port it listens on.
-async fn tls_before(address: String) -> u16 {
+/// Speaks TLS in front of a camera; its address there.
+async fn behind_tls(simulator: &Simulator, camera: &str) -> String {
+    let url = simulator.url(camera).unwrap();
+    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
+    let address = address.to_owned();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder()
@@ -207,7 +210,7 @@ async fn tls_before(address: String) -> u16 {
             });
         }
     });
-    port
+    format!("rtsps://127.0.0.1:{port}/{path}")
 }
 
 #[tokio::test]
@@ -215,10 +218,8 @@ async fn a_camera_behind_tls_is_recorded_through_ffmpeg() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");
     let simulator = simulator([CameraConfig::new("cam", &file)]);
-    let url = simulator.url("cam").unwrap();
-    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
-    let port = tls_before(address.to_owned()).await;
-    let rig = Rig::new(json!([{"name": "cam", "url": format!("rtsps://127.0.0.1:{port}/{path}")}]))
+    let url = behind_tls(&simulator, "cam").await;
+    let rig = Rig::new(json!([{"name": "cam", "url": url}]))
         .set("connection_timeout", json!(5000))
         .set("read_timeout", json!(5000));
     rig.record(sleep(8.0)).await;
@@ -243,11 +244,8 @@ async fn packets_that_ffmpeg_misses_are_counted() {
     let file = clip_like(clips.path(), "a.mp4", &video);
     let names = ["tls", "again"];
     let simulator = simulator(names.map(|name| CameraConfig::new(name, &file)));
-    let url = simulator.url("tls").unwrap();
-    let (address, path) = url["rtsp://".len()..].split_once('/').unwrap();
-    let port = tls_before(address.to_owned()).await;
     let rig = Rig::new(json!([
-        {"name": "tls", "url": format!("rtsps://127.0.0.1:{port}/{path}")},
+        {"name": "tls", "url": behind_tls(&simulator, "tls").await},
         {"name": "again", "url": simulator.url("again").unwrap(), "transport": "udp", "video_codec": "libx264"},
     ]))
     .set("connection_timeout", json!(5000))

@@ -37,6 +37,8 @@ pub(crate) struct Index {
     pub(crate) bytes: u64,
     /// Presentation times of all frames, rising.
     pub(crate) times: Vec<i64>,
+    /// What was taken from all times, video ticks: the file's clock began there.
+    began: i64,
     /// Why H.264 packets cannot be mixed with an encoder's; none where they can.
     pub(crate) unfit_for_splicing: Option<&'static str>,
 }
@@ -67,9 +69,14 @@ impl Index {
             .audio()
             .map(|(number, audio)| (number, audio.clone()));
         let mut scan = Scan::new(&track);
+        let mut first_sound = None::<i64>;
         while let Some(packet) = reader.next_packet().map_err(Failure::of_input)? {
             if packet.track() == track_number {
                 scan.take(&packet)?;
+            } else if (audio.as_ref()).is_some_and(|(number, _)| *number == packet.track())
+                && let Some(at) = packet.pts()
+            {
+                first_sound = Some(first_sound.map_or(at, |first| first.min(at)));
             }
         }
         if scan.met < track.frame_count.unwrap_or(0) && is_whole_with_what_is_hidden(file, &track) {
@@ -85,7 +92,19 @@ impl Index {
                 "two frames of the video have the same time",
             ));
         }
+        let first_sound = first_sound.zip(audio.as_ref()).map(|(at, (_, sound))| {
+            let ticks = sound.time_base.rescale(at, track.time_base);
+            // Not later than it is.
+            ticks - i64::from(track.time_base.rescale(ticks, sound.time_base) > at)
+        });
+        let began = beginning(times[0], first_sound);
+        times.iter_mut().for_each(|time| *time -= began);
+        for entry in &mut scan.entries {
+            entry.pts -= began;
+            entry.dts -= began;
+        }
         Ok(Index {
+            began,
             track,
             track_number,
             audio,
@@ -94,6 +113,16 @@ impl Index {
             times,
             unfit_for_splicing: scan.unfit,
         })
+    }
+
+    /// Has a packet's times begin where those of the index do.
+    pub(crate) fn set_clock(&self, packet: &mut Packet) {
+        if self.began != 0 {
+            let began = self.track.time_base.rescale(self.began, packet.time_base());
+            let of = |time: Option<i64>| time.map(|time| time.saturating_sub(began));
+            let (pts, dts) = (of(packet.pts()), of(packet.dts()));
+            packet.set_times(pts, dts, packet.duration());
+        }
     }
 
     /// Ticks of a frame's own length: to the next frame, or as the container says for the last.
@@ -142,6 +171,17 @@ impl Index {
         self.track
             .time_base
             .seconds(self.times[frame] - self.times[0])
+    }
+}
+
+/// Where a file's clock begins, by its first frame and first sound, ticks. Transport streams begin anywhere, and their clock may
+/// run over within the file, after which it is less than 0: a player would show nothing for hours. Where something is at 0 the
+/// times stay as they are, also with a little sound before (priming).
+fn beginning(frame: i64, sound: Option<i64>) -> i64 {
+    let sound = sound.unwrap_or(frame);
+    match frame < 0 {
+        true => frame.min(sound),
+        false => frame.min(sound.max(0)),
     }
 }
 
@@ -290,5 +330,28 @@ impl Scan {
             return Err(Failure::unusable("the video has no frames"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_begins_at_nought_is_left_alone() {
+        assert_eq!(beginning(0, None), 0);
+        assert_eq!(beginning(0, Some(-900)), 0);
+        assert_eq!(beginning(0, Some(30)), 0);
+        assert_eq!(beginning(300, Some(-900)), 0);
+        assert_eq!(beginning(300, Some(0)), 0);
+    }
+
+    #[test]
+    fn any_other_beginning_is_taken_off() {
+        assert_eq!(beginning(8_100_000, None), 8_100_000);
+        assert_eq!(beginning(8_100_000, Some(8_099_000)), 8_099_000);
+        assert_eq!(beginning(8_100_000, Some(8_101_000)), 8_100_000);
+        assert_eq!(beginning(-200, Some(-300)), -300);
+        assert_eq!(beginning(-200, Some(100)), -200);
     }
 }

@@ -143,13 +143,14 @@ impl<'a> Source<'a> {
 
     fn advance(&mut self) -> Result<(), Failure> {
         let packet = self.reader.next_packet().map_err(Failure::of_input)?;
-        let Some(packet) = packet else {
+        let Some(mut packet) = packet else {
             self.ended = true;
             if self.tolerated(|source| source.decoder.finish())? {
                 self.take_frames()?;
             }
             return self.fill_up_to(self.index.times.len());
         };
+        self.index.set_clock(&mut packet);
         if Some(packet.track()) == self.keep_audio {
             self.sound.push_back(packet);
             return Ok(());

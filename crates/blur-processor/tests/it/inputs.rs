@@ -204,6 +204,30 @@ fn a_trimmed_video_is_whole_and_a_truncated_one_is_not() {
     assert!(site.raw("cut").exists() && !site.published("cut").exists());
 }
 
+#[test]
+fn a_video_that_begins_after_a_day_is_shown_at_once() {
+    let day = 25 * 3600 * 90_000;
+    let times: Vec<i64> = (0..30).map(|frame| day + frame * 6000).collect();
+    let video = TestVideo {
+        pts: Some(times.clone()),
+        b_frames: 2,
+        ..TestVideo::default()
+    };
+    // Encoded, and copied.
+    for from in [0, 1_000_000] {
+        let mut site = Site::new(json!({ "plugin": { "from": from } }));
+        let stem = site.add("a", &video);
+        assert_eq!(look(&site.raw("a")).pts, times);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let shown = look(&site.published("a")).pts;
+        let wanted: Vec<i64> = times.iter().map(|time| time - day).collect();
+        assert_eq!(shown, wanted);
+        let copied = site.report("a").video.gops_copied;
+        assert_eq!(copied, if from == 0 { 0 } else { 2 });
+    }
+}
+
 /// What becomes of some packets of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Harm {

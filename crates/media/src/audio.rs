@@ -6,10 +6,11 @@ use ffmpeg_next::ffi;
 
 use crate::error::MediaError;
 use crate::ff::codec::{Answer, Codec};
+use crate::ff::output::{Output, Setup};
 use crate::ff::{self, int};
 use crate::frame::Frame;
 use crate::packet::Packet;
-use crate::track::{AudioCodec, AudioTrack, Rational};
+use crate::track::{AudioCodec, AudioTrack, Rational, Track};
 
 /// Encodes sound to AAC-LC with FFmpeg's own encoder. `Send`.
 pub struct AacEncoder {
@@ -155,6 +156,25 @@ impl AacEncoder {
         }
         Ok(())
     }
+}
+
+/// Whether an MP4 file can hold sound of this kind as it is.
+///
+/// # Errors
+/// [`MediaError::Unsupported`] where it cannot.
+pub fn require_mp4(track: &AudioTrack) -> Result<(), MediaError> {
+    let what = format!("{} sound in an MP4 file", track.codec.name());
+    let setup = Setup {
+        format: "mp4",
+        tracks: &[Track::Audio(track.clone())],
+        options: &[],
+        flush: false,
+        name: what.clone(),
+    };
+    // The muxer itself knows best: it refuses some that the standard has.
+    Output::header(&setup)
+        .map(drop)
+        .map_err(|_| MediaError::unsupported(what, ""))
 }
 
 /// G.711 to AAC. `Send`.

@@ -10,6 +10,9 @@ use media::{AudioTrack, Packet, Reader, ReaderOptions, Track, VideoCodec, VideoT
 
 use super::job::Failure;
 
+/// Of AVI with B-frames, for one.
+pub(super) const WITHOUT_TIMES: &str = "the file does not say when its pictures are shown; remux it to MP4 (ffmpeg -fflags +genpts -i FILE -c copy NEW.mp4)";
+
 /// One video packet, in decoding order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -274,7 +277,7 @@ impl Scan {
             return Ok(());
         }
         let Some(pts) = packet.pts().or(packet.dts()) else {
-            return Err(Failure::unusable("a frame of the video has no time"));
+            return Err(Failure::unusable(WITHOUT_TIMES));
         };
         let idr = self.unfit.is_none() && self.look_inside(packet);
         self.entries.push(Entry {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use media::audio::G711ToAac;
+use media::audio::{G711ToAac, require_mp4};
 use media::encode::{Key, has_option};
 use media::{
     AudioCodec, AudioTrack, Encoder, EncoderSettings, FileWriter, Frame, MediaError, Packet, Rate,
@@ -252,12 +252,22 @@ fn whole(settings: &EncoderSettings, index: &Index) -> Result<(Way, VideoTrack),
 fn sound(track: &AudioTrack) -> Result<(Sound, Option<AudioTrack>), Failure> {
     match track.codec {
         AudioCodec::PcmAlaw | AudioCodec::PcmMulaw => {
-            let converter = G711ToAac::new(track).map_err(Failure::of_output)?;
+            let converter = G711ToAac::new(track).map_err(no_sound)?;
             let made = converter.track().clone();
             Ok((Sound::Converted(Box::new(converter)), Some(made)))
         }
-        _ => Ok((Sound::Copied, Some(track.clone()))),
+        _ => {
+            require_mp4(track).map_err(no_sound)?;
+            Ok((Sound::Copied, Some(track.clone())))
+        }
     }
+}
+
+/// Sound that cannot be kept: no other attempt goes better.
+fn no_sound(error: MediaError) -> Failure {
+    Failure::unusable(format!(
+        "the sound of the video cannot be kept: {error}; with keep_audio: false it is processed without"
+    ))
 }
 
 /// Settings that keep the pictures' size, times, colour and shape.

@@ -202,7 +202,7 @@ impl<'a> Source<'a> {
     fn place(&mut self, frame: Frame) -> Result<(), Failure> {
         let pts = frame
             .pts()
-            .ok_or_else(|| Failure::unusable("a picture has no time"))?;
+            .ok_or_else(|| Failure::unusable(index::WITHOUT_TIMES))?;
         let ahead = self.index.times[self.next..].binary_search(&pts);
         let Ok(ahead) = ahead else {
             return match self.index.times.binary_search(&pts) {

@@ -228,6 +228,62 @@ fn a_video_that_begins_after_a_day_is_shown_at_once() {
     }
 }
 
+/// Has FFmpeg make a video; false where it is not installed.
+fn made_by_ffmpeg(site: &Site, name: &str, options: &str) -> bool {
+    let made = std::process::Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=320x240:r=15:d=2",
+        ])
+        .args(options.split_whitespace())
+        .arg(site.raw(name))
+        .status();
+    let Ok(status) = made else {
+        eprintln!("skipped: no ffmpeg");
+        return false;
+    };
+    assert!(status.success(), "ffmpeg {options}");
+    true
+}
+
+#[test]
+fn what_no_attempt_can_do_is_told_with_a_way_out() {
+    let mut site = Site::new(json!({ "keep_audio": true }));
+    let tone = "-f lavfi -i sine=d=2 -c:v libx264 -c:a";
+    for (name, options, says) in [
+        (
+            "pcm",
+            format!("{tone} pcm_s16le -f mov"),
+            ["pcm_s16le sound", "keep_audio: false"],
+        ),
+        (
+            "flac",
+            format!("{tone} flac -f matroska"),
+            ["flac sound", "keep_audio: false"],
+        ),
+        // AVI has no times of its own, and pictures do not come in order.
+        (
+            "avi",
+            "-c:v mpeg4 -bf 2 -f avi".into(),
+            ["when its pictures are shown", "remux"],
+        ),
+    ] {
+        if !made_by_ffmpeg(&site, name, &options) {
+            return;
+        }
+        let stem = site.add_ticket(name);
+        // At once, not after some attempts.
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        let why = site.why(&stem).expect("a reason");
+        assert!(says.iter().all(|says| why.contains(says)), "{why}");
+        assert!(site.raw(name).exists());
+    }
+}
+
 /// What becomes of some packets of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Harm {

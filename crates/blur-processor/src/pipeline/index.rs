@@ -6,12 +6,16 @@
 use std::fs::File;
 
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
-use media::{AudioTrack, Packet, Reader, ReaderOptions, Track, VideoCodec, VideoTrack};
+use media::{AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack};
 
 use super::job::Failure;
 
 /// Of AVI with B-frames, for one.
 pub(super) const WITHOUT_TIMES: &str = "the file does not say when its pictures are shown; remux it to MP4 (ffmpeg -fflags +genpts -i FILE -c copy NEW.mp4)";
+
+/// Seconds of nothing before the first picture that are left as they are, so that an output's times are its original's: the
+/// transport streams of FFmpeg begin at 1.4 s.
+const LONGEST_LEAD: i64 = 10;
 
 /// One video packet, in decoding order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,8 @@ impl Index {
             // Not later than it is.
             ticks - i64::from(track.time_base.rescale(ticks, sound.time_base) > at)
         });
-        let began = beginning(times[0], first_sound);
+        let lead = Rational::new(1, 1).rescale(LONGEST_LEAD, track.time_base);
+        let began = beginning(times[0], first_sound, lead);
         times.iter_mut().for_each(|time| *time -= began);
         for entry in &mut scan.entries {
             entry.pts -= began;
@@ -178,13 +183,15 @@ impl Index {
 }
 
 /// Where a file's clock begins, by its first frame and first sound, ticks. Transport streams begin anywhere, and their clock may
-/// run over within the file, after which it is less than 0: a player would show nothing for hours. Where something is at 0 the
-/// times stay as they are, also with a little sound before (priming).
-fn beginning(frame: i64, sound: Option<i64>) -> i64 {
+/// run over within the file, after which it is less than 0: a player would show nothing for hours. Where something is shown within
+/// `lead` the times stay as they are, also with a little sound before (priming).
+fn beginning(frame: i64, sound: Option<i64>, lead: i64) -> i64 {
     let sound = sound.unwrap_or(frame);
     match frame < 0 {
         true => frame.min(sound),
-        false => frame.min(sound.max(0)),
+        false => Some(frame.min(sound.max(0)))
+            .filter(|first| *first > lead)
+            .unwrap_or(0),
     }
 }
 
@@ -341,20 +348,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_begins_at_nought_is_left_alone() {
-        assert_eq!(beginning(0, None), 0);
-        assert_eq!(beginning(0, Some(-900)), 0);
-        assert_eq!(beginning(0, Some(30)), 0);
-        assert_eq!(beginning(300, Some(-900)), 0);
-        assert_eq!(beginning(300, Some(0)), 0);
+    fn a_clock_that_begins_about_nought_is_left_alone() {
+        assert_eq!(beginning(0, None, 900), 0);
+        assert_eq!(beginning(0, Some(-900), 900), 0);
+        assert_eq!(beginning(0, Some(30), 900), 0);
+        assert_eq!(beginning(300, Some(-900), 900), 0);
+        assert_eq!(beginning(900, Some(1200), 900), 0);
+        assert_eq!(beginning(8_100_000, Some(0), 900), 0);
     }
 
     #[test]
     fn any_other_beginning_is_taken_off() {
-        assert_eq!(beginning(8_100_000, None), 8_100_000);
-        assert_eq!(beginning(8_100_000, Some(8_099_000)), 8_099_000);
-        assert_eq!(beginning(8_100_000, Some(8_101_000)), 8_100_000);
-        assert_eq!(beginning(-200, Some(-300)), -300);
-        assert_eq!(beginning(-200, Some(100)), -200);
+        assert_eq!(beginning(901, None, 900), 901);
+        assert_eq!(beginning(8_100_000, Some(8_099_000), 900), 8_099_000);
+        assert_eq!(beginning(8_100_000, Some(8_101_000), 900), 8_100_000);
+        assert_eq!(beginning(-200, Some(-300), 900), -300);
+        assert_eq!(beginning(-200, Some(100), 900), -200);
     }
 }

@@ -428,11 +428,10 @@ impl Pipeline {
         let Some(params) = held.frame.params.take() else {
             return;
         };
-        if self.params.as_ref() == Some(&params) {
-            return;
-        }
+        let same = self.params.as_ref() == Some(&params);
         match &mut self.segment {
-            Some(segment) => segment.new_params = Some(params),
+            // Others that were announced since the last key frame never came to be.
+            Some(segment) => segment.new_params = (!same).then_some(params),
             None => self.params = Some(params),
         }
     }

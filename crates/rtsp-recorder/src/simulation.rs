@@ -329,8 +329,9 @@ fn new_parameters_begin_a_segment_in_the_same_session() {
                 key: i % 10 == 0,
                 packets_lost: u32::from(i == 55),
                 params: match i {
-                    0 => Some(params(64)),
-                    50 | 70 => Some(params(128)),
+                    // At 83 announced and taken back before the next key frame.
+                    0 | 83 => Some(params(64)),
+                    50 | 70 | 87 => Some(params(128)),
                     _ => None,
                 },
                 data: i.to_be_bytes().to_vec(),

@@ -7,7 +7,7 @@ use ffmpeg_next::ffi;
 use crate::error::MediaError;
 use crate::ff::codec::{self, Answer, Codec, set_threads};
 use crate::ff::{int, output, pixels};
-use crate::frame::Frame;
+use crate::frame::{FieldOrder, Frame};
 use crate::h26x;
 use crate::packet::Packet;
 use crate::scale::{Quality, Scaler};
@@ -63,6 +63,9 @@ pub struct EncoderSettings {
     pub colour: ColourTags,
     /// Width to height of one pixel.
     pub sample_aspect_ratio: Option<Rational>,
+    /// Encode as interlaced, with this field first unless a frame says otherwise; only libx264 does, others encode the
+    /// pictures as they are.
+    pub fields: Option<FieldOrder>,
 }
 
 impl EncoderSettings {
@@ -84,6 +87,7 @@ impl EncoderSettings {
             options: Vec::new(),
             colour: ColourTags::default(),
             sample_aspect_ratio: None,
+            fields: None,
         }
     }
 
@@ -349,6 +353,13 @@ fn configure(codec: &mut Codec, settings: &EncoderSettings, format: PixelFormat,
     raw.max_b_frames = if counted { 0 } else { int(settings.b_frames) };
     // Bit-exact also means: without FFmpeg's name and version in the data.
     raw.flags |= (ffi::AV_CODEC_FLAG_GLOBAL_HEADER | ffi::AV_CODEC_FLAG_BITEXACT) as i32;
+    if let Some(first) = settings.fields.filter(|_| settings.encoder == "libx264") {
+        raw.flags |= ffi::AV_CODEC_FLAG_INTERLACED_DCT as i32;
+        raw.field_order = match first {
+            FieldOrder::TopFirst => ffi::AVFieldOrder::AV_FIELD_TT,
+            FieldOrder::BottomFirst => ffi::AVFieldOrder::AV_FIELD_BB,
+        };
+    }
     if let Some(gop) = settings.gop {
         raw.gop_size = int(gop);
     }

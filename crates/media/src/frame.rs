@@ -21,6 +21,15 @@ unsafe impl Send for Frame {}
 // SAFETY: through a shared reference everything is only read, and nobody writes to shared memory.
 unsafe impl Sync for Frame {}
 
+/// Which of an interlaced picture's fields is shown first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldOrder {
+    /// The even rows, counted from 0.
+    TopFirst,
+    /// The odd rows.
+    BottomFirst,
+}
+
 /// One plane for reading.
 #[derive(Clone, Copy)]
 pub struct Plane<'a> {
@@ -229,6 +238,15 @@ impl Frame {
         known(self.raw().sample_aspect_ratio)
     }
 
+    /// Which field is shown first, of an interlaced picture.
+    pub fn fields(&self) -> Option<FieldOrder> {
+        let raw = self.raw();
+        (raw.interlaced_frame != 0).then_some(match raw.top_field_first {
+            0 => FieldOrder::BottomFirst,
+            _ => FieldOrder::TopFirst,
+        })
+    }
+
     /// Number of planes.
     pub fn plane_count(&self) -> usize {
         self.format().plane_count()
@@ -360,6 +378,10 @@ impl Frame {
         unsafe {
             (*frame).sample_aspect_ratio = source.sample_aspect_ratio;
             (*frame).key_frame = source.key_frame;
+            if (*frame).height == source.height {
+                (*frame).interlaced_frame = source.interlaced_frame;
+                (*frame).top_field_first = source.top_field_first;
+            }
             (*frame).flags |= source.flags & ffi::AV_FRAME_FLAG_CORRUPT;
             (*frame).decode_error_flags = source.decode_error_flags;
         }

@@ -47,7 +47,7 @@ pub use decode::{Decoder, DecoderOptions};
 pub use encode::{Encoder, EncoderSettings, Rate};
 pub use error::MediaError;
 pub use finalise::finalise;
-pub use frame::Frame;
+pub use frame::{FieldOrder, Frame};
 pub use in_place::finalise_in_place;
 pub use packet::Packet;
 pub use probe::{probe, probe_index};

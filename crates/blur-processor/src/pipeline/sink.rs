@@ -285,10 +285,10 @@ fn encoder_settings(
     settings.pixel_format = first.format();
     settings.fps = index.track.average_fps;
     settings.colour = first.colour();
-    settings.sample_aspect_ratio = match recipe.resize {
-        Some(_) => None,
-        None => index.track.sample_aspect_ratio,
-    };
+    if recipe.resize.is_none() {
+        settings.sample_aspect_ratio = index.track.sample_aspect_ratio;
+        settings.fields = first.fields();
+    }
     let fps = index.times.len() as f64 / index.seconds().max(0.001);
     settings.max_bitrate = most_bits(recipe, index, first);
     settings.gop = Some((fps * KEY_INTERVAL_SECONDS).clamp(12.0, 250.0) as u32);

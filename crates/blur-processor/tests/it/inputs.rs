@@ -4,7 +4,8 @@ use std::fs;
 use std::ops::Range;
 
 use media::synth::{Encoded, TestVideo, cut_last_unit};
-use media::{Container, PixelFormat, Quality, Scaler};
+use media::verify::{VerifyOptions, verify_frames};
+use media::{Container, FieldOrder, PixelFormat, Quality, Scaler};
 use serde_json::json;
 
 use crate::support::{Site, look};
@@ -226,6 +227,33 @@ fn a_video_that_begins_after_a_day_is_shown_at_once() {
         let copied = site.report("a").video.gops_copied;
         assert_eq!(copied, if from == 0 { 0 } else { 2 });
     }
+}
+
+#[test]
+fn interlaced_video_stays_interlaced() {
+    let video = TestVideo {
+        options: vec![("flags".into(), "+ildct".into())],
+        ..TestVideo::default()
+    };
+    let mut site = Site::new(json!({}));
+    let stem = site.add("a", &video);
+    let fields = |path| {
+        let mut fields = Vec::new();
+        let file = fs::File::open(path).unwrap();
+        verify_frames(file, &VerifyOptions::default(), &mut |frame| {
+            fields.push(frame.fields());
+            Ok(())
+        })
+        .unwrap();
+        fields
+    };
+    let before = fields(site.raw("a"));
+    assert_eq!(before, [Some(FieldOrder::BottomFirst); 30]);
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    assert_eq!(fields(site.published("a")), before);
+    let shown = look(&site.published("a"));
+    assert!(shown.numbers.iter().all(Option::is_none));
 }
 
 /// Has FFmpeg make a video; false where it is not installed.

@@ -8,6 +8,7 @@ use crate::redact;
 use crate::rotate::RotatingFile;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -198,6 +199,28 @@ impl<W: Write> Write for Filtered<W> {
     }
 }
 
+/// Lets one line a minute through and counts the others.
+#[derive(Debug, Default)]
+pub struct OncePerMinute {
+    last: Option<Duration>,
+    suppressed: u32,
+}
+
+impl OncePerMinute {
+    /// `Some(lines kept back since the last one)` when a line may be written at the monotonic time `now`.
+    pub fn allow(&mut self, now: Duration) -> Option<u32> {
+        if self
+            .last
+            .is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60))
+        {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,5 +258,14 @@ mod tests {
     fn long_lines_are_cut() {
         let line = passed(&"ä".repeat(MAX_LINE_BYTES));
         assert!(line.len() < MAX_LINE_BYTES + 20 && line.ends_with("(cut)\n"));
+    }
+
+    #[test]
+    fn what_repeats_is_one_line_a_minute() {
+        let mut limit = OncePerMinute::default();
+        let lines: Vec<u32> = (0..300)
+            .filter_map(|second| limit.allow(Duration::from_secs(second)))
+            .collect();
+        assert_eq!(lines, [0, 59, 59, 59, 59]);
     }
 }

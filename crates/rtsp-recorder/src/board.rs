@@ -291,28 +291,6 @@ impl Inner {
     }
 }
 
-/// Lets one line a minute through and counts the others.
-#[derive(Debug, Default)]
-pub struct OncePerMinute {
-    last: Option<Duration>,
-    suppressed: u32,
-}
-
-impl OncePerMinute {
-    /// `Some(lines kept back since the last one)` when a line may be written at the monotonic time `now`.
-    pub fn allow(&mut self, now: Duration) -> Option<u32> {
-        if self
-            .last
-            .is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60))
-        {
-            self.suppressed += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,14 +329,5 @@ mod tests {
         board.set_state(State::DiskFull);
         assert_eq!(last_frame(&board), Some(3));
         assert!(!board.is_suspect(at(12)) && board.is_suspect(at(13)));
-    }
-
-    #[test]
-    fn a_flapping_camera_is_one_line_a_minute() {
-        let mut limit = OncePerMinute::default();
-        let lines: Vec<u32> = (0..300)
-            .filter_map(|second| limit.allow(Duration::from_secs(second)))
-            .collect();
-        assert_eq!(lines, [0, 59, 59, 59, 59]);
     }
 }

@@ -14,7 +14,7 @@
 
 use crate::action::Action;
 use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
-use crate::board::{Board, Fate, NO_KEY_FRAMES, OncePerMinute, State};
+use crate::board::{Board, Fate, NO_KEY_FRAMES, State};
 use crate::frame::VideoFrame;
 use crate::input::{Input, Media, SessionError, Stamps};
 use crate::leave::{Leave, Shared, leave, turn_over, until_schedule};
@@ -25,6 +25,7 @@ use crate::recover::Earlier;
 use crate::slots::Slot;
 use crate::stream::StreamParams;
 use crate::writer::Feeder;
+use daemon::logs::OncePerMinute;
 use jiff::Timestamp;
 use settings::{Source, Transport};
 use std::sync::Arc;

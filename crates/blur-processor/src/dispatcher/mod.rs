@@ -18,11 +18,12 @@ mod worker_process;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use daemon::Shutdown;
 use daemon::disk::Moment;
+use daemon::logs::OncePerMinute;
 use settings::BlurSettings;
 use ticket_queue::{Failure, Queue as _, Reaped, Stem};
 use tokio::sync::{Notify, watch};
@@ -59,9 +60,17 @@ pub enum Ended {
     Failed(anyhow::Error),
 }
 
+/// Something that is tried again and again, and whether it fails now.
+#[derive(Debug, Default)]
+struct Repeated {
+    failing: Option<String>,
+    limit: OncePerMinute,
+}
+
 /// What the tasks share.
 #[derive(Debug)]
 struct Shared {
+    began: Instant,
     settings: BlurSettings,
     places: Places,
     setup: Setup,
@@ -74,6 +83,8 @@ struct Shared {
     board: Board,
     /// Tickets in `active/` that could not be taken over when last tried.
     stuck: Mutex<HashSet<Stem>>,
+    claiming: Mutex<Repeated>,
+    reaping: Mutex<Repeated>,
     /// Why the program must stop, if it must.
     broken: watch::Sender<Option<String>>,
 }
@@ -147,8 +158,11 @@ impl Shared {
             board: Board::new(&settings.places.status_dir, status_name, slots),
             drop_work: watch::channel(false).0,
             stuck: Mutex::default(),
+            claiming: Mutex::default(),
+            reaping: Mutex::default(),
             broken: watch::channel(None).0,
             wake: Notify::new(),
+            began: Instant::now(),
             places,
             settings,
             shutdown,
@@ -191,6 +205,42 @@ impl Shared {
             true => self.must_stop(format!("{what}: {}", original::chain(error))),
             false => warn!(error = original::chain(error), "{what}"),
         }
+    }
+
+    /// What came of a step that is tried with each poll: its errors are told once a minute, and stand in the status for as long
+    /// as it fails.
+    fn note_repeated<T>(
+        &self,
+        step: &Mutex<Repeated>,
+        what: &str,
+        result: Result<T, ticket_queue::Error>,
+    ) -> Option<T> {
+        let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(found) => {
+                step.failing = None;
+                Some(found)
+            }
+            Err(error) => {
+                step.failing = Some(format!("{what}: {}", original::chain(&error)));
+                let told = step.limit.allow(self.began.elapsed());
+                if told.is_some() || error.must_stop() {
+                    self.queue_fails(&error, what);
+                }
+                None
+            }
+        }
+    }
+
+    /// What keeps tickets waiting, for whoever looks after the machine.
+    fn trouble(&self) -> Option<String> {
+        let failing = |step: &Mutex<Repeated>| {
+            let step = step.lock().unwrap_or_else(PoisonError::into_inner);
+            step.failing.clone()
+        };
+        (self.places.trouble())
+            .or_else(|| failing(&self.claiming))
+            .or_else(|| failing(&self.reaping))
     }
 
     /// Drops work under way when asked twice, or when draining takes too long.
@@ -268,13 +318,10 @@ impl Shared {
     }
 
     fn reap_now(&self) {
-        let found = match self
-            .places
-            .queue
-            .reap_with(&|lease| self.places.is_finishable(lease))
-        {
-            Ok(found) => found,
-            Err(error) => return self.queue_fails(&error, "the queue cannot be looked through"),
+        let reaped = (self.places.queue).reap_with(&|lease| self.places.is_finishable(lease));
+        let what = "the queue cannot be looked through";
+        let Some(found) = self.note_repeated(&self.reaping, what, reaped) else {
+            return;
         };
         let mut told = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stuck = HashSet::new();
@@ -336,7 +383,7 @@ impl Shared {
             } else {
                 "running"
             };
-            self.board.set_trouble(self.places.trouble());
+            self.board.set_trouble(self.trouble());
             self.board
                 .write(state, stats.as_ref().map(|stats| (stats, &self.settings)));
             let monitoring = self.settings.monitoring;

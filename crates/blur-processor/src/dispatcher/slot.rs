@@ -88,11 +88,9 @@ async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
         here.places.queue.claim()
     });
     match claimed.await {
-        Ok(Ok(lease)) => lease,
-        Ok(Err(error)) => {
-            shared.queue_fails(&error, "no ticket can be claimed");
-            None
-        }
+        Ok(claimed) => shared
+            .note_repeated(&shared.claiming, "no ticket can be claimed", claimed)
+            .flatten(),
         Err(_) => None,
     }
 }

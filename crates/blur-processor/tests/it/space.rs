@@ -187,3 +187,28 @@ fn without_free_space_nothing_is_claimed() {
     assert!(site.path(&format!("processing_queue/{stem}.json")).exists());
     daemon.stop();
 }
+
+#[test]
+fn a_queue_that_cannot_be_read_is_told_once_and_shown_until_it_can() {
+    let mut site = Site::new(json!({ "blur_module_path": null }));
+    let mut daemon = site.start();
+    let deferred = site.path("processing_queue/deferred");
+    daemon.wait_for(&site, |_| deferred.is_dir());
+    let alarmed = |site: &Site| {
+        fs::read_to_string(site.path("logs/blur_processor.status.json"))
+            .is_ok_and(|status| status.contains("no ticket can be claimed"))
+    };
+    let away = site.path("away");
+    fs::rename(&deferred, &away).unwrap();
+    fs::write(&deferred, "").unwrap();
+    daemon.wait_for(&site, alarmed);
+    // Some polls more.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let log = daemon.log();
+    assert_eq!(log.matches("no ticket can be claimed").count(), 1, "{log}");
+    fs::remove_file(&deferred).unwrap();
+    fs::rename(&away, &deferred).unwrap();
+    let stem = site.add("a", &TestVideo::default());
+    daemon.wait_for(&site, |site| site.is_done(&stem) && !alarmed(site));
+    daemon.stop();
+}

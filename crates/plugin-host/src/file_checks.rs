@@ -5,7 +5,9 @@
 //! nobody else. Every folder on the way to it must be owned likewise and not be
 //! writable by all (a sticky one such as /tmp lets others add files, but not
 //! replace ours). A group may write to folders: with umask 002, the default of
-//! some distributions, a user's own group may everywhere.
+//! some distributions (Ubuntu), a user's own group may everywhere. That group,
+//! which has the user's number, may also write to the file, since compilers make
+//! it so then.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::PluginError;
 
-const GROUP_OR_WORLD_WRITE: u32 = 0o022;
+const GROUP_WRITE: u32 = 0o020;
 const WORLD_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
@@ -73,13 +75,20 @@ fn check_file(metadata: &Metadata, us: u32) -> Result<(), String> {
         return Err("not a regular file".to_owned());
     }
     check_owner(metadata.uid(), us)?;
-    if metadata.mode() & GROUP_OR_WORLD_WRITE != 0 {
+    if others_may_write(metadata.mode(), metadata.uid(), metadata.gid()) {
         return Err(format!(
             "others may write to it (mode {:o}); run chmod go-w on it",
             metadata.mode() & 0o7777
         ));
     }
     Ok(())
+}
+
+/// Whether the mode lets anybody but the owner write. A group of the owner's own is nobody else: pam_umask(8) and useradd(8)
+/// know it by its number, and so gives a umask of 002 to no other user.
+fn others_may_write(mode: u32, owner: u32, group: u32) -> bool {
+    let group_is_owners = owner != 0 && group == owner;
+    mode & WORLD_WRITE != 0 || (mode & GROUP_WRITE != 0 && !group_is_owners)
 }
 
 fn check_folder(folder: &Path, metadata: &Metadata, us: u32) -> Result<(), String> {
@@ -142,7 +151,31 @@ mod tests {
     fn files_others_may_write_are_refused() {
         let folder = folder();
         for mode in [0o775, 0o757] {
-            assert!(refusal(&put(folder.path(), mode)).contains("chmod go-w"));
+            let path = put(folder.path(), mode);
+            let us = fs::metadata(&path).expect("is there");
+            if mode == 0o775 && us.uid() != 0 && us.gid() == us.uid() {
+                continue; // the group of whoever runs the tests has nobody else in it
+            }
+            assert!(refusal(&path).contains("chmod go-w"));
+        }
+    }
+
+    #[test]
+    fn the_owners_own_group_is_nobody_else() {
+        for (mode, owner, group, others) in [
+            (0o755, 1000, 100, false),
+            (0o775, 1000, 1000, false), // made with umask 002
+            (0o775, 1000, 100, true),
+            (0o775, 0, 0, true),
+            (0o775, 0, 1000, true),
+            (0o757, 1000, 1000, true),
+            (0o777, 1000, 1000, true),
+        ] {
+            assert_eq!(
+                others_may_write(mode, owner, group),
+                others,
+                "{mode:o} {owner} {group}"
+            );
         }
     }
 

@@ -212,6 +212,20 @@ fn check_plugin_finds_what_is_wrong() {
     }
 }
 
+/// Pools and caches fill in the first frames, as the bridge's memory for frames does.
+#[test]
+fn check_plugin_calls_nothing_a_leak_after_a_few_frames() {
+    let site = Site::new(json!({}));
+    let output = site
+        .command(&["check-plugin", plugin().to_str().unwrap(), "--frames", "12"])
+        .args(["--settings", r#"{ "leak_at": 0, "leak_mb": 3 }"#])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("a leak shows from --frames 40 on"), "{text}");
+}
+
 #[test]
 fn check_plugin_tells_times_and_changes_on_a_video() {
     let site = Site::new(json!({}));

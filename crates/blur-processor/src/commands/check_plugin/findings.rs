@@ -9,6 +9,9 @@ use plugin_host::abi::PluginKind;
 /// Growth of memory that is never held against a plugin: caches, pools, the interpreter's own.
 const GRACE_BYTES: u64 = 16 << 20;
 
+/// Frames that it takes to tell a leak from pools that fill once: with fewer the warm-up is not over.
+const TELLING_FRAMES: usize = 40;
+
 /// What was seen of a plugin.
 pub(super) struct Findings {
     kind: PluginKind,
@@ -73,8 +76,12 @@ impl Findings {
             ),
         });
         let (first, last) = self.ends();
+        let limits = match self.memory.len() < TELLING_FRAMES {
+            true => format!("; a leak shows from --frames {TELLING_FRAMES} on"),
+            false => String::new(),
+        };
         line(format!(
-            "memory   {} MiB, {:+} MiB since the first frames",
+            "memory   {} MiB, {:+} MiB since the first frames{limits}",
             last >> 20,
             (last as i64 - first as i64) >> 20
         ));
@@ -121,6 +128,9 @@ impl Findings {
 
     /// Bytes a frame that are never given back: growth in both halves of the time after the warm-up.
     fn leak(&self) -> Option<u64> {
+        if self.memory.len() < TELLING_FRAMES {
+            return None;
+        }
         let warm = &self.memory[self.memory.len() / 5..];
         let (first, last) = (*warm.first()?, *warm.last()?);
         let middle = warm[warm.len() / 2];

@@ -289,6 +289,16 @@ def work(request, module, frames):
     return {}
 
 
+def advice(error):
+    """What to do about it, to follow its words; empty where its words are all that is known."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return (
+        f"; install it in {sys.executable}, or name an interpreter that has it (a venv's, say) with "
+        '"plugin": {"python_executable": ...}'
+    )
+
+
 def end_if_forked():
     """Ends this process if it is not the host's interpreter but a child of it, forked by the module in whichever way."""
     if os.getpid() == INTERPRETER:
@@ -321,7 +331,7 @@ def main():
             end_if_forked()
             reply = {
                 "ok": False,
-                "error": f"{type(error).__name__}: {error}",
+                "error": f"{type(error).__name__}: {error}{advice(error)}",
                 "traceback": traceback.format_exc(),
             }
         end_if_forked()

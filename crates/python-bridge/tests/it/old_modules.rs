@@ -144,6 +144,40 @@ def apply_blur(frame, thread_id=0): return frame + BY
 }
 
 #[test]
+fn what_a_module_imports_and_is_not_there_is_told_with_a_way_out() {
+    let late =
+        "def apply_blur(frame, thread_id=0):\n    import not_there_at_all\n    return frame\n";
+    let at_once = "import not_there_at_all\ndef apply_blur(frame, thread_id=0): return frame\n";
+    for error in [
+        create(&module(at_once).path).err().expect("refused"),
+        run(late).expect_err("fails"),
+    ] {
+        let first = error.lines().next().unwrap_or_default();
+        assert!(
+            first.contains("No module named 'not_there_at_all'"),
+            "{error}"
+        );
+        assert!(first.contains("python_executable"), "{error}");
+        assert!(
+            first.contains(&format!("install it in {}", executable())),
+            "{error}"
+        );
+    }
+}
+
+/// The interpreter by the name that it knows itself by.
+fn executable() -> String {
+    let output = std::process::Command::new(python())
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .expect("runs");
+    String::from_utf8(output.stdout)
+        .expect("a path")
+        .trim()
+        .to_owned()
+}
+
+#[test]
 fn a_module_that_ends_the_interpreter_while_loading_is_refused() {
     for (text, words) in [
         ("import sys\nsys.exit('no licence')\n", "no licence"),

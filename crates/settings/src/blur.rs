@@ -204,6 +204,9 @@ impl BlurSettings {
             places: places(reader),
         };
         settings.keep_apart(reader);
+        if matches!(settings.blur_module, BlurModule::Python(_)) {
+            mistyped_bridge_keys(reader);
+        }
         settings
     }
 
@@ -317,6 +320,24 @@ fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {
         Err(message) => {
             reader.problem("blur_module_path", Some(node.line), message);
             BlurModule::WholeFrame
+        }
+    }
+}
+
+/// What the Python bridge takes out of the `plugin` object.
+const BRIDGE_KEYS: [&str; 3] = ["python_executable", "frame_timeout", "load_timeout"];
+
+/// Refuses keys that are nearly one of the bridge's. Others may stand there, such as those of the plugin before.
+fn mistyped_bridge_keys(reader: &mut Reader<'_>) {
+    let Some(Value::Object(members)) = reader.given("plugin").map(|node| &node.value) else {
+        return;
+    };
+    for member in members {
+        let name = member.key.as_str();
+        let meant = keys::nearest_above(0.85, name, BRIDGE_KEYS.into_iter());
+        if let Some(meant) = meant.filter(|meant| *meant != name) {
+            let message = format!("there is no such key; did you mean `{meant}`?");
+            reader.problem(&format!("plugin.{name}"), Some(member.line), message);
         }
     }
 }

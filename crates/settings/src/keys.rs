@@ -104,6 +104,15 @@ pub(crate) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
 
 /// The name most like `wanted`, when one is near enough to be meant.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_above(0.75, wanted, names)
+}
+
+/// The same with the least likeness that counts, of 1.
+pub(crate) fn nearest_above<'a>(
+    least: f64,
+    wanted: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     names
         .map(|name| {
             (
@@ -111,7 +120,7 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) ->
                 name,
             )
         })
-        .filter(|(likeness, _)| *likeness > 0.75)
+        .filter(|(likeness, _)| *likeness > least)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
 }

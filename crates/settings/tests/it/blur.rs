@@ -127,6 +127,37 @@ fn plugins() {
 }
 
 #[test]
+fn mistyped_keys_of_the_python_bridge_are_told() {
+    let problems = |module: &str, plugin: &str| {
+        let text = format!(r#"{{ "blur_module_path": "{module}", "plugin": {{ {plugin} }} }}"#);
+        match BlurSettings::from_text(&text, &environment()) {
+            Ok(_) => String::new(),
+            Err(problems) => problems.to_string(),
+        }
+    };
+    for (wrong, right) in [
+        (
+            r#""python_executble": "/venv/bin/python""#,
+            "python_executable",
+        ),
+        (r#""python": "/venv/bin/python""#, "python_executable"),
+        (r#""frame_timout": 5"#, "frame_timeout"),
+        (r#""loadTimeout": 5"#, "load_timeout"),
+    ] {
+        let told = problems("./blur.py", wrong);
+        assert!(told.contains(&format!("did you mean `{right}`?")), "{told}");
+        assert!(told.contains("plugin."), "{told}");
+        assert_eq!(problems("/x/libmine.so", wrong), "", "a plugin's own keys");
+    }
+    for own in [
+        r#""python_executable": "python3", "frame_timeout": 60, "load_timeout": 9"#,
+        r#""model_dir": "models", "threads": 1, "colour": "red", "model": "x", "timeout": 3"#,
+    ] {
+        assert_eq!(problems("./blur.py", own), "");
+    }
+}
+
+#[test]
 fn a_bare_name_is_found_beside_the_program_or_in_lib() {
     let dir = tempfile::tempdir().unwrap();
     let (bin, lib) = (dir.path().join("bin"), dir.path().join("lib"));

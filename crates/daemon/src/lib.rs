@@ -11,6 +11,7 @@ pub mod disk;
 pub mod exit;
 pub mod lock;
 pub mod logs;
+pub mod place;
 pub mod redact;
 mod rotate;
 pub mod shutdown;

@@ -4,6 +4,7 @@
 //! inside the file is for people and for [`holder`]; it is believed only when that process has the
 //! very file open.
 
+use crate::place;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -27,12 +28,12 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The file could not be opened or written.
-    #[error("lock file {} cannot be used: {source}", .path.display())]
+    #[error("lock file {} cannot be used: {cause}; {}", .path.display(), place::advice("status_dir", .cause))]
     Io {
         /// The lock file.
         path: PathBuf,
         /// What happened.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -59,9 +60,9 @@ impl Singleton {
     /// # Errors
     /// [`LockError::Held`] when another process has it.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io {
+        let failed = |cause| LockError::Io {
             path: path.to_owned(),
-            source,
+            cause,
         };
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(failed)?;

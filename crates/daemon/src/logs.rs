@@ -4,6 +4,7 @@
 //! never holds up the work, lines are dropped instead. Every line passes [`crate::redact`].
 //! `RUST_LOG` overrides the level.
 
+use crate::place;
 use crate::redact;
 use crate::rotate::RotatingFile;
 use std::io::{self, IsTerminal, Write};
@@ -76,18 +77,18 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|error| {
                 anyhow::anyhow!(
-                    "log directory {} cannot be made: {error}{}",
+                    "log directory {} cannot be made: {error}; {}",
                     dir.display(),
-                    advice(&error)
+                    place::advice("log_dir", &error)
                 )
             })?;
         }
         let file =
             RotatingFile::open(path.clone(), MAX_FILE_BYTES, KEEP_FILES).map_err(|error| {
                 anyhow::anyhow!(
-                    "log file {} cannot be opened: {error}{}",
+                    "log file {} cannot be opened: {error}; {}",
                     path.display(),
-                    advice(&error)
+                    place::advice("log_dir", &error)
                 )
             })?;
         let (writer, worker) = queued(file);
@@ -107,16 +108,6 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
         .try_init()?;
     log_panics();
     Ok(Guard { _workers: workers })
-}
-
-/// What a person may do about a place for logs.
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; let the user who runs this write there (chown), or give another log_dir"
-        }
-        _ => "; give another log_dir",
-    }
 }
 
 fn queued(target: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
@@ -250,7 +241,7 @@ mod tests {
         };
         let told = init(&setup).unwrap_err().to_string();
         assert!(told.ends_with("; give another log_dir"), "{told}");
-        let denied = advice(&io::ErrorKind::PermissionDenied.into());
+        let denied = place::advice("log_dir", &io::ErrorKind::PermissionDenied.into());
         assert!(denied.contains("chown"), "{denied}");
     }
 

@@ -16,11 +16,13 @@ use crate::source::{SourceEnd, SourceTask};
 use crate::writer::{Feeder, WriterSetup};
 use anyhow::Context as _;
 use daemon::disk::Moment;
+use daemon::place::unusable;
 use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
 use settings::RecorderSettings;
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,10 +79,12 @@ struct Recorder {
 
 impl Recorder {
     fn prepare(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<Self> {
-        create_dir_all_durable(&settings.output_dir).context("make output_dir")?;
-        create_dir_all_durable(&settings.places.log_dir).context("make log_dir")?;
+        create_dir_all_durable(&settings.output_dir)
+            .map_err(|error| unusable("output_dir", error))?;
+        create_dir_all_durable(&settings.places.log_dir)
+            .map_err(|error| unusable("log_dir", error))?;
         let queue = DirectoryQueue::open(&settings.queue_dir, Options::default())
-            .context("open queue_dir")?;
+            .map_err(|error| unusable("queue_dir", error))?;
         let fatal = Arc::new(AtomicBool::new(false));
         let (stop, is_fatal) = (shutdown.clone(), fatal.clone());
         let finisher = Finisher::start(queue, move || {
@@ -456,11 +460,15 @@ pub fn check_places(settings: &RecorderSettings) -> anyhow::Result<()> {
         ("queue_dir", &settings.queue_dir),
     ] {
         let there = nearest_existing(dir);
-        rustix::fs::access(
-            there,
-            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-        )
-        .with_context(|| format!("{key} {} cannot be written to", dir.display()))?;
+        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        let looked = match there.is_dir() {
+            true => rustix::fs::access(there, wanted),
+            false => Err(rustix::io::Errno::NOTDIR),
+        };
+        looked
+            .map_err(io::Error::from)
+            .with_context(|| format!("{} cannot be written to", dir.display()))
+            .map_err(|error| unusable(key, error))?;
     }
     Ok(())
 }

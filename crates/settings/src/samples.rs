@@ -52,10 +52,10 @@ pub struct Created {
 
 /// A settings file, or its schema, that cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be written: {source}", .path.display())]
+#[error("{} cannot be written: {cause}", .path.display())]
 pub struct NotWritten {
     path: PathBuf,
-    source: io::Error,
+    cause: io::Error,
 }
 
 impl Sample {
@@ -92,7 +92,7 @@ impl Sample {
     pub fn create(self, path: &Path, existing: Existing) -> Result<Created, NotWritten> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            |source| NotWritten { path, source }
+            |cause| NotWritten { path, cause }
         };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(failed(dir))?;

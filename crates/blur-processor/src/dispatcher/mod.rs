@@ -20,7 +20,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use daemon::Shutdown;
 use daemon::disk::Moment;
 use daemon::logs::OncePerMinute;
@@ -140,9 +139,7 @@ impl Shared {
     fn new(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Result<Self, Start> {
         let plugin =
             PluginChoice::from_settings(&settings).map_err(|unfit| Start::Unfit(unfit.reason))?;
-        let places = Places::open(&settings)
-            .context("open the directories of the settings")
-            .map_err(Start::Failed)?;
+        let places = Places::open(&settings).map_err(Start::Failed)?;
         let slots = settings.max_concurrent_processes;
         Ok(Self {
             setup: Setup {

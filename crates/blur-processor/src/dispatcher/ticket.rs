@@ -14,6 +14,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use daemon::place::unusable;
 use jiff::Timestamp;
 use serde_json::{Map, json};
 use settings::{BlurSettings, CameraZones};
@@ -92,11 +93,18 @@ impl Places {
             ..Options::default()
         };
         let disk = Arc::clone(&options.disk);
-        let queue = DirectoryQueue::open(&settings.queue_dir, options)?;
-        durable::create_dir_all_durable(&settings.raw_dir)?;
-        let raw = RawDir::open(&settings.raw_dir)?;
+        let queue = DirectoryQueue::open(&settings.queue_dir, options)
+            .map_err(|error| unusable("queue_dir", error))?;
+        durable::create_dir_all_durable(&settings.raw_dir)
+            .map_err(|error| unusable("raw_dir", error))?;
+        let raw = RawDir::open(&settings.raw_dir).map_err(|error| unusable("raw_dir", error))?;
         let backup = settings.backup_dir.as_deref();
-        let publisher = Publisher::open(&settings.output_dir, backup, disk)?;
+        let keys = match backup {
+            Some(_) => "output_dir or backup_dir",
+            None => "output_dir",
+        };
+        let publisher = Publisher::open(&settings.output_dir, backup, disk)
+            .map_err(|error| unusable(keys, error))?;
         let fate = match (settings.backup_dir.is_some(), settings.delete_original) {
             (true, _) => OriginalFate::BackedUp,
             (false, true) => OriginalFate::Deleted,

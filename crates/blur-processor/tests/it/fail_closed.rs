@@ -199,3 +199,18 @@ fn an_encoder_that_is_not_there_is_told_at_start() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("libnothing"), "{text}");
 }
+
+#[test]
+fn a_place_that_is_a_file_is_told_with_its_key_and_what_to_do() {
+    for key in ["queue_dir", "raw_dir", "output_dir"] {
+        let mut settings = json!({ "blur_module_path": null });
+        settings[key] = json!("./file");
+        let site = Site::new(settings);
+        std::fs::write(site.path("file"), "").unwrap();
+        let output = site.command(&["--until-empty"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let advice = format!("a file is in the way; give another {key}");
+        assert!(text.contains(&advice), "{text}");
+    }
+}

@@ -70,3 +70,13 @@ fn a_wrong_pid_in_the_file_is_not_believed() {
     std::fs::write(&path, "1\n").unwrap();
     assert_eq!(holder(&path).unwrap(), Holder::Unknown);
 }
+
+#[test]
+fn a_place_that_cannot_be_used_is_told_once_and_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let error = Singleton::acquire(&dir.path().join("file/x.lock")).unwrap_err();
+    let told = format!("{:#}", anyhow::Error::from(error));
+    assert_eq!(told.matches("os error").count(), 1, "{told}");
+    assert!(told.ends_with("; give another status_dir"), "{told}");
+}

@@ -354,3 +354,34 @@ fn a_second_recorder_leaves_the_open_segments_of_the_first_alone() {
     let said = log.matches("another recorder records here").count();
     assert_eq!(said, 1, "{log}");
 }
+
+#[test]
+fn a_place_that_is_a_file_is_told_with_its_key_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    for key in ["output_dir", "queue_dir", "log_dir", "status_dir"] {
+        let config = dir.path().join("config.json");
+        let settings = json!({ "sources": ["a.mp4"], (key): "file" });
+        std::fs::write(&config, settings.to_string()).unwrap();
+        let told = |more: &[&str]| {
+            let output = command(&config)
+                .args(more)
+                .current_dir(dir.path())
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        let advice = format!("a file is in the way; give another {key}");
+        let said = told(&[]);
+        assert!(said.contains(&advice), "{said}");
+        if ["output_dir", "queue_dir"].contains(&key) {
+            let said = told(&["--validate"]);
+            assert!(
+                said.contains(&advice) && !said.contains("ermission"),
+                "{said}"
+            );
+        }
+    }
+}

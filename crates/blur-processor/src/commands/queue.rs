@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use daemon::exit;
 use settings::BlurSettings;
 use ticket_queue::{DirectoryQueue, Entry, Options, Queue as _, RetryWhich, State, Stats, Stem};
@@ -48,8 +47,8 @@ pub fn show(arguments: &ShowArguments, settings: &BlurSettings) -> anyhow::Resul
             print_entry(entry);
         }
     }
-    if stats.failed + stats.corrupt > 0 {
-        println!("\nput back with: blur-processor retry NAME, or retry --all");
+    if let Some(way) = way_back(&stats) {
+        println!("\nput back with: blur-processor {way}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +92,17 @@ fn open(settings: &BlurSettings) -> anyhow::Result<DirectoryQueue> {
         ..Options::default()
     };
     DirectoryQueue::open(&settings.queue_dir, options)
-        .with_context(|| format!("open the queue {}", settings.queue_dir.display()))
+        .map_err(|error| daemon::place::unusable("queue_dir", error))
+}
+
+/// How to put tickets back that need it; none when none does.
+fn way_back(stats: &Stats) -> Option<&'static str> {
+    match (stats.failed > 0, stats.corrupt > 0) {
+        (false, false) => None,
+        (true, false) => Some("retry NAME, or retry --all"),
+        (true, true) => Some("retry NAME, or retry --all (all but those that were refused)"),
+        (false, true) => Some("retry NAME"),
+    }
 }
 
 fn print_stats(stats: &Stats) {

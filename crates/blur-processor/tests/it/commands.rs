@@ -165,6 +165,56 @@ fn a_preview_shows_the_blurred_video_only() {
 }
 
 #[test]
+fn outputs_that_cannot_be_meant_are_refused_at_once() {
+    let site = Site::new(json!({}));
+    TestVideo::default().write(site.path("in.mp4")).unwrap();
+    fs::create_dir(site.path("folder")).unwrap();
+    fs::copy(site.path("in.mp4"), site.path("folder/a.mp4")).unwrap();
+    for (input, output, words) in [
+        (
+            "in.mp4",
+            "folder",
+            "name the file to write, such as folder/in.mp4",
+        ),
+        ("in.mp4", "out.avi", "give a name that ends in .mp4"),
+        ("in.mp4", "out.MKV", "give a name that ends in .mp4"),
+        ("folder", "in.mp4", "in.mp4 is a file; name a folder"),
+    ] {
+        let output = site
+            .command(&["blur", input, output, "--force"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+    for output in ["out.mov", "out.m4v", "no_ending"] {
+        let output = site.command(&["blur", "in.mp4", output]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn the_queue_tells_how_to_put_back_what_needs_it() {
+    let site = Site::new(json!({}));
+    fs::create_dir_all(site.path("processing_queue/corrupt")).unwrap();
+    fs::create_dir_all(site.path("processing_queue/failed")).unwrap();
+    let shown = || {
+        let output = site.command(&["queue"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    let put = |path: &str| fs::write(site.path(path), "{}").unwrap();
+    put("processing_queue/corrupt/queue_20260101_000000_000001.json");
+    assert_eq!(shown(), "put back with: blur-processor retry NAME");
+    put("processing_queue/failed/queue_20260101_000000_000002.a1.json");
+    assert!(shown().ends_with("retry --all (all but those that were refused)"));
+    fs::remove_file(site.path("processing_queue/corrupt/queue_20260101_000000_000001.json"))
+        .unwrap();
+    assert!(shown().ends_with("retry NAME, or retry --all"));
+}
+
+#[test]
 fn check_plugin_says_what_it_is() {
     let site = Site::new(json!({}));
     let output = site

@@ -64,12 +64,19 @@ pub(super) fn of_folder(input: &Path, output: &Path) -> anyhow::Result<Vec<Task>
     Ok(tasks.into_values().collect())
 }
 
+/// Whether the name is that of a video in another form than MP4 and its kin.
+pub(super) fn is_other_video(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    is_video(path) && !["mp4", "m4v", "mov"].iter().any(|kin| ending == *kin)
+}
+
 fn is_video(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-fn with_mp4(path: &Path) -> PathBuf {
+/// The name of the output for that of an input.
+pub(super) fn with_mp4(path: &Path) -> PathBuf {
     if path.extension().is_some_and(|ending| ending == "mp4") {
         return path.to_owned();
     }

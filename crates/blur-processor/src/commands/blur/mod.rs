@@ -78,6 +78,7 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     media::init();
     media::share_one_heap();
     let whole_folder = arguments.input.is_dir();
+    fits(arguments)?;
     let tasks = match whole_folder {
         true => files::of_folder(&arguments.input, &arguments.output)?,
         false => vec![Task {
@@ -128,6 +129,30 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         0 => exit::STOPPED,
         _ => exit::FAILED,
     }))
+}
+
+/// Refuses outputs that are a folder for a file, a file for a folder, or by their name another kind of video than is made.
+fn fits(arguments: &Arguments) -> anyhow::Result<()> {
+    let (input, output) = (&arguments.input, &arguments.output);
+    match (input.is_dir(), output.is_dir()) {
+        (true, false) if output.exists() => bail!(
+            "{} is a file; name a folder, since the input is one",
+            output.display()
+        ),
+        (false, true) => {
+            let name = files::with_mp4(Path::new(input.file_name().unwrap_or_default()));
+            bail!(
+                "{} is a folder; name the file to write, such as {}",
+                output.display(),
+                output.join(name).display()
+            )
+        }
+        (false, false) if files::is_other_video(output) => bail!(
+            "{}: what is written is MP4; give a name that ends in .mp4",
+            output.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to write over a video that is to be blurred, by whatever name or link it is reached.

@@ -101,6 +101,12 @@ fn replaced(text: &str, env: &Environment<'_>) -> Result<String, String> {
             );
         };
         let name = &inside[..end];
+        if name.is_empty() {
+            return Err(
+                "`${}` names no variable; write ${NAME}, or $${ for the characters themselves"
+                    .to_owned(),
+            );
+        }
         let Some(value) = (env.variable)(name) else {
             return Err(format!(
                 "the environment variable {name} is not set; set it, or write $${{ for the characters themselves"

@@ -139,6 +139,8 @@ impl<'a> Parser<'a> {
                     return Err(self.error("a comment that starts with `/*` has no `*/`"));
                 };
                 self.advance(end + 2);
+            } else if rest.starts_with('#') {
+                return Err(self.error("`#` begins no comment here; write `//`"));
             } else {
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use crate::json::{Member, Node, Value, parse};
 use crate::keys::{Key, Kind, find, nearest};
 use crate::problem::Problem;
 use crate::size;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One object of the file, read by its table.
@@ -109,10 +109,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn path(&mut self, name: &str) -> PathBuf {
-        self.required(name, |kind, node| {
-            text(kind, node).filter(|path| !path.is_empty())
-        })
-        .into()
+        let path: PathBuf = self
+            .required(name, |kind, node| {
+                text(kind, node).filter(|path| !path.is_empty())
+            })
+            .into();
+        if let Ok(within) = path.strip_prefix("~") {
+            let message = format!(
+                "{path:?} would be a folder with the name ~; write the whole path, or {:?}",
+                Path::new("${HOME}").join(within)
+            );
+            self.problem(name, self.given(name).map(|node| node.line), message);
+        }
+        path
     }
 
     pub(crate) fn number(&mut self, name: &str) -> f64 {

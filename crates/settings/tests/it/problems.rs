@@ -306,3 +306,32 @@ fn finished_videos_lie_apart_from_what_waits() {
         BlurSettings::from_text(apart, &environment()).expect(apart);
     }
 }
+
+#[test]
+fn a_home_that_nobody_replaces_is_no_folder() {
+    recorder(
+        r#"{"sources": ["a"], "output_dir": "~/raw", "log_dir": "~"}"#,
+        expect![[r#"
+            2 problems in the settings
+              line 1: output_dir: "~/raw" would be a folder with the name ~; write the whole path, or "${HOME}/raw"
+              line 1: log_dir: "~" would be a folder with the name ~; write the whole path, or "${HOME}/""#]],
+    );
+    let good = r#"{"sources": ["a"], "output_dir": "./~", "log_dir": "~logs"}"#;
+    RecorderSettings::from_text(good, &environment()).unwrap();
+}
+
+#[test]
+fn comments_of_other_languages_and_empty_variables() {
+    recorder(
+        "{\"sources\": [\"a\"], # all\n}",
+        expect![[r#"
+            1 problem in the settings
+              line 1: `#` begins no comment here; write `//`"#]],
+    );
+    recorder(
+        r#"{"sources": ["rtsp://viewer:${}@cam/1"]}"#,
+        expect![[r#"
+            1 problem in the settings
+              line 1: sources[0]: `${}` names no variable; write ${NAME}, or $${ for the characters themselves"#]],
+    );
+}

@@ -72,16 +72,25 @@ struct Stretch {
 /// Which day is asked for.
 #[derive(Deserialize)]
 pub(super) struct Wanted {
-    date: Option<Date>,
+    date: Option<String>,
 }
 
 pub(super) async fn show(state: State, Query(wanted): Query<Wanted>) -> Result<Json<Day>, Refusal> {
-    on_disk(state.0, move |shared| {
-        let now = Zoned::now();
-        day(shared, wanted.date.unwrap_or_else(|| now.date()), &now)
-    })
-    .await?
-    .map(Json)
+    let date = asked(wanted.date.as_deref())?;
+    on_disk(state.0, move |shared| day(shared, date, &Zoned::now()))
+        .await?
+        .map(Json)
+}
+
+/// The day that is asked for; today where `date` is missing or left empty.
+pub(super) fn asked(date: Option<&str>) -> Result<Date, Refusal> {
+    match date {
+        None | Some("") => Ok(Zoned::now().date()),
+        Some(date) => date.parse().map_err(|_| {
+            let message = format!("date={date} is no day; give it as date=2026-12-31");
+            Refusal(StatusCode::BAD_REQUEST, message)
+        }),
+    }
 }
 
 /// First and last moment of a day.

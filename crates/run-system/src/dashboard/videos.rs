@@ -1,7 +1,7 @@
 //! The published videos of a camera's day, and sending one, or a part of one.
 
 use super::published::{self, Published};
-use super::timeline::bounds;
+use super::timeline::{asked, bounds};
 use super::{Refusal, State, on_disk};
 use axum::Json;
 use axum::body::Body;
@@ -12,9 +12,9 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,10 +31,9 @@ const CHUNK: u64 = 256 * 1024;
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     source: Option<String>,
-    date: Option<Date>,
+    date: Option<String>,
     /// How many of the newest are left out, for the next page.
-    #[serde(default)]
-    offset: usize,
+    offset: Option<String>,
 }
 
 /// The answer: newest first.
@@ -68,7 +67,15 @@ pub(super) async fn list(
     state: State,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Videos>, Refusal> {
-    let date = wanted.date.unwrap_or_else(|| Zoned::now().date());
+    let date = asked(wanted.date.as_deref())?;
+    let source = wanted.source.filter(|source| !source.is_empty());
+    let offset = match wanted.offset.as_deref() {
+        None | Some("") => 0,
+        Some(offset) => offset.parse().map_err(|_| {
+            let message = format!("offset={offset} is no number of videos");
+            Refusal(StatusCode::BAD_REQUEST, message)
+        })?,
+    };
     let (from, to) = bounds(date)?;
     let mut all = on_disk(state.0.clone(), move |shared| {
         let dir = shared.processed_dir();
@@ -78,13 +85,10 @@ pub(super) async fn list(
     .unwrap_or_default();
     all.retain(|video| (from..to).contains(&video.start));
     let sources = all.iter().map(|video| video.source.clone()).collect();
-    all.retain(|video| {
-        let source = wanted.source.as_ref();
-        source.is_none_or(|source| *source == video.source)
-    });
+    all.retain(|video| source.as_ref().is_none_or(|source| *source == video.source));
     all.sort_by(|a, b| (b.start, &a.source, &a.file).cmp(&(a.start, &b.source, &b.file)));
-    let more = all.len().saturating_sub(wanted.offset) > PAGE;
-    let page = all.into_iter().skip(wanted.offset).take(PAGE);
+    let more = all.len().saturating_sub(offset) > PAGE;
+    let page = all.into_iter().skip(offset).take(PAGE);
     let page: Vec<Published> = page.collect();
     on_disk(state.0, move |shared| {
         let dirs = shared.original_dirs();

@@ -334,6 +334,22 @@ fn a_day_is_shown_with_what_is_blurred_held_back_and_missing() {
 }
 
 #[test]
+fn what_is_left_empty_in_a_query_is_not_asked_for() {
+    let site = Site::new();
+    for path in ["/api/videos?date=&source=&offset=", "/api/timeline?date="] {
+        let answer = site.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    for path in ["/api/timeline?date=31.12.2026", "/api/videos?date=x"] {
+        let answer = site.get(path);
+        assert_eq!(answer.status, 400, "{path}");
+        let said = answer.text();
+        assert!(said.contains("give it as date=2026-12-31"), "{said}");
+    }
+    assert_eq!(site.get("/api/videos?offset=-1").status, 400);
+}
+
+#[test]
 fn a_video_is_sent_whole_and_in_parts() {
     let site = Site::new();
     let path = format!("GET /videos/gate/{NAME}");

@@ -2,6 +2,7 @@
 
 use crate::json::{Member, Node, Value};
 use crate::problem::Problem;
+use crate::url::{decoded, encoded};
 use std::path::PathBuf;
 
 /// What settings may ask of the process they are read in; replaced by a closure in tests.
@@ -112,9 +113,46 @@ fn replaced(text: &str, env: &Environment<'_>) -> Result<String, String> {
                 "the environment variable {name} is not set; set it, or write $${{ for the characters themselves"
             ));
         };
-        out.push_str(&value);
         rest = &inside[end + 1..];
+        match login_part(&out, rest) {
+            Some(part) => out.push_str(&in_login(&value, part)),
+            None => out.push_str(&value),
+        }
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Which part of an address's login a variable is.
+#[derive(Clone, Copy, PartialEq)]
+enum LoginPart {
+    /// The user name, or both.
+    Beginning,
+    Password,
+}
+
+/// Whether what stands between `before` and `after` belongs to the login of an address, which ends with an `@`.
+fn login_part(before: &str, after: &str) -> Option<LoginPart> {
+    let ends_path = |text: &str| text.contains(['/', '?', '#']);
+    let (_, login) = before.split_once("://")?;
+    let (more, _) = after.split_once('@')?;
+    if ends_path(login) || ends_path(more) {
+        return None;
+    }
+    Some(match login.contains(':') {
+        true => LoginPart::Password,
+        false => LoginPart::Beginning,
+    })
+}
+
+/// A variable's value as it must be written in a login: `/`, `@` and the like would end it, and the rest of a password be
+/// taken for host or path, and shown. Who has encoded it already is understood.
+fn in_login(value: &str, part: LoginPart) -> String {
+    let written = |text: &str| encoded(&decoded(text));
+    match value.split_once(':') {
+        Some((name, password)) if part == LoginPart::Beginning => {
+            format!("{}:{}", written(name), written(password))
+        }
+        _ => written(value),
+    }
 }

@@ -83,10 +83,14 @@ impl SourceUrl {
             None => (None, authority),
         };
         let (host, port) = host_and_port(endpoint).ok_or(UNREADABLE)?;
-        // `viewer:12/34@cam` is a password with a raw `/`, not a host with a port; else the rest of it were shown.
-        let path = rest.split('?').next().unwrap_or_default();
-        if userinfo.is_none() && port.is_some() && !host.contains(['.', '[']) && path.contains('@')
-        {
+        // `viewer:12/34@cam` is a password with a raw `/`, not a host with a port, and so is `viewer:1@2/34@cam`; else the
+        // rest of it were shown.
+        let path = match rest.starts_with(['?', '#']) {
+            true => rest,
+            false => rest.split('?').next().unwrap_or_default(),
+        };
+        let may_be_login = userinfo.is_some() || port.is_some();
+        if may_be_login && !host.contains(['.', '[']) && path.contains('@') {
             return Err(UNREADABLE.to_owned());
         }
         let rest = rest.split('#').next().unwrap_or_default().to_owned();
@@ -275,7 +279,7 @@ fn decoded_credentials(userinfo: &str) -> Credentials {
 }
 
 /// Percent-decoding; text that is not properly encoded was meant as it stands.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -295,7 +299,7 @@ fn decoded(text: &str) -> String {
 }
 
 /// Percent-encoding of everything that is not unreserved (RFC 3986 section 2.3).
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -171,3 +171,81 @@ fn secrets_in_the_path_are_hidden_like_those_in_the_query() {
     "#]]
     .assert_eq(&out);
 }
+
+/// The way that the guide shows: what stands in the variable is the password, whatever it is made of.
+#[test]
+fn a_password_from_the_environment_may_hold_anything() {
+    let read = |address: &str, value: &str| {
+        let variable = |name: &str| (name == "SECRET").then(|| value.to_owned());
+        let env = Environment {
+            variable: &variable,
+            program_dir: None,
+        };
+        let file = serde_json::json!({ "sources": [address] }).to_string();
+        let source = RecorderSettings::from_text(&file, &env)
+            .unwrap()
+            .sources
+            .remove(0);
+        let shown = format!("{} {:?} {}", source.name, source.url, source.url);
+        let credentials = source.url.credentials().cloned().unwrap();
+        let (host, port) = source.url.endpoint().unwrap();
+        let place = format!("{host}:{port}");
+        (shown, credentials.username, credentials.password, place)
+    };
+    for password in [
+        "plain",
+        "p@ss/w:rd#\u{fc}",
+        "12/34",
+        "a?b",
+        "50%",
+        "ge heim",
+        "[x]",
+        "a\\b",
+        "p@ss#1",
+    ] {
+        let (shown, name, read_as, place) =
+            read("rtsp://viewer:${SECRET}@10.0.0.7:8554/live/1?x=1", password);
+        assert_eq!((&*name, &*read_as), ("viewer", password));
+        assert_eq!(place, "10.0.0.7:8554");
+        assert!(!shown.contains("ss") && !shown.contains("34"), "{shown}");
+        let both = read("rtsp://${SECRET}@cam/1", &format!("viewer:{password}"));
+        assert_eq!((&*both.1, &*both.2), ("viewer", password));
+        assert_eq!(both.3, "cam:554");
+    }
+    let encoded = read("rtsp://viewer:${SECRET}@cam/1", "p%40ss%2Fwd");
+    assert_eq!(encoded.2, "p@ss/wd", "as it had to be written before");
+    let half = read("rtsp://viewer:x${SECRET}y@cam/1", "/@");
+    assert_eq!(half.2, "x/@y");
+}
+
+#[test]
+fn what_a_variable_holds_elsewhere_stays_as_it_is() {
+    let variable = |_: &str| Some("10.0.0.7:8554/live/1?x=a/b".to_owned());
+    let env = Environment {
+        variable: &variable,
+        program_dir: None,
+    };
+    let file = r#"{ "sources": ["rtsp://viewer:geheim@${PLACE}"] }"#;
+    let settings = RecorderSettings::from_text(file, &env).unwrap();
+    assert_eq!(
+        settings.sources[0].url.without_credentials(),
+        "rtsp://10.0.0.7:8554/live/1?x=a/b"
+    );
+}
+
+#[test]
+fn a_password_that_is_taken_for_a_host_is_refused_and_not_shown() {
+    for address in [
+        "rtsp://viewer:p@ss/wort@cam/1",
+        "rtsp://viewer:p@ss?wort@cam/1",
+        "rtsp://viewer:p@ss#wort@cam/1",
+        "rtsp://viewer:12?wort@cam/1",
+    ] {
+        let file = serde_json::json!({ "sources": [address] }).to_string();
+        let refused = RecorderSettings::from_text(&file, &Environment::empty())
+            .expect_err(address)
+            .to_string();
+        assert!(refused.contains("percent-encoded"), "{refused}");
+        assert!(!refused.contains("wort"), "{refused}");
+    }
+}

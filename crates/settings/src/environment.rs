@@ -44,6 +44,9 @@ impl Environment<'static> {
     }
 }
 
+/// The object whose keys may be addresses as well, written as under `sources`.
+const NAMED_BY_ADDRESS: &str = "source_duration_limits";
+
 /// Replaces the variables in all texts beneath `node`; missing ones become problems.
 pub(crate) fn substitute(
     node: &mut Node,
@@ -78,6 +81,16 @@ pub(crate) fn substitute(
                     format!("{key}.{name}")
                 };
                 substitute(node, env, &path, problems);
+                if key == NAMED_BY_ADDRESS {
+                    match replaced(name, env) {
+                        Ok(new) => *name = new,
+                        Err(message) => problems.push(Problem {
+                            line: Some(node.line),
+                            key: path,
+                            message,
+                        }),
+                    }
+                }
             }
         }
         Value::Null | Value::Flag(_) | Value::Number(_) => {}

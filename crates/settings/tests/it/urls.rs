@@ -249,3 +249,33 @@ fn a_password_that_is_taken_for_a_host_is_refused_and_not_shown() {
         assert!(!refused.contains("wort"), "{refused}");
     }
 }
+
+#[test]
+fn a_limit_names_its_source_as_sources_do_variables_included() {
+    let variable = |name: &str| (name == "SECRET").then(|| "p@ss/wort".to_owned());
+    let env = Environment {
+        variable: &variable,
+        program_dir: None,
+    };
+    let file = |limited: &str| {
+        let address = "rtsp://viewer:${SECRET}@cam/1";
+        serde_json::json!({ "sources": [address], "source_duration_limits": { limited: 5 } })
+            .to_string()
+    };
+    let settings =
+        RecorderSettings::from_text(&file("rtsp://viewer:${SECRET}@cam/1"), &env).unwrap();
+    assert_eq!(
+        settings.sources[0].duration_limit,
+        Some(std::time::Duration::from_secs(5))
+    );
+    for (limited, words) in [
+        ("rtsp://viewer:${SECRET}@cam/2", "there is no such source"),
+        ("rtsp://viewer:${OTHER}@cam/1", "OTHER is not set"),
+    ] {
+        let refused = RecorderSettings::from_text(&file(limited), &env)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(words), "{refused}");
+        assert!(!refused.contains("wort"), "{refused}");
+    }
+}

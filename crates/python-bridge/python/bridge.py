@@ -291,12 +291,22 @@ def work(request, module, frames):
 
 def advice(error):
     """What to do about it, to follow its words; empty where its words are all that is known."""
-    if not isinstance(error, ModuleNotFoundError):
-        return ""
-    return (
-        f"; install it in {sys.executable}, or name an interpreter that has it (a venv's, say) with "
-        '"plugin": {"python_executable": ...}'
-    )
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"; install it in {sys.executable}, or name an interpreter that has it (a venv's, say) with "
+            '"plugin": {"python_executable": ...}'
+        )
+    # Libraries wrap what they were refused.
+    wrapped, seen = error, []
+    while wrapped is not None and wrapped not in seen:
+        if isinstance(wrapped, PermissionError):
+            return (
+                '; unless "sandbox" is "off", modules have no network and write to temporary folders and those of '
+                '"sandbox_writable" only'
+            )
+        seen.append(wrapped)
+        wrapped = wrapped.__cause__ or wrapped.__context__
+    return ""
 
 
 def end_if_forked():

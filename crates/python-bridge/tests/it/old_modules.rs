@@ -165,6 +165,23 @@ fn what_a_module_imports_and_is_not_there_is_told_with_a_way_out() {
     }
 }
 
+#[test]
+fn what_the_sandbox_refuses_is_told_as_such() {
+    for text in [
+        "raise PermissionError(13, 'Permission denied', 'blur.log')\n",
+        "try: raise PermissionError(1, 'Operation not permitted')
+except OSError as error: raise RuntimeError('no download') from error\n",
+        "try: raise PermissionError(1, 'Operation not permitted')
+except OSError: raise ValueError('no model')\n",
+    ] {
+        let error = create(&module(text).path).err().expect(text);
+        let first = error.lines().next().unwrap_or_default();
+        assert!(first.contains("\"sandbox_writable\""), "{error}");
+    }
+    let other = create(&module("raise ValueError('no model')\n").path).err();
+    assert!(!other.expect("refused").contains("sandbox"));
+}
+
 /// The interpreter by the name that it knows itself by.
 fn executable() -> String {
     let output = std::process::Command::new(python())

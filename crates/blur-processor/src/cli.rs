@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!(
+            daemon::complain!(
                 "blur-processor: {}",
                 daemon::redact::text(&format!("{error:#}"))
             );
@@ -93,7 +93,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let settings = match load(arguments.config.as_deref()) {
         Ok(settings) => settings,
         Err(reason) => {
-            eprintln!("{reason}");
+            daemon::complain!("{reason}");
             return Ok(ExitCode::from(exit::SETTINGS));
         }
     };
@@ -126,7 +126,7 @@ fn load(named: Option<&Path>) -> Result<BlurSettings, String> {
 fn share_places(settings: &BlurSettings) -> bool {
     let problems = settings.overlaps_by_links(&daemon::disk::real_place);
     for problem in &problems {
-        eprintln!("blur-processor: {}", daemon::redact::text(problem));
+        daemon::complain!("blur-processor: {}", daemon::redact::text(problem));
     }
     !problems.is_empty()
 }

@@ -14,6 +14,7 @@ pub mod logs;
 pub mod place;
 pub mod redact;
 mod rotate;
+pub mod say;
 pub mod shutdown;
 pub mod status;
 pub mod systemd;

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!(
+            daemon::complain!(
                 "rtsp-recorder: {}",
                 daemon::redact::text(&format!("{error:#}"))
             );
@@ -83,13 +83,13 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = match load(arguments) {
         Ok(settings) => settings,
         Err(problems) => {
-            eprintln!("{problems}");
+            daemon::complain!("{problems}");
             return Ok(exit::SETTINGS);
         }
     };
     if arguments.validate {
         check_places(&settings)?;
-        println!("settings are good: {} sources", settings.sources.len());
+        daemon::say!("settings are good: {} sources", settings.sources.len());
         return Ok(exit::STOPPED);
     }
     if let Some(Command::Probe { json, seconds }) = &arguments.command {
@@ -137,9 +137,11 @@ fn look_at_sources(
     runtime.shutdown_background();
     if as_json {
         let list: Vec<_> = probes.iter().map(Probe::json).collect();
-        println!("{}", serde_json::Value::from(list));
+        daemon::say!("{}", serde_json::Value::from(list));
     } else {
-        probes.iter().for_each(|probe| println!("{}", probe.line()));
+        probes
+            .iter()
+            .for_each(|probe| daemon::say!("{}", probe.line()));
     }
     Ok(if probes.iter().all(Probe::is_good) {
         exit::STOPPED
@@ -156,13 +158,13 @@ fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {
 
 fn create_config(path: &Path) -> anyhow::Result<u8> {
     if !Sample::Recorder.create(path, Existing::Stays)?.is_new {
-        eprintln!(
+        daemon::complain!(
             "{} exists; move it away or name another with --config",
             path.display()
         );
         return Ok(exit::SETTINGS);
     }
-    println!(
+    daemon::say!(
         "wrote {}; enter your cameras under `sources`",
         path.display()
     );

@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let text = format!("{error:#}");
-            eprintln!("run-system: {}", daemon::redact::text(&text));
+            daemon::complain!("run-system: {}", daemon::redact::text(&text));
             ExitCode::from(match error.downcast_ref::<NotUsable>() {
                 Some(_) => daemon::exit::SETTINGS,
                 None => daemon::exit::FAILED,

@@ -1,12 +1,10 @@
 //! Output for people and pipes.
 
-use std::io::Write;
-
 use unicode_width::UnicodeWidthStr;
 
 /// Prints a line; when nobody reads any more there is nobody to tell.
 pub(crate) fn line(text: &str) {
-    writeln!(std::io::stdout().lock(), "{text}").ok();
+    daemon::say!("{text}");
 }
 
 /// A time for people, by its two largest units: `3 h 20 min`.

@@ -16,12 +16,12 @@ use settings::samples::{Existing, Sample};
 /// The file cannot be written.
 pub fn create_config(path: &Path) -> anyhow::Result<ExitCode> {
     if !Sample::Blur.create(path, Existing::Stays)?.is_new {
-        eprintln!(
+        daemon::complain!(
             "{} exists; move it away or name another with --config",
             path.display()
         );
         return Ok(ExitCode::from(exit::SETTINGS));
     }
-    println!("wrote {}", path.display());
+    daemon::say!("wrote {}", path.display());
     Ok(ExitCode::SUCCESS)
 }

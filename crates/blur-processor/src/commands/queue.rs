@@ -38,7 +38,7 @@ pub fn show(arguments: &ShowArguments, settings: &BlurSettings) -> anyhow::Resul
     let (stats, entries) = (queue.stats()?, queue.list()?);
     if arguments.json {
         let whole = serde_json::json!({ "stats": stats, "tickets": entries });
-        println!("{}", serde_json::to_string_pretty(&whole)?);
+        daemon::say!("{}", serde_json::to_string_pretty(&whole)?);
         return Ok(ExitCode::SUCCESS);
     }
     print_stats(&stats);
@@ -48,7 +48,7 @@ pub fn show(arguments: &ShowArguments, settings: &BlurSettings) -> anyhow::Resul
         }
     }
     if let Some(way) = way_back(&stats) {
-        println!("\nput back with: blur-processor {way}");
+        daemon::say!("\nput back with: blur-processor {way}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,7 +72,7 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
             Err(anyhow::Error::from(*source).context("not all could be put back"))
         }
         Err(error @ ticket_queue::Error::NotFound { .. }) => {
-            eprintln!("{error}");
+            daemon::complain!("{error}");
             Ok(ExitCode::from(exit::FAILED))
         }
         Err(error) => Err(error.into()),
@@ -82,8 +82,8 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
 fn print_put_back(stems: &[Stem]) {
     stems
         .iter()
-        .for_each(|stem| println!("{stem} is back in the queue"));
-    println!("{} put back", stems.len());
+        .for_each(|stem| daemon::say!("{stem} is back in the queue"));
+    daemon::say!("{} put back", stems.len());
 }
 
 fn open(settings: &BlurSettings) -> anyhow::Result<DirectoryQueue> {
@@ -115,11 +115,11 @@ fn print_stats(stats: &Stats) {
         done,
         ..
     } = stats;
-    println!(
+    daemon::say!(
         "waiting {ready}, at work {active}, to be tried again {deferred}, given up {failed}, refused {corrupt}, done {done}"
     );
     if let Some(age) = stats.oldest_age {
-        println!("the oldest has waited {} s", age.as_secs());
+        daemon::say!("the oldest has waited {} s", age.as_secs());
     }
 }
 
@@ -138,11 +138,11 @@ fn print_entry(entry: &Entry) {
         (State::Deferred, Ok(wait)) => format!(", in {} s", wait.as_secs()),
         _ => String::new(),
     };
-    println!("{state:<9} {} (attempt {}{due})", entry.stem, entry.attempt);
+    daemon::say!("{state:<9} {} (attempt {}{due})", entry.stem, entry.attempt);
     if let Some(why) = &entry.why {
-        println!("          {}", why.reason);
+        daemon::say!("          {}", why.reason);
         if let Some(original) = &why.original {
-            println!("          original: {original}");
+            daemon::say!("          original: {original}");
         }
     }
 }

@@ -214,6 +214,26 @@ fn the_queue_tells_how_to_put_back_what_needs_it() {
     assert!(shown().ends_with("retry NAME, or retry --all"));
 }
 
+/// As behind `| head`.
+#[test]
+fn who_stops_reading_ends_no_work() {
+    let site = Site::new(json!({}));
+    fs::create_dir(site.path("in")).unwrap();
+    for name in ["a.mp4", "b.mp4"] {
+        TestVideo::default()
+            .write(site.path(&format!("in/{name}")))
+            .unwrap();
+    }
+    for arguments in [&["queue", "--json"][..], &["blur", "in", "out"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = site.command(arguments);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert_eq!(command.status().unwrap().code(), Some(0), "{arguments:?}");
+    }
+    assert!(site.path("out/a.mp4").is_file() && site.path("out/b.mp4").is_file());
+}
+
 #[test]
 fn check_plugin_says_what_it_is() {
     let site = Site::new(json!({}));

@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     let mut engine = match engine(settings) {
         Ok(engine) => engine,
         Err(unfit) => {
-            eprintln!("{unfit}");
+            daemon::complain!("{unfit}");
             return Ok(ExitCode::from(exit::SETTINGS));
         }
     };
@@ -123,7 +123,7 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         .filter(|entry| matches!(entry.outcome, Outcome::Error(_)))
         .count();
     if whole_folder {
-        println!("{} videos, {failed} failed", entries.len());
+        daemon::say!("{} videos, {failed} failed", entries.len());
     }
     Ok(ExitCode::from(match failed {
         0 => exit::STOPPED,

@@ -51,7 +51,7 @@ impl Display {
         self.bar.set_position(self.done.get() * STEPS + share);
         if !self.is_terminal && self.last_line.get().elapsed() >= LINES {
             self.last_line.set(Instant::now());
-            eprintln!("{:.0} % of this video", progress.share() * 100.0);
+            daemon::complain!("{:.0} % of this video", progress.share() * 100.0);
         }
     }
 
@@ -72,9 +72,9 @@ impl Drop for Display {
 fn say(output: &Path, outcome: &Outcome) {
     let output = output.display();
     match outcome {
-        Outcome::Skipped(_) => println!("{output}: there already, left as it is"),
-        Outcome::Error(error) => eprintln!("{error}"),
-        Outcome::Report(report) => println!(
+        Outcome::Skipped(_) => daemon::say!("{output}: there already, left as it is"),
+        Outcome::Error(error) => daemon::complain!("{error}"),
+        Outcome::Report(report) => daemon::say!(
             "{output}: {} frames in {:.1} s ({:.0} a second), {} tracks, {} frames masked, {} groups copied, {} encoded",
             report.frames,
             report.time.total_ms as f64 / 1e3,

@@ -69,16 +69,16 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
     let (hider, facts, first) = match loaded {
         Ok(loaded) => loaded,
         Err(unfit) => {
-            eprintln!("{unfit}");
+            daemon::complain!("{unfit}");
             return Ok(ExitCode::from(exit::SETTINGS));
         }
     };
     print(&facts, &first);
     let findings = trial::run(hider, arguments.video.as_deref(), arguments.frames)?;
-    print!("{}", findings.text());
+    daemon::say!("{}", findings.text().trim_end());
     let mistakes = findings.mistakes();
     for mistake in &mistakes {
-        eprintln!("wrong: {mistake}");
+        daemon::complain!("wrong: {mistake}");
     }
     Ok(ExitCode::from(match mistakes.is_empty() {
         true => exit::STOPPED,
@@ -127,7 +127,7 @@ fn outside(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
         let exit = match ended {
             Ok(exit) => exit,
             Err(_) => {
-                eprintln!(
+                daemon::complain!(
                     "wrong: no end after {} s (--timeout); the plugin hangs or is very slow",
                     limit.as_secs_f64()
                 );
@@ -137,7 +137,7 @@ fn outside(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
         Ok(match exit.code().and_then(|code| u8::try_from(code).ok()) {
             Some(code) => ExitCode::from(code),
             None => {
-                eprintln!("wrong: the plugin crashed its process: {exit}");
+                daemon::complain!("wrong: the plugin crashed its process: {exit}");
                 ExitCode::from(exit::FAILED)
             }
         })
@@ -156,29 +156,29 @@ pub fn validate(settings: &BlurSettings) -> ExitCode {
     match loaded {
         Ok((facts, trial)) => {
             print(&facts, &trial);
-            println!("settings are valid");
+            daemon::say!("settings are valid");
             ExitCode::SUCCESS
         }
         Err(unfit) => {
-            eprintln!("{unfit}");
+            daemon::complain!("{unfit}");
             ExitCode::from(exit::SETTINGS)
         }
     }
 }
 
 fn print(facts: &PluginFacts, trial: &Trial) {
-    println!("plugin   {} {}", facts.name, facts.version);
-    println!("kind     {}", facts.kind);
+    daemon::say!("plugin   {} {}", facts.name, facts.version);
+    daemon::say!("kind     {}", facts.kind);
     if let Some(blake3) = &facts.blake3 {
-        println!("blake3   {blake3}");
-        println!("load     {:.0} ms", trial.load.as_secs_f64() * 1e3);
-        println!("first    {:.1} ms", trial.first_frame.as_secs_f64() * 1e3);
+        daemon::say!("blake3   {blake3}");
+        daemon::say!("load     {:.0} ms", trial.load.as_secs_f64() * 1e3);
+        daemon::say!("first    {:.1} ms", trial.first_frame.as_secs_f64() * 1e3);
     }
     if !facts.sandbox.is_empty() {
-        println!("sandbox  {}", facts.sandbox);
+        daemon::say!("sandbox  {}", facts.sandbox);
     }
     if facts.info != json!({}) {
-        println!("says     {}", facts.info);
+        daemon::say!("says     {}", facts.info);
     }
 }
 

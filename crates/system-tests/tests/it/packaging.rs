@@ -100,4 +100,9 @@ fn services_are_asked_with_their_settings_in_their_folder_and_with_their_passwor
     let retry = "4: --config DIR/etc/blur_processor_config.json retry --all\n";
     assert_eq!(ask(&["retry", "--all"]), (Some(0), retry.to_owned()));
     assert_eq!(ask(&["restart"]).0, Some(2));
+
+    // What systemd leaves out keeps nothing from being asked, and blanks count here as they do there.
+    let slips = "CAMERA-PASSWORD=x\nCAMERA_PASSWORD = a$b & 'c' \r\n  TOKEN=\"quoted\"\r\n";
+    std::fs::write(etc.join("environment"), slips).expect("it can be written");
+    assert_eq!(ask(&["status", "--watch"]), (Some(0), status.to_owned()));
 }

@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long)]
     until_empty: bool,
     /// What is logged when RUST_LOG is not set.
-    #[arg(long, default_value = "info", value_name = "LEVEL", global = true)]
+    #[arg(long, default_value = "info", value_name = "LEVEL", global = true, value_parser = logs::level)]
     log_level: String,
     /// text or json.
     #[arg(long, default_value = "text", value_name = "FORMAT", global = true)]

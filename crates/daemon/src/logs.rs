@@ -7,10 +7,12 @@
 use crate::place;
 use crate::redact;
 use crate::rotate::RotatingFile;
+use anyhow::Context as _;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -99,7 +101,9 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
     workers.push(worker);
     layers.push(layer(setup.format, io::stderr().is_terminal(), console));
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(text)?,
+        Ok(text) if !text.is_empty() => {
+            EnvFilter::try_new(&text).with_context(|| format!("RUST_LOG is {text:?}"))?
+        }
         _ => EnvFilter::try_new(&setup.level)?,
     };
     tracing_subscriber::registry()
@@ -108,6 +112,21 @@ pub fn init(setup: &LogSetup) -> anyhow::Result<Guard> {
         .try_init()?;
     log_panics();
     Ok(Guard { _workers: workers })
+}
+
+/// Checks `--log-level`. A word that is no level counts as the name of a module, and nothing at all were logged.
+///
+/// # Errors
+/// What to give instead.
+pub fn level(text: &str) -> Result<String, String> {
+    let says_how_much = text.split(',').any(|part| {
+        let level = part.rsplit('=').next().unwrap_or_default();
+        !level.trim().is_empty() && level.trim().parse::<LevelFilter>().is_ok()
+    });
+    match EnvFilter::try_new(text) {
+        Ok(_) if says_how_much => Ok(text.to_owned()),
+        _ => Err("give error, warn, info, debug, trace or off".to_owned()),
+    }
 }
 
 fn queued(target: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
@@ -243,6 +262,22 @@ mod tests {
         assert!(told.ends_with("; give another log_dir"), "{told}");
         let denied = place::advice("log_dir", &io::ErrorKind::PermissionDenied.into());
         assert!(denied.contains("chown"), "{denied}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,retina=error",
+            "rtsp_recorder=debug",
+        ] {
+            assert_eq!(level(good), Ok(good.to_owned()));
+        }
+        for wrong in ["warning", "verbose", "", "a=b", "info=="] {
+            assert!(level(wrong).unwrap_err().contains("warn"), "{wrong}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     validate: bool,
     /// What is logged when RUST_LOG is not set. The RTSP library warns of each oddity of a camera, at worst with every packet.
-    #[arg(long, default_value = "info,retina=error", value_name = "LEVEL")]
+    #[arg(long, default_value = "info,retina=error", value_name = "LEVEL", value_parser = daemon::logs::level)]
     log_level: String,
     /// text or json.
     #[arg(long, default_value = "text", value_name = "FORMAT")]

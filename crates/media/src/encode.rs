@@ -63,8 +63,8 @@ pub struct EncoderSettings {
     pub colour: ColourTags,
     /// Width to height of one pixel.
     pub sample_aspect_ratio: Option<Rational>,
-    /// Encode as interlaced, with this field first unless a frame says otherwise; only libx264 does, others encode the
-    /// pictures as they are.
+    /// Encode as interlaced, with this field first unless a frame says otherwise; only libx264 does, and only where each
+    /// field has whole rows of chroma. Else pictures are encoded as they are.
     pub fields: Option<FieldOrder>,
 }
 
@@ -353,7 +353,10 @@ fn configure(codec: &mut Codec, settings: &EncoderSettings, format: PixelFormat,
     raw.max_b_frames = if counted { 0 } else { int(settings.b_frames) };
     // Bit-exact also means: without FFmpeg's name and version in the data.
     raw.flags |= (ffi::AV_CODEC_FLAG_GLOBAL_HEADER | ffi::AV_CODEC_FLAG_BITEXACT) as i32;
-    if let Some(first) = settings.fields.filter(|_| settings.encoder == "libx264") {
+    // x264 takes a field for a picture of its own: 4:2:0 ones of 486 lines it refuses.
+    let fields_rows = 2 << format.chroma_shift().1;
+    let has_fields = settings.encoder == "libx264" && settings.height.is_multiple_of(fields_rows);
+    if let Some(first) = settings.fields.filter(|_| has_fields) {
         raw.flags |= ffi::AV_CODEC_FLAG_INTERLACED_DCT as i32;
         raw.field_order = match first {
             FieldOrder::TopFirst => ffi::AVFieldOrder::AV_FIELD_TT,

@@ -3,11 +3,11 @@
 use std::fs::File;
 
 use media::encode::{Key, has_option, is_available};
-use media::synth::{TestVideo, read_number};
+use media::synth::{TestVideo, draw, read_number};
 use media::verify::{VerifyOptions, verify_frames};
 use media::{
-    ColourRange, Decoder, DecoderOptions, Encoder, EncoderSettings, Frame, MediaError, PixelFormat,
-    Rate, Rational, Reader, ReaderOptions, VideoCodec, probe,
+    ColourRange, Decoder, DecoderOptions, Encoder, EncoderSettings, FieldOrder, Frame, MediaError,
+    PixelFormat, Rate, Rational, Reader, ReaderOptions, VideoCodec, probe,
 };
 use tempfile::tempdir;
 
@@ -85,6 +85,29 @@ fn odd_sizes_stay_odd() {
             })
             .unwrap();
         }
+    }
+}
+
+/// x264 refuses interlaced pictures whose fields have no whole rows of chroma, such as those of 486 lines.
+#[test]
+fn pictures_are_interlaced_where_their_height_allows() {
+    for (height, interlaced) in [(240, true), (242, false), (241, false)] {
+        let settings = EncoderSettings {
+            fields: Some(FieldOrder::TopFirst),
+            ..EncoderSettings::new("libx264", 320, height, Rational::MPEG)
+        };
+        let mut encoder = Encoder::open(settings).unwrap();
+        let mut frame = draw(320, height, 0).unwrap();
+        frame.set_pts(Some(0));
+        let mut packets = Vec::new();
+        encoder.encode(&frame, Key::Auto, &mut packets).unwrap();
+        encoder.finish(&mut packets).unwrap();
+        let mut decoder = Decoder::new(encoder.track(), &DecoderOptions::default()).unwrap();
+        decoder.send(&packets[0]).unwrap();
+        decoder.finish().unwrap();
+        let shown = decoder.receive().unwrap().expect("a picture");
+        assert_eq!(shown.height(), height);
+        assert_eq!(shown.fields().is_some(), interlaced, "{height}");
     }
 }
 

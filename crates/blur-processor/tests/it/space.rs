@@ -151,6 +151,27 @@ fn an_output_directory_that_becomes_read_only_costs_no_attempt() {
 }
 
 #[test]
+fn directories_that_are_removed_while_it_runs_are_made_again() {
+    let mut site = Site::new(json!({
+        "max_attempts": 1, "blur_module_path": null, "backup_original": true, "backup_dir": "backup",
+    }));
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| {
+        site.path("logs/blur_processor.status.json").exists()
+    });
+    for dir in ["processed_videos", "backup"] {
+        fs::remove_dir_all(site.path(dir)).unwrap();
+    }
+    let stem = site.add("a", &TestVideo::default());
+    daemon.wait_for(&site, |site| {
+        site.is_done(&stem) || site.why(&stem).is_some()
+    });
+    daemon.stop();
+    assert_eq!(site.why(&stem), None);
+    assert!(site.path("backup/cam/a.mp4").exists());
+}
+
+#[test]
 fn a_raw_disk_that_is_mounted_after_the_start_is_seen() {
     let mut site = Site::new(json!({ "blur_module_path": null }));
     site.add("a", &TestVideo::default());

@@ -116,7 +116,7 @@ impl Publisher {
     /// # Errors
     /// Why not.
     pub fn try_output(&self) -> Result<(), Error> {
-        let probe = temp_in(&self.output_dir.join(DRAFTS), "probe");
+        let probe = temp_in(&self.drafts()?, "probe");
         File::create_new(&probe).map_err(Error::io("create", &probe))?;
         remove_if_there(&probe).map_err(Error::io("remove", &probe))?;
         Ok(())
@@ -130,7 +130,7 @@ impl Publisher {
     pub fn draft(&self, lease: &Lease, output: &RelPath) -> Result<Draft, Error> {
         let target = self.output_dir.join(output.as_path());
         create_dir_all_durable(parent(&target))?;
-        let dir = self.output_dir.join(DRAFTS);
+        let dir = self.drafts()?;
         draft::drop_drafts(&dir, lease.stem())?;
         let (file, temp) = draft::create_draft(&dir, lease, target.extension(), Readers::Any)?;
         Ok(Draft {
@@ -139,6 +139,13 @@ impl Publisher {
             target,
             disk: Arc::clone(&self.disk),
         })
+    }
+
+    /// Where outputs are begun. Somebody may have emptied the output directory, or mounted a disk there, since it was opened.
+    fn drafts(&self) -> Result<PathBuf, Error> {
+        let dir = self.output_dir.join(DRAFTS);
+        create_dir_all_durable(&dir)?;
+        Ok(dir)
     }
 
     /// Finishes a ticket whose output is published: receipt, original, ticket. Calling it again
@@ -202,7 +209,7 @@ impl Publisher {
 
     /// Makes a final file durable that a killed process may have renamed without syncing.
     fn sync_published(&self, target: &Path) -> Result<(), Error> {
-        let drafts = self.output_dir.join(DRAFTS);
+        let drafts = self.drafts()?;
         sync_dirs_on(&*self.disk, Step::SyncOutputDir, parent(target), &drafts)
     }
 }

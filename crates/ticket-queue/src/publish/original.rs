@@ -179,6 +179,7 @@ impl Publisher {
     /// Copies the original under the backup's name, durably.
     fn copy(&self, lease: &Lease, from: &Opened, dir: &Path, target: &Path) -> Result<(), Error> {
         let drafts = dir.join(DRAFTS);
+        create_private_dir_all_durable(&drafts)?;
         drop_drafts(&drafts, lease.stem())?;
         let (mut file, temp) = create_draft(&drafts, lease, None, Readers::Own)?;
         let steps = NewFileSteps::BACKUP;

@@ -91,6 +91,9 @@ impl Index {
                 .get_or_insert("it has an edit list that hides frames");
             scan.all_there = true;
         }
+        // AVI repeats a frame by a packet without data, which FFmpeg leaves out, and counts it as one.
+        scan.all_there |= reader.format_name() == "avi"
+            && Some(scan.shown_for) >= track.frame_count.map(|count| count.cast_signed());
         scan.check_whole(&track)?;
         let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
         times.sort_unstable();
@@ -243,6 +246,8 @@ struct Scan {
     met: u64,
     bytes: u64,
     cut_short: bool,
+    /// Behind the last packet's decoding time, ticks.
+    shown_for: i64,
     /// Fewer than are declared came out, but all are there.
     all_there: bool,
     sets: Option<ParameterSets>,
@@ -267,6 +272,7 @@ impl Scan {
             met: 0,
             bytes: 0,
             cut_short: false,
+            shown_for: 0,
             all_there: false,
             sets,
             length_size,
@@ -278,6 +284,8 @@ impl Scan {
         self.met += 1;
         self.bytes += packet.data().len() as u64;
         self.cut_short |= packet.is_corrupt();
+        let end = (packet.dts()).map_or(0, |dts| dts.saturating_add(packet.duration()));
+        self.shown_for = self.shown_for.max(end);
         if packet.is_discarded() {
             self.unfit
                 .get_or_insert("it has an edit list that hides frames");

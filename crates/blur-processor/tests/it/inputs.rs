@@ -312,6 +312,27 @@ fn what_no_attempt_can_do_is_told_with_a_way_out() {
     }
 }
 
+#[test]
+fn an_avi_with_repeated_frames_is_whole_and_one_cut_short_is_not() {
+    let mut site = Site::new(json!({ "delete_original": false }));
+    let options = "-vf select=mod(n\\,5) -vsync vfr -c:v mjpeg -f avi";
+    if !made_by_ffmpeg(&site, "whole", options) {
+        return;
+    }
+    let bytes = fs::read(site.raw("whole")).unwrap();
+    fs::write(site.raw("cut"), &bytes[..bytes.len() / 2]).unwrap();
+    let (whole, cut) = (site.add_ticket("whole"), site.add_ticket("cut"));
+    site.run_until(|site| {
+        let ended = |stem| site.is_done(stem) || site.why(stem).is_some();
+        ended(&whole) && ended(&cut)
+    });
+    assert_eq!(site.why(&whole), None);
+    let [before, after] = [site.raw("whole"), site.published("whole")].map(|path| look(&path).pts);
+    assert_eq!((before.len(), after.len()), (24, 24));
+    let why = site.why(&cut).expect("a reason");
+    assert!(why.contains("cut short"), "{why}");
+}
+
 /// What becomes of some packets of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Harm {

@@ -6,7 +6,9 @@
 use std::fs::File;
 
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
-use media::{AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack};
+use media::{
+    AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack, matroska,
+};
 
 use super::job::Failure;
 
@@ -75,6 +77,7 @@ impl Index {
         let audio = reader
             .audio()
             .map(|(number, audio)| (number, audio.clone()));
+        require_chain(file, reader)?;
         let mut scan = Scan::new(&track);
         let mut first_sound = None::<i64>;
         while let Some(packet) = reader.next_packet().map_err(Failure::of_input)? {
@@ -213,6 +216,21 @@ fn open_with(file: &File, options: &ReaderOptions) -> Result<Reader, Failure> {
             "not a video that can be read, or cut short: {error}"
         )),
     })
+}
+
+/// Behind damage that FFmpeg passes over in silence lie pictures that would go with the original.
+fn require_chain(file: &File, reader: &Reader) -> Result<(), Failure> {
+    if !reader.format_name().contains("matroska") {
+        return Ok(());
+    }
+    let broken = matroska::broken_at(file)
+        .map_err(|error| Failure::attempt(format!("the video cannot be read: {error}")))?;
+    match broken {
+        Some(at) => Err(Failure::unusable(format!(
+            "the file is damaged at byte {at}, and what lies behind cannot be found; repair it, or leave that out (ffmpeg -i FILE -c copy NEW.mkv)"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether all frames that the file declares are there, though not all come out: an edit list may hide whole groups, as trimming

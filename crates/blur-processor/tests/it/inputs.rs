@@ -551,6 +551,32 @@ fn video_in_rgb_keeps_its_colours() {
 }
 
 #[test]
+fn a_matroska_file_that_is_damaged_within_is_held_back() {
+    let mut site = Site::new(json!({ "delete_original": false }));
+    let whole = site.add(
+        "whole",
+        &TestVideo {
+            container: Container::Mkv,
+            ..TestVideo::default()
+        },
+    );
+    let mut bytes = fs::read(site.raw("whole")).unwrap();
+    let half = bytes.len() / 2;
+    fs::write(site.raw("cut"), &bytes[..half]).unwrap();
+    bytes.drain(half..half + 50);
+    fs::write(site.raw("damaged"), bytes).unwrap();
+    let [cut, damaged] = ["cut", "damaged"].map(|name| site.add_ticket(name));
+    site.run_until(|site| {
+        let ended = |stem: &String| site.is_done(stem) || site.why(stem).is_some();
+        [&whole, &cut, &damaged].into_iter().all(ended)
+    });
+    assert_eq!((site.why(&whole), site.why(&cut)), (None, None));
+    let why = site.why(&damaged).expect("a reason");
+    assert!(why.contains("the file is damaged at byte"), "{why}");
+    assert!(site.raw("damaged").exists() && !site.published("damaged").exists());
+}
+
+#[test]
 fn a_file_with_two_videos_is_held_back_whole() {
     let mut site = Site::new(json!({}));
     let encoded = TestVideo::default().encode().unwrap();

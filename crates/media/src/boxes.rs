@@ -122,6 +122,65 @@ pub fn whole_part(data: &(impl Bytes + ?Sized)) -> io::Result<WholePart> {
     Ok(whole)
 }
 
+/// All that may lie outermost in a file of fragments (ISO/IEC 14496-12, table 1; QuickTime).
+const OUTERMOST: [[u8; 4]; 17] = [
+    *b"ftyp", *b"styp", *b"pdin", *b"moov", *b"moof", *b"mdat", *b"mfra", *b"sidx", *b"ssix",
+    *b"prft", *b"emsg", *b"meta", *b"udta", *b"uuid", *b"free", *b"skip", *b"wide",
+];
+
+/// Where the chain of a fragmented file's boxes breaks, bytes from its beginning: FFmpeg stops there without a word, or goes on where
+/// it finds a box. None where it reaches the end of the file, be it within a box or with nothing but zeros before it, and in a
+/// file without fragments, where the index leads to all frames.
+///
+/// # Errors
+/// The operating system's.
+pub fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
+    let length = data.length()?;
+    let (mut at, mut has_fragments) = (0, false);
+    while at < length {
+        let next = header(data, at, length)?.filter(|next| OUTERMOST.contains(&next.kind));
+        let Some(next) = next else {
+            let is_cut_short = length - at < 8 || is_zero_from(data, at)?;
+            return Ok((has_fragments && !is_cut_short).then_some(at));
+        };
+        has_fragments |= match &next.kind {
+            b"moof" => true,
+            b"moov" => announces_fragments(data, &next)?,
+            _ => false,
+        };
+        at = next.end();
+    }
+    Ok(None)
+}
+
+fn announces_fragments(data: &(impl Bytes + ?Sized), index: &TopBox) -> io::Result<bool> {
+    let mut at = index.start + 8;
+    while at < index.end()
+        && let Some(next) = header(data, at, index.end())?
+    {
+        if &next.kind == b"mvex" {
+            return Ok(true);
+        }
+        at = next.end();
+    }
+    Ok(false)
+}
+
+/// Whether only zeros follow.
+pub(crate) fn is_zero_from(data: &(impl Bytes + ?Sized), mut at: u64) -> io::Result<bool> {
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let have = fill(data, &mut block, at)?;
+        if block[..have].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        if have < block.len() {
+            return Ok(true);
+        }
+        at += have as u64;
+    }
+}
+
 /// Where in a plain container box the box lies that `path` leads to, each name the first of its kind; header included.
 pub(crate) fn inside(parent: &[u8], path: &[[u8; 4]]) -> Option<Range<usize>> {
     let mut found = 0..parent.len();

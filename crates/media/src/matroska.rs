@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use crate::boxes::is_zero_from;
+
 /// What holds the others: segment and cluster.
 const SEGMENT: u32 = 0x1853_8067;
 const CLUSTER: u32 = 0x1f43_b675;
@@ -49,7 +51,7 @@ pub fn broken_at(file: &File) -> io::Result<Option<u64>> {
         let bytes = &mut bytes[..(length - at).min(LONGEST_HEADER) as usize];
         file.read_exact_at(bytes, at)?;
         let Some(element) = Element::of(bytes) else {
-            let is_cut_short = (bytes.len() as u64) < LONGEST_HEADER || is_zero(file, at, length)?;
+            let is_cut_short = (bytes.len() as u64) < LONGEST_HEADER || is_zero_from(file, at)?;
             return Ok((!is_cut_short).then_some(at));
         };
         let body = at + element.header;
@@ -102,19 +104,6 @@ fn number(bytes: &[u8], longest: usize) -> Option<(u64, usize)> {
         .iter()
         .fold(0, |value, &byte| value << 8 | u64::from(byte));
     Some((value, length))
-}
-
-fn is_zero(file: &File, mut at: u64, length: u64) -> io::Result<bool> {
-    let mut block = vec![0; 1 << 16];
-    while at < length {
-        let part = &mut block[..(length - at).min(1 << 16) as usize];
-        file.read_exact_at(part, at)?;
-        if part.iter().any(|&byte| byte != 0) {
-            return Ok(false);
-        }
-        at += part.len() as u64;
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

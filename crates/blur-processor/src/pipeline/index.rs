@@ -7,7 +7,8 @@ use std::fs::File;
 
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
 use media::{
-    AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack, matroska,
+    AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack, boxes,
+    matroska,
 };
 
 use super::job::Failure;
@@ -220,16 +221,22 @@ fn open_with(file: &File, options: &ReaderOptions) -> Result<Reader, Failure> {
 
 /// Behind damage that FFmpeg passes over in silence lie pictures that would go with the original.
 fn require_chain(file: &File, reader: &Reader) -> Result<(), Failure> {
-    if !reader.format_name().contains("matroska") {
+    let format = reader.format_name();
+    let broken = if format.contains("matroska") {
+        matroska::broken_at(file)
+    } else if format.contains("mp4") {
+        boxes::broken_at(file)
+    } else {
         return Ok(());
-    }
-    let broken = matroska::broken_at(file)
-        .map_err(|error| Failure::attempt(format!("the video cannot be read: {error}")))?;
+    };
     match broken {
-        Some(at) => Err(Failure::unusable(format!(
-            "the file is damaged at byte {at}, and what lies behind cannot be found; repair it, or leave that out (ffmpeg -i FILE -c copy NEW.mkv)"
+        Ok(None) => Ok(()),
+        Ok(Some(at)) => Err(Failure::unusable(format!(
+            "the file is damaged at byte {at}, and not all that lies behind can be found; repair it, or do without that: ffmpeg -i FILE -c copy NEW"
         ))),
-        None => Ok(()),
+        Err(error) => Err(Failure::attempt(format!(
+            "the video cannot be read: {error}"
+        ))),
     }
 }
 

@@ -577,6 +577,28 @@ fn a_matroska_file_that_is_damaged_within_is_held_back() {
 }
 
 #[test]
+fn a_fragmented_file_that_is_damaged_within_is_held_back() {
+    let mut site = Site::new(json!({ "delete_original": false }));
+    let options = "-c:v libx264 -g 5 -movflags frag_keyframe+empty_moov -f mp4";
+    if !made_by_ffmpeg(&site, "whole", options) {
+        return;
+    }
+    let mut bytes = fs::read(site.raw("whole")).unwrap();
+    let half = bytes.len() / 2;
+    bytes.drain(half..half + 50);
+    fs::write(site.raw("damaged"), bytes).unwrap();
+    let [whole, damaged] = ["whole", "damaged"].map(|name| site.add_ticket(name));
+    site.run_until(|site| {
+        let ended = |stem: &String| site.is_done(stem) || site.why(stem).is_some();
+        [&whole, &damaged].into_iter().all(ended)
+    });
+    assert_eq!(site.why(&whole), None);
+    let why = site.why(&damaged).expect("a reason");
+    assert!(why.contains("the file is damaged at byte"), "{why}");
+    assert!(site.raw("damaged").exists() && !site.published("damaged").exists());
+}
+
+#[test]
 fn a_file_with_two_videos_is_held_back_whole() {
     let mut site = Site::new(json!({}));
     let encoded = TestVideo::default().encode().unwrap();

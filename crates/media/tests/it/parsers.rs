@@ -1,7 +1,7 @@
 //! Parsers of foreign bytes: no input makes them panic, and what they take apart they put together again.
 
 use media::VideoCodec;
-use media::boxes::{top_boxes, whole_part};
+use media::boxes::{broken_at, top_boxes, whole_part};
 use media::fragments::stored_samples;
 use media::h26x::{
     AccessPoint, ParameterSets, access_point, annex_b_units, is_turned, is_well_formed,
@@ -39,6 +39,7 @@ proptest! {
         stored_samples(&data[..]).unwrap();
         let whole = whole_part(&data[..]).unwrap();
         prop_assert_eq!(whole.end + whole.torn, data.len() as u64);
+        prop_assert!(broken_at(&data[..]).unwrap().is_none_or(|at| at < data.len() as u64));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use media::boxes::{top_boxes, whole_part};
+use media::boxes::{broken_at, top_boxes, whole_part};
 use media::fragments::stored_samples;
 use media::h26x::{self, ParameterSets};
 use media::segment::{SegmentOptions, SegmentStats};
@@ -341,6 +341,7 @@ fn finished_in_place_it_is_what_a_copy_would_be() {
             }
             let end = end.map(|end| (end, base));
             assert!(finalise_in_place(&part, end).unwrap(), "{encoder}");
+            assert_eq!(broken_at(&File::open(&part).unwrap()).unwrap(), None);
             assert_eq!(
                 kinds(&part),
                 [*b"ftyp", *b"moov", *b"free", *b"mdat"],
@@ -757,6 +758,38 @@ fn the_whole_part_is_found() {
     assert!(whole.has_index && whole.fragments >= 4, "{whole:?}");
     assert_eq!(whole.torn, 0);
     assert_eq!(stored_samples(&file).unwrap().unwrap().len(), 30);
+}
+
+#[test]
+fn a_fragmented_file_whose_chain_breaks_is_told_from_one_that_is_cut_short() {
+    let made = recorded(
+        &TestVideo {
+            frames: 30,
+            ..TestVideo::default()
+        },
+        0,
+    );
+    let bytes = std::fs::read(&made.part).unwrap();
+    let broken = |bytes: &[u8]| broken_at(bytes).unwrap();
+    let length = bytes.len();
+    for end in (0..8).map(|eighth| length - eighth * length / 8) {
+        assert_eq!(broken(&bytes[..end]), None);
+        assert_eq!(broken(&[&bytes[..end], &[0; 70_000]].concat()), None);
+    }
+    let moofs: Vec<u64> = top_boxes(&bytes[..])
+        .unwrap()
+        .iter()
+        .filter(|found| &found.kind == b"moof")
+        .map(|found| found.start)
+        .collect();
+    for at in [moofs[0], moofs[2]] {
+        let mut renamed = bytes.clone();
+        renamed[at as usize + 4] = b'x';
+        assert_eq!(broken(&renamed), Some(at));
+        let mut short = bytes.clone();
+        short.drain(at as usize - 40..at as usize - 10);
+        assert!(broken(&short).is_some_and(|found| found <= at + 8));
+    }
 }
 
 #[test]

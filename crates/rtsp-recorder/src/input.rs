@@ -32,6 +32,8 @@ pub struct SessionError {
     pub failure: Failure,
     /// retina cannot read this stream; FFmpeg's demuxer may.
     pub unsupported: bool,
+    /// retina stumbled over a packet. Where that happens again and again, FFmpeg's demuxer may get on with what comes.
+    pub unreadable: bool,
     /// RTP does not come over this transport; it may over the other.
     pub transport_refused: bool,
     /// For people; without credentials.
@@ -44,6 +46,7 @@ impl SessionError {
         SessionError {
             failure,
             unsupported: false,
+            unreadable: false,
             transport_refused: false,
             message,
         }
@@ -53,6 +56,14 @@ impl SessionError {
     pub fn unsupported(message: String) -> Self {
         SessionError {
             unsupported: true,
+            ..Self::new(Failure::Away, message)
+        }
+    }
+
+    /// An error that another demuxer gets round when it is not a matter of one session.
+    pub fn unreadable(message: String) -> Self {
+        SessionError {
+            unreadable: true,
             ..Self::new(Failure::Away, message)
         }
     }

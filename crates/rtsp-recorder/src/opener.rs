@@ -15,6 +15,9 @@ const STALE_WAIT: Duration = Duration::from_secs(10);
 /// At the end the camera is given this long to answer that a session is torn down.
 const TEARDOWN_WAIT: Duration = Duration::from_millis(800);
 
+/// So many short sessions in a row that end with a packet which retina cannot read are no chance.
+const UNREADABLE_SESSIONS: u32 = 3;
+
 /// Connects to one source, again and again.
 pub struct Opener {
     /// With the transport that is tried now.
@@ -23,6 +26,8 @@ pub struct Opener {
     way: Way,
     /// What the settings say.
     wanted: Transport,
+    /// Sessions in a row that ended with such a packet.
+    unreadable: u32,
 }
 
 enum Way {
@@ -46,6 +51,7 @@ impl Opener {
             source,
             stamps,
             way,
+            unreadable: 0,
         }
     }
 
@@ -99,13 +105,23 @@ impl Opener {
     /// Gets ready to open the source in another way, when the error says that there may be one. The answer says what is
     /// different from now on, or that nothing is and only time may help.
     pub fn another_way(&mut self, error: &SessionError) -> Option<&'static str> {
-        if error.unsupported && self.fall_back() {
+        self.unreadable = match error.unreadable {
+            true => self.unreadable + 1,
+            false => 0,
+        };
+        let is_hopeless = error.unsupported || self.unreadable >= UNREADABLE_SESSIONS;
+        if is_hopeless && self.fall_back() {
             return Some("the stream is read with FFmpeg's demuxer");
         }
         if error.transport_refused && self.other_transport() {
             return Some("RTP over the other transport is tried");
         }
         None
+    }
+
+    /// Notes that a session went well for a while.
+    pub fn note_proven(&mut self) {
+        self.unreadable = 0;
     }
 
     /// Uses FFmpeg's demuxer from now on; false when that is what is used already.

@@ -79,7 +79,7 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         .initial_seq(InitialSequenceNumberPolicy::Ignore)
         .initial_timestamp(retina::client::InitialTimestampPolicy::Permissive)
         .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets);
-    let playing = session.play(play).await.map_err(of_retina)?;
+    let playing = session.play(play).await.map_err(after_description)?;
     let demuxed = playing.demuxed().map_err(of_retina)?;
     Ok(RtspSession {
         demuxed,
@@ -104,7 +104,8 @@ async fn set_up(
     let options = SetupOptions::default()
         .transport(transport)
         .frame_format(FrameFormat::MP4);
-    session.setup(stream, options).await.map_err(of_retina)?;
+    let set_up = session.setup(stream, options).await;
+    set_up.map_err(after_description)?;
     Ok(match source.transport {
         settings::Transport::Tcp => None,
         settings::Transport::Udp => put_in_order(&session.streams()[stream]),
@@ -193,6 +194,9 @@ impl RtspSession {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) if self.params.is_none() && is_rest_of_a_frame(&error) => {}
+                Some(Err(error)) if is_about_a_packet(&error) => {
+                    return Err(SessionError::unreadable(of_retina(error).message));
+                }
                 Some(Err(error)) => return Err(of_retina(error)),
                 None => {
                     return Err(SessionError::new(
@@ -287,6 +291,24 @@ fn is_rest_of_a_frame(error: &retina::Error) -> bool {
         .contains("has start bit unset while no frag in progress")
 }
 
+/// True when retina cannot make sense of a packet. It names the stream then, and not the message of RTSP.
+fn is_about_a_packet(error: &retina::Error) -> bool {
+    let text = error.to_string();
+    text.contains("\nstream: ") && text.contains("\npkt: ")
+}
+
+/// What retina's error asks of us once the description was given. The password was right then: a 401 is about a nonce that
+/// holds for one request or a short time. retina does not take a new one in the same session; FFmpeg does.
+fn after_description(error: retina::Error) -> SessionError {
+    let text = error.to_string();
+    match error.status_code() {
+        Some(401) if !text.contains(WITHOUT_CREDENTIALS) => SessionError::unsupported(
+            "the camera took the password and asks for it again".to_owned(),
+        ),
+        _ => of_retina(error),
+    }
+}
+
 /// What retina says where the camera asks for credentials that it was not given.
 const WITHOUT_CREDENTIALS: &str = "no credentials supplied";
 
@@ -316,6 +338,8 @@ fn of_retina(error: retina::Error) -> SessionError {
         Some(461) => SessionError::transport_refused(format!(
             "the camera does not send over this transport ({message})"
         )),
+        // retina does not follow to another address, and refuses answers that FFmpeg takes.
+        Some(200..=399) => SessionError::unsupported(message),
         _ if message.starts_with("Unsupported") => SessionError::unsupported(message),
         _ => {
             let advice = advice(&message);

@@ -309,6 +309,7 @@ impl SourceTask {
                     pace.of_use = arrival;
                     if arrival.saturating_sub(began) >= PROVEN_AFTER {
                         self.backoff.reset();
+                        self.opener.note_proven();
                     }
                 }
             }

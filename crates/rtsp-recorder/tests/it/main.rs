@@ -9,6 +9,7 @@ mod camera_trouble;
 mod disk_trouble;
 mod hostile;
 mod http;
+mod odd_servers;
 mod probe;
 mod process;
 mod quality;

@@ -5,6 +5,7 @@
 //! others, never shorter (Moonfire NVR): a camera that reconnects often must not leave splinters.
 
 use jiff::{Timestamp, tz::TimeZone};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Where a segment stands in its session.
@@ -42,12 +43,16 @@ fn until_boundary(wall: Timestamp, zone: &TimeZone, length: Duration) -> Duratio
 
 /// Arrival times without the delay of the network: the least delayed frame tells when the others were sent.
 ///
-/// Works on the minimum of `arrival - pts` over the last [`WINDOW`](Self) of time, so that the drift of the camera's
-/// clock against ours is followed. (Idea: Moonfire NVR's `design/time.md`.)
+/// Works on the minimum of `arrival - pts` in each of the last [`BUCKETS`] buckets of [`BUCKET`], so that the drift of the
+/// camera's clock against ours is followed. (Idea: Moonfire NVR's `design/time.md`.) A minimum that grows from each bucket to
+/// the next is no delay but a clock that is slow: cameras that count 25 frames a second and send 15 at night.
 #[derive(Debug, Default)]
 pub struct ArrivalSmoother {
     current: Option<Bucket>,
-    before: Option<Bucket>,
+    /// Complete ones, the oldest first.
+    before: VecDeque<Bucket>,
+    /// By how much the minimum grows from bucket to bucket, in ns per ns of the camera's time; zero unless it grows always.
+    growth: f64,
     latest: Duration,
 }
 
@@ -56,25 +61,39 @@ struct Bucket {
     began: Duration,
     /// Smallest `arrival - pts`, in ns.
     least: i128,
+    /// Of the frame that has it, in ns.
+    pts: i128,
 }
 
-/// Length of one of the two buckets.
-const WINDOW: Duration = Duration::from_secs(10);
+/// Length of a bucket.
+const BUCKET: Duration = Duration::from_secs(2);
+
+/// So many complete ones count.
+const BUCKETS: usize = 8;
 
 impl ArrivalSmoother {
     /// Takes note of a frame and returns when it would have arrived without delay: never later than `arrival`,
     /// never earlier than for the frame before.
     pub fn observe(&mut self, pts: Duration, arrival: Duration) -> Duration {
-        let offset = arrival.as_nanos() as i128 - pts.as_nanos() as i128;
+        let pts_ns = pts.as_nanos() as i128;
+        let own = Bucket {
+            began: arrival,
+            least: arrival.as_nanos() as i128 - pts_ns,
+            pts: pts_ns,
+        };
         match &mut self.current {
-            Some(bucket) if arrival.saturating_sub(bucket.began) < WINDOW => {
-                bucket.least = bucket.least.min(offset);
+            Some(bucket) if arrival.saturating_sub(bucket.began) < BUCKET => {
+                if own.least < bucket.least {
+                    (bucket.least, bucket.pts) = (own.least, own.pts);
+                }
             }
             current => {
-                self.before = current.replace(Bucket {
-                    began: arrival,
-                    least: offset,
-                })
+                let complete = current.replace(own);
+                self.before.extend(complete);
+                if self.before.len() > BUCKETS {
+                    self.before.pop_front();
+                }
+                self.growth = growth(&self.before);
             }
         }
         let smooth = self.undelayed(pts).min(arrival);
@@ -84,14 +103,27 @@ impl ArrivalSmoother {
 
     /// When a frame of time `pts` would have arrived without delay, as far as is known now.
     pub fn undelayed(&self, pts: Duration) -> Duration {
-        let least = [self.current, self.before]
+        let pts = pts.as_nanos() as i128;
+        let least = self
+            .before
             .iter()
-            .flatten()
-            .map(|bucket| bucket.least)
+            .chain(&self.current)
+            .map(|bucket| bucket.least + ((pts - bucket.pts) as f64 * self.growth) as i128)
             .min();
-        let nanos = pts.as_nanos() as i128 + least.unwrap_or(0);
+        let nanos = pts + least.unwrap_or(0);
         Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
+}
+
+/// The least growth of the minimum from one bucket to the next, if it grows at all.
+fn growth(buckets: &VecDeque<Bucket>) -> f64 {
+    buckets
+        .iter()
+        .zip(buckets.iter().skip(1))
+        .map(|(a, b)| (b.least - a.least) as f64 / (b.pts - a.pts).max(1) as f64)
+        .min_by(f64::total_cmp)
+        .unwrap_or(0.0)
+        .max(0.0)
 }
 
 #[cfg(test)]
@@ -168,5 +200,38 @@ mod tests {
             worst = worst.max(arrival.as_secs_f64() - smooth.as_secs_f64());
         }
         assert!(worst < 0.005, "{worst} s off after a day");
+    }
+
+    #[test]
+    fn a_slow_clock_is_no_delay() {
+        let mut smoother = ArrivalSmoother::default();
+        for i in 0..15 * 60u64 {
+            // 15 frames a second that the camera counts as 25, every fifth one late.
+            let sent = Duration::from_micros(1_000_000 + i * 66_667);
+            let late = Duration::from_millis(if i % 5 == 4 { 40 } else { 0 });
+            let smooth = smoother.observe(Duration::from_millis(i * 40), sent + late);
+            let off = sent.abs_diff(smooth).as_secs_f64();
+            let most = if i < 15 * 5 { 2.0 } else { 0.1 };
+            assert!(off < most, "frame {i} is {off} s off");
+        }
+    }
+
+    #[test]
+    fn what_the_network_held_up_is_delayed() {
+        let mut smoother = ArrivalSmoother::default();
+        for i in 0..15 * 60u64 {
+            let sent = Duration::from_micros(1_000_000 + i * 66_667);
+            // Nothing comes through for three seconds of each twenty, then all at once.
+            let second = i / 15 % 20;
+            let held = Duration::from_secs(if (10..13).contains(&second) {
+                13 - second
+            } else {
+                0
+            });
+            let pts = Duration::from_micros(i * 66_667);
+            let arrival = sent + held;
+            let off = smoother.observe(pts, arrival).abs_diff(sent);
+            assert!(off < Duration::from_millis(10), "frame {i} is {off:?} off");
+        }
     }
 }

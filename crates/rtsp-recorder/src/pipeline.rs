@@ -24,7 +24,7 @@ use crate::frame::{AudioFrame, VideoFrame};
 use crate::nal::{Coding, Entry, Leading, entry, leading};
 use crate::reorder::{DecodeTimes, PROBE_FRAMES, Times, depth_of};
 use crate::stream::StreamParams;
-use crate::timeline::{Timeline, from_90k, to_90k};
+use crate::timeline::{TICKS_PER_SECOND, Timeline, from_90k, to_90k};
 use jiff::{Timestamp, tz::TimeZone};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,13 @@ pub struct Plan {
 pub fn hard_cap(segment_duration: Duration) -> Duration {
     (segment_duration * 10).max(Duration::from_secs(600))
 }
+
+/// Sound that comes later than this behind its picture does not come before a cut. An encoder of AAC holds two frames back, a
+/// quarter of a second at 8 kHz.
+const LATEST_SOUND: Duration = Duration::from_millis(500);
+
+/// Sound and picture of one session may drift apart by so much before the next segment brings them together; nobody notices it.
+const UNNOTICED_90K: i64 = 40 * TICKS_PER_SECOND / 1000;
 
 /// The pipeline of one source, over all of its sessions.
 #[derive(Debug)]
@@ -72,20 +79,37 @@ struct Session {
     timeline: Timeline,
     decode_times: Option<DecodeTimes>,
     smoother: ArrivalSmoother,
-    audio: Option<AudioClock>,
+    sound: Option<SoundClock>,
+    /// Place of the sound's zero on the timeline of the video.
+    sound_zero_90k: i64,
     held: Option<Placed>,
     /// A key frame that the next segment begins with, as soon as its leading pictures are in the open one.
     split: Option<Placed>,
     /// When the key frame is shown that recording began with, while leading pictures of it may come.
     began_at_90k: Option<i64>,
     opened_any: bool,
+    cut: Option<Cut>,
 }
 
-#[derive(Debug)]
-struct AudioClock {
+#[derive(Debug, Default)]
+struct SoundClock {
     timeline: Timeline,
-    /// Place of the audio timeline's zero on the video timeline.
-    zero_90k: i64,
+    smoother: ArrivalSmoother,
+}
+
+/// A cut that is carried out when the sound before it has come, which may be later than the picture (an encoder holds some
+/// back).
+#[derive(Debug)]
+struct Cut {
+    /// Of the segment that ends.
+    base_90k: i64,
+    audio_end_90k: i64,
+    /// Where the next one begins, on the timeline of the session.
+    at_90k: i64,
+    /// It is not waited for any longer when a frame of this time comes.
+    until: Duration,
+    /// To be done then: the segment is closed, the next one opened and written.
+    actions: Vec<Action>,
 }
 
 /// A frame with its times on the session's timeline.
@@ -224,29 +248,46 @@ impl Pipeline {
 
     /// Takes the next audio frame. Sound outside of segments is dropped.
     pub fn push_audio(&mut self, frame: AudioFrame, out: &mut Vec<Action>) {
+        if self.segment.is_none() {
+            return;
+        }
+        let tick_90k = self.params.as_ref().map_or(1, |params| tick_of(params));
+        let own_90k = self.session.time_of_sound(&frame);
+        if let Some(cut) = &mut self.session.cut {
+            let pts = self.session.sound_zero_90k + own_90k;
+            if pts < cut.at_90k {
+                let place = (pts - cut.base_90k).max(cut.audio_end_90k);
+                cut.audio_end_90k = place + tick_90k;
+                out.push(audio(frame, place));
+                return;
+            }
+            self.carry_out_cut(out);
+        }
         let Some(segment) = &mut self.segment else {
             return;
         };
-        let smoother = &self.session.smoother;
-        let clock = self.session.audio.get_or_insert_with(|| AudioClock {
-            timeline: Timeline::new(false),
-            zero_90k: to_90k(frame.arrival) - to_90k(smoother.undelayed(Duration::ZERO)),
-        });
-        let pts = clock.zero_90k + clock.timeline.stamp(frame.raw_90k, frame.arrival).pts_90k;
-        let place = (pts - segment.base_90k).max(segment.audio_end_90k);
-        segment.audio_end_90k = place + 1;
-        out.push(Action::Append(Packet {
-            track: Track::Audio,
-            pts_90k: place,
-            dts_90k: place,
-            duration_90k: frame.duration_90k,
-            key: true,
-            data: frame.data,
-        }));
+        if segment.audio_end_90k == 0 {
+            self.session.match_sound(own_90k);
+        }
+        let pts = self.session.sound_zero_90k + own_90k - segment.base_90k;
+        if pts + frame.duration_90k <= 0 {
+            return;
+        }
+        let place = pts.max(segment.audio_end_90k);
+        segment.audio_end_90k = place + tick_90k;
+        out.push(audio(frame, place));
+    }
+
+    /// Does what waited for sound.
+    fn carry_out_cut(&mut self, out: &mut Vec<Action>) {
+        if let Some(cut) = self.session.cut.take() {
+            out.extend(cut.actions);
+        }
     }
 
     /// Ends the session and its open segment; every frame that was taken is in it.
     pub fn end_session(&mut self, reason: CutReason, out: &mut Vec<Action>) {
+        self.carry_out_cut(out);
         self.end_probe(out);
         if let Some(held) = self.session.held.take() {
             let interval = self.session.timeline.interval_90k();
@@ -261,6 +302,7 @@ impl Pipeline {
     /// Frames are about to be lost (a disk that is full or too slow): ends the segment before them. Recording goes
     /// on at the next key frame.
     pub fn interrupt(&mut self, reason: CutReason, out: &mut Vec<Action>) {
+        self.carry_out_cut(out);
         let Some(held) = self.session.held.take() else {
             return;
         };
@@ -275,6 +317,7 @@ impl Pipeline {
     /// Forgets the open segment: the writer lost it. Recording goes on at the next key frame.
     pub fn abandon(&mut self) {
         self.session.split = None;
+        self.session.cut = None;
         if let Some(segment) = self.segment.take() {
             // Where the segment before it ended is where the gap begins, also when this one was only an attempt.
             self.last_end.get_or_insert(segment.opened);
@@ -355,8 +398,38 @@ impl Pipeline {
         self.session.held = Some(placed);
     }
 
-    /// Puts a frame into the open segment or begins a new one with it.
-    fn settle(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
+    /// Puts a frame into the open segment or begins a new one with it, at once or when the sound before it has come.
+    fn settle(&mut self, held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
+        let cut = &self.session.cut;
+        if cut.as_ref().is_some_and(|cut| held.time >= cut.until) {
+            self.carry_out_cut(out);
+        }
+        if let Some(mut cut) = self.session.cut.take() {
+            self.settle_now(held, next, &mut cut.actions);
+            self.session.cut = Some(cut);
+            return;
+        }
+        let has_sound = self.session.sound.is_some();
+        let ends = self.segment.as_ref().filter(|_| has_sound);
+        let ends = ends.map(|segment| (segment.base_90k, segment.audio_end_90k));
+        let first = out.len();
+        self.settle_now(held, next, out);
+        let is_close = |action: &Action| matches!(action, Action::Close(_));
+        if let Some((base_90k, audio_end_90k)) = ends
+            && let Some(close) = out[first..].iter().position(is_close)
+            && let Some(segment) = &self.segment
+        {
+            self.session.cut = Some(Cut {
+                base_90k,
+                audio_end_90k,
+                at_90k: segment.base_90k,
+                until: segment.opened + LATEST_SOUND,
+                actions: out.split_off(first + close),
+            });
+        }
+    }
+
+    fn settle_now(&mut self, mut held: Placed, next: Option<&Placed>, out: &mut Vec<Action>) {
         self.note_params(&mut held);
         if self.is_orphan(&held) {
             return;
@@ -543,6 +616,50 @@ impl Pipeline {
             hidden_key: segment.hidden_key,
         }));
     }
+}
+
+impl Session {
+    /// When a frame of sound is played, by the sound's own timeline.
+    fn time_of_sound(&mut self, frame: &AudioFrame) -> i64 {
+        let clock = self.sound.get_or_insert_default();
+        let stamp = clock.timeline.stamp(frame.raw_90k, frame.arrival);
+        let time = from_90k(stamp.pts_90k);
+        clock.smoother.observe(time, frame.arrival);
+        stamp.pts_90k
+    }
+
+    /// Brings sound and picture together where their clocks drifted apart, or the first frame of either was late.
+    fn match_sound(&mut self, own_90k: i64) {
+        let (Some(clock), Some(held)) = (&self.sound, &self.held) else {
+            return;
+        };
+        let video_90k = held.times.pts_90k;
+        let sound = to_90k(clock.smoother.undelayed(from_90k(own_90k)));
+        let picture = to_90k(self.smoother.undelayed(from_90k(video_90k)));
+        let zero_90k = video_90k + sound - picture - own_90k;
+        if (zero_90k - self.sound_zero_90k).abs() > UNNOTICED_90K {
+            self.sound_zero_90k = zero_90k;
+        }
+    }
+}
+
+fn audio(frame: AudioFrame, place_90k: i64) -> Action {
+    Action::Append(Packet {
+        track: Track::Audio,
+        pts_90k: place_90k,
+        dts_90k: place_90k,
+        duration_90k: frame.duration_90k,
+        key: true,
+        data: frame.data,
+    })
+}
+
+/// What two frames of sound are at least apart, so that they do not fall on the same tick of their track.
+fn tick_of(params: &StreamParams) -> i64 {
+    let audio = params.audio.as_ref();
+    audio.map_or(1, |audio| {
+        audio.time_base.rescale(1, media::Rational::MPEG) + 1
+    })
 }
 
 /// A first frame is never taken to be later than this.

@@ -1,13 +1,13 @@
 //! Days of recording in a second: the pure part driven by simulated cameras and clocks.
 
 use crate::action::{Action, Closing, Opening, Packet, Track};
-use crate::frame::VideoFrame;
+use crate::frame::{AudioFrame, VideoFrame};
 use crate::nal::Coding;
 use crate::pipeline::{Pipeline, Plan};
 use crate::stream::StreamParams;
 use crate::timeline::{TICKS_PER_SECOND, from_90k};
 use jiff::{Timestamp, tz::TimeZone};
-use media::{Rational, VideoCodec, VideoTrack};
+use media::{AudioCodec, AudioTrack, Rational, VideoCodec, VideoTrack};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -361,6 +361,82 @@ fn new_parameters_begin_a_segment_in_the_same_session() {
             (128, 50, CutReason::Reconnect, 1)
         ]
     );
+}
+
+/// An hour with sound of 8 kHz, whose frames come `late` behind the picture and whose clock has the speed `speed`. Returns what
+/// is on disk with the number of the first frame of sound.
+fn record_sound(late: Duration, speed: f64) -> (Disk, u64) {
+    let sound = AudioTrack::new(AudioCodec::Aac, 8000, 1);
+    let params = Arc::new(StreamParams {
+        may_reorder: false,
+        audio: Some(sound),
+        ..(*params(64)).clone()
+    });
+    let mut pipeline = Pipeline::new(plan(10, "UTC"));
+    pipeline.begin_session(None);
+    let (mut disk, mut actions) = (Disk::default(), Vec::new());
+    let mut heard = 0u64;
+    let length = Duration::from_millis(128).div_f64(speed);
+    for i in 0..3600 * 15u64 {
+        let arrival = Duration::from_secs_f64(1.0 + i as f64 / 15.0);
+        while Duration::from_secs(1) + length * (heard as u32 + 1) + late <= arrival {
+            let sound = AudioFrame {
+                raw_90k: 5000 + heard as i64 * 11_520,
+                arrival: Duration::from_secs(1) + length * heard as u32,
+                duration_90k: 11_520,
+                data: heard.to_be_bytes().to_vec(),
+            };
+            pipeline.push_audio(sound, &mut actions);
+            heard += 1;
+        }
+        let video = VideoFrame {
+            raw_90k: i as i64 * 6000,
+            arrival,
+            wall: at("2026-03-01T12:00:00Z") + arrival,
+            key: i % 15 == 0,
+            packets_lost: 0,
+            params: (i == 0).then(|| params.clone()),
+            data: i.to_be_bytes().to_vec(),
+        };
+        pipeline.push_video(video, &mut actions);
+        disk.take(&mut actions);
+    }
+    pipeline.end_session(CutReason::Shutdown, &mut actions);
+    disk.take(&mut actions);
+    (disk, heard)
+}
+
+fn sound_of(stored: &Stored) -> impl Iterator<Item = &Packet> {
+    stored.packets.iter().filter(|p| p.track == Track::Audio)
+}
+
+#[test]
+fn sound_that_an_encoder_held_back_is_stored_before_the_cut() {
+    let (disk, heard) = record_sound(Duration::from_millis(250), 1.0);
+    let ids: Vec<u64> = disk.stored.iter().flat_map(sound_of).map(id_of).collect();
+    assert!(ids.iter().copied().eq(ids[0]..heard), "sound is missing");
+    assert!(disk.stored.iter().flat_map(Stored::ids).eq(0..3600 * 15));
+    for stored in &disk.stored {
+        let places: Vec<i64> = sound_of(stored).map(|p| p.pts_90k).collect();
+        let is_even = |pair: &[i64]| pair[1] - pair[0] == 11_520;
+        assert!(places.windows(2).all(is_even), "{places:?}");
+        assert!((0..11_520 * 2).contains(&places[0]), "{places:?}");
+    }
+}
+
+#[test]
+fn sound_and_picture_stay_together_when_their_clocks_drift_apart() {
+    for speed in [1.0 - 500e-6, 1.0 + 500e-6] {
+        let (disk, _) = record_sound(Duration::ZERO, speed);
+        for stored in &disk.stored {
+            let start = at("2026-03-01T12:00:01Z").duration_until(stored.closing.start);
+            for packet in sound_of(stored) {
+                let expected = id_of(packet) as f64 * 0.128 / speed - start.as_secs_f64();
+                let off = packet.pts_90k as f64 / TICKS_PER_SECOND as f64 - expected;
+                assert!(off.abs() < 0.1, "{off} s off after {start}");
+            }
+        }
+    }
 }
 
 #[test]

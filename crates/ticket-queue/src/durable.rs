@@ -149,14 +149,19 @@ fn commit_by(
     sync_dirs_on(disk, steps.sync_dir, parent(path), parent(temp))
 }
 
-/// Removes a file for good. `Ok(false)` if it was not there; the directory is synced all the same.
+/// Removes a file for good. `Ok(false)` if it was not there; the directory is synced all the same, if there is one.
 ///
 /// # Errors
 /// The file is still there, or may come back.
 pub fn remove_durable(path: &Path) -> Result<bool, Error> {
     let removed = remove_if_there(path).map_err(Error::io("remove", path))?;
-    fsync_dir(parent(path))?;
-    Ok(removed)
+    match sync_dir(parent(path)) {
+        // Somebody removed the directory, which says nothing of the disk.
+        Err(error) if !removed && error.kind() == io::ErrorKind::NotFound => Ok(false),
+        synced => synced
+            .map(|()| removed)
+            .map_err(Error::dir_sync(parent(path))),
+    }
 }
 
 /// Makes a directory and what is missing above it, each made durable in its parent.
@@ -312,6 +317,13 @@ mod tests {
         assert!(error.is_already_there(), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_went_with_its_directory_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!remove_durable(&dir.path().join("a")).unwrap());
+        assert!(!remove_durable(&dir.path().join("gone/a")).unwrap());
     }
 
     #[test]

@@ -225,9 +225,14 @@ impl Writer {
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
-        match &mut self.open {
-            Some(open) => Ok(open.muxer.flush()?),
-            None => Ok(()),
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        open.muxer.flush()?;
+        // A file without a name can still be written, but nobody will ever see it.
+        match open.paths.part().try_exists() {
+            Ok(false) => Err(WriteError::Removed(open.paths.part())),
+            Ok(true) | Err(_) => Ok(()),
         }
     }
 
@@ -413,6 +418,8 @@ enum WriteError {
         dir: PathBuf,
         source: std::io::Error,
     },
+    #[error("somebody removed {}", .0.display())]
+    Removed(PathBuf),
     #[error(transparent)]
     Directory(#[from] ticket_queue::Error),
     #[error(transparent)]

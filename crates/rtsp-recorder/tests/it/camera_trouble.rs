@@ -254,6 +254,26 @@ async fn a_disk_that_refuses_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_directory_that_somebody_removes_costs_no_whole_segment() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    let rig = rig.set("segment_duration", json!(60));
+    rig.record(async {
+        sleep(3.0).await;
+        std::fs::remove_dir_all(rig.path("raw")).unwrap();
+        sleep(6.0).await;
+    })
+    .await;
+    let stored = frames(&rig.segments("cam"));
+    assert!(stored.len() > 30, "{} frames", stored.len());
+    expect_run(&sent(&simulator, "cam"), &stored);
+    let gap = rig.tickets()[0].gap_before.unwrap();
+    assert!((2.0..8.0).contains(&gap), "{gap} s");
+}
+
+#[tokio::test]
 async fn more_sources_than_slots_take_turns() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

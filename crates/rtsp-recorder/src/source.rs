@@ -243,7 +243,7 @@ impl SourceTask {
             of_use: began,
         };
         loop {
-            let (patience, first) = self.patience(&pace, began);
+            let patience = self.patience(&pace, began);
             let wait = if self.feeder.has_pending() {
                 patience.min(IDLE_FLUSH)
             } else {
@@ -261,7 +261,10 @@ impl SourceTask {
             match item {
                 Ok(item) => self.take(item?, &mut pace, began)?,
                 Err(_) if wait < patience => self.feeder.flush(self.now()),
-                Err(_) => return Err(SessionError::new(Failure::Away, silence(patience, first))),
+                Err(_) => {
+                    let since = pace.last.map(|last| self.now().saturating_sub(last));
+                    return Err(SessionError::new(Failure::Away, silence(since)));
+                }
             }
             if self.limit_reached() {
                 return Ok(Leave::LimitReached);
@@ -275,14 +278,14 @@ impl SourceTask {
         }
     }
 
-    /// How long to wait for the next frame from now on, and whether it is the first one.
-    fn patience(&self, pace: &Pace, began: Duration) -> (Duration, bool) {
+    /// How long to wait for the next frame from now on.
+    fn patience(&self, pace: &Pace, began: Duration) -> Duration {
         let now = self.now();
         match pace.last {
-            None => ((began + self.first_wait()).saturating_sub(now), true),
+            None => (began + self.first_wait()).saturating_sub(now),
             Some(last) => {
                 let silence = self.source.read_timeout.max(pace.longest * 3);
-                ((last + silence).saturating_sub(now), false)
+                (last + silence).saturating_sub(now)
             }
         }
     }
@@ -538,13 +541,13 @@ impl Pace {
     }
 }
 
-fn silence(patience: Duration, first: bool) -> String {
-    if first {
+fn silence(since_last_frame: Option<Duration>) -> String {
+    let Some(since) = since_last_frame else {
         return format!("connected, but no frame within {} s", FIRST_FRAME.as_secs());
-    }
+    };
     format!(
         "no frame for {:.1} s; the camera hangs or the network is cut",
-        patience.as_secs_f64()
+        since.as_secs_f64()
     )
 }
 

@@ -230,6 +230,20 @@ async fn a_camera_whose_pictures_are_left_out_is_waited_for_as_for_a_key_frame()
 }
 
 #[tokio::test(start_paused = true)]
+async fn silence_is_told_as_long_as_it_was() {
+    let mut rig = Rig::new();
+    let (sender, items) = mpsc::channel(32);
+    let mut input = Input::Demuxed(DemuxSession::of(items));
+    for number in 0..3 {
+        let video = Media::Video(frame(number, true, &rig.clock));
+        sender.send(Ok(video)).await.unwrap();
+    }
+    let error = rig.task.session(&mut input).await.unwrap_err();
+    let told = "no frame for 5.0 s; the camera hangs or the network is cut";
+    assert_eq!(error.message, told);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_lasts_for_a_segment_however_far_apart_key_frames_are() {
     let (mut rig, _slot) = rig_with_turns().await;
     let (end, seen) = rig.session(600, |number| number % 800 == 799).await;

@@ -9,8 +9,9 @@ mod nal;
 
 pub use config::{ParameterSets, SpsInfo, max_parameter_set_ids, sps_info};
 pub use nal::{
-    AccessPoint, NalKind, access_point, annex_b_units, is_one_plain_picture, is_turned,
-    is_well_formed, length_prefixed_units, nal_kind, to_annex_b, to_length_prefixed, without,
+    AccessPoint, NalKind, access_point, annex_b_units, is_bidirectional, is_one_plain_picture,
+    is_turned, is_well_formed, length_prefixed_units, nal_kind, to_annex_b, to_length_prefixed,
+    without,
 };
 
 use std::borrow::Cow;

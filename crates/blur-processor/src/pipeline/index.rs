@@ -99,6 +99,10 @@ impl Index {
         scan.all_there |= reader.format_name() == "avi"
             && Some(scan.shown_for) >= track.frame_count.map(|count| count.cast_signed());
         scan.check_whole(&track)?;
+        if scan.bidirectional && rises(&scan.entries) {
+            scan.unfit
+                .get_or_insert("its times may not be those of showing");
+        }
         let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
         times.sort_unstable();
         if times.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -138,6 +142,11 @@ impl Index {
             let (pts, dts) = (of(packet.pts()), of(packet.dts()));
             packet.set_times(pts, dts, packet.duration());
         }
+    }
+
+    /// Whether times rise in decoding order: no picture is shown before one that is decoded earlier, or the times are wrong.
+    pub(crate) fn rises(&self) -> bool {
+        rises(&self.entries)
     }
 
     /// Ticks of a frame's own length: to the next frame, or as the container says for the last.
@@ -187,6 +196,10 @@ impl Index {
             .time_base
             .seconds(self.times[frame] - self.times[0])
     }
+}
+
+fn rises(entries: &[Entry]) -> bool {
+    entries.windows(2).all(|pair| pair[0].pts < pair[1].pts)
 }
 
 /// Where a file's clock begins, by its first frame and first sound, ticks. Transport streams begin anywhere, and their clock may
@@ -275,6 +288,8 @@ struct Scan {
     shown_for: i64,
     /// Fewer than are declared came out, but all are there.
     all_there: bool,
+    /// A picture was met that refers to later ones, too.
+    bidirectional: bool,
     sets: Option<ParameterSets>,
     length_size: Option<usize>,
     unfit: Option<&'static str>,
@@ -299,6 +314,7 @@ impl Scan {
             cut_short: false,
             shown_for: 0,
             all_there: false,
+            bidirectional: false,
             sets,
             length_size,
             unfit,
@@ -346,6 +362,7 @@ impl Scan {
             self.unfit = Some("its packets say how to turn the picture");
             return false;
         }
+        self.bidirectional |= h26x::is_bidirectional(units());
         let foreign = units()
             .filter(|unit| h26x::nal_kind(VideoCodec::H264, unit) == NalKind::ParameterSet)
             .any(|unit| {

@@ -25,6 +25,21 @@ const LEAST_DECODABLE: f64 = 0.5;
 /// a picture at most 32 earlier than it is shown; those of H.264 and H.265 16.
 const MOST_HELD: usize = 40;
 
+/// So many pictures at most come out between one and another that was decoded before it (H.264 and H.265).
+const MOST_REORDERED: usize = 16;
+
+/// What the times of packets are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Times {
+    /// When their pictures are shown.
+    Shown,
+    /// They rise: maybe those of decoding, and then not even in the order of showing.
+    Rising,
+    /// Those of decoding, as FFmpeg writes them that remuxes a raw stream with B-frames: pictures get them in the order
+    /// they come out.
+    Decoded,
+}
+
 /// One picture of the video.
 #[derive(Debug)]
 pub(crate) struct Picture {
@@ -52,6 +67,10 @@ pub(crate) struct Source<'a> {
     /// Sound packets not yet taken.
     pub(crate) sound: VecDeque<Packet>,
     next: usize,
+    times: Times,
+    /// Pictures behind a missing one, of which it is not known yet whether it is lost or shown later, with their places
+    /// among the times.
+    waiting: Vec<(usize, Frame)>,
     /// Packets of pictures that are shown which the decoder got.
     sent: usize,
     decoded: usize,
@@ -99,6 +118,11 @@ impl<'a> Source<'a> {
             packets: VecDeque::new(),
             sound: VecDeque::new(),
             next: 0,
+            times: match index.rises() {
+                true => Times::Rising,
+                false => Times::Shown,
+            },
+            waiting: Vec::new(),
             sent: 0,
             decoded: 0,
             last: None,
@@ -148,7 +172,10 @@ impl<'a> Source<'a> {
             if self.tolerated(|source| source.decoder.finish())? {
                 self.take_frames()?;
             }
-            return self.fill_up_to(self.index.times.len());
+            self.place_waiting()?;
+            self.fill_up_to(self.index.times.len())?;
+            self.trust.end();
+            return Ok(());
         };
         self.index.set_clock(&mut packet);
         if Some(packet.track()) == self.keep_audio {
@@ -198,30 +225,75 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Gives a decoded frame its number, with stand-ins for those missing before it.
+    /// Gives a decoded frame its number, or has it wait until that is known.
     fn place(&mut self, frame: Frame) -> Result<(), Failure> {
         let pts = frame
             .pts()
             .ok_or_else(|| Failure::unusable(index::WITHOUT_TIMES))?;
-        let ahead = self.index.times[self.next..].binary_search(&pts);
-        let Ok(ahead) = ahead else {
-            return match self.index.times.binary_search(&pts) {
-                // A second picture of a frame that is done: two fields of one packet.
-                Ok(_) => Ok(()),
-                Err(_) => Err(Failure::unusable(
-                    "pictures do not come at the times the file says",
-                )),
-            };
+        let Ok(place) = self.index.times.binary_search(&pts) else {
+            return Err(Failure::unusable(
+                "pictures do not come at the times the file says",
+            ));
         };
-        let number = self.next + ahead;
+        match self.times {
+            Times::Shown => self.place_at(place, frame),
+            Times::Decoded => self.place_next(place, frame),
+            Times::Rising => match self.waiting.last() {
+                None if place <= self.next => self.place_at(place, frame),
+                Some((last, _)) if place < *last => {
+                    tracing::debug!(frame = self.next, "times are those of decoding");
+                    self.times = Times::Decoded;
+                    for (place, frame) in std::mem::take(&mut self.waiting) {
+                        self.place_next(place, frame)?;
+                    }
+                    self.place_next(place, frame)
+                }
+                _ => {
+                    self.waiting.push((place, frame));
+                    match self.waiting.len() > MOST_REORDERED {
+                        true => self.place_waiting(),
+                        false => Ok(()),
+                    }
+                }
+            },
+        }
+    }
+
+    /// What is missing before those that wait is lost.
+    fn place_waiting(&mut self) -> Result<(), Failure> {
+        let mut waiting = std::mem::take(&mut self.waiting).into_iter();
+        waiting.try_for_each(|(place, frame)| self.place_at(place, frame))
+    }
+
+    /// A frame that is shown at this place, with stand-ins for those missing before it.
+    fn place_at(&mut self, number: usize, frame: Frame) -> Result<(), Failure> {
+        if number < self.next {
+            // A second picture of a frame that is done: two fields of one packet.
+            return Ok(());
+        }
         let frame = self.shaper.shape(frame)?;
         if self.last.is_none() {
             self.last = Some(frame.clone());
         }
-        if ahead > 0 {
+        if number > self.next {
             self.doubtful = true;
             self.fill_up_to(number)?;
         }
+        self.put_decoded(frame);
+        Ok(())
+    }
+
+    /// The frame that is shown next, of the packet at this position in decoding order.
+    fn place_next(&mut self, position: usize, frame: Frame) -> Result<(), Failure> {
+        if self.next < self.index.times.len() && !self.trust.knows(position) {
+            let frame = self.shaper.shape(frame)?;
+            self.trust.set_position(self.next, position);
+            self.put_decoded(frame);
+        }
+        Ok(())
+    }
+
+    fn put_decoded(&mut self, frame: Frame) {
         let word = match (frame.is_damaged(), frame.is_key()) {
             (true, _) => Word::Damaged,
             (false, true) => Word::Key,
@@ -235,7 +307,6 @@ impl<'a> Source<'a> {
         self.decoded += 1;
         self.last = Some(frame.clone());
         self.put(frame, word, self.doubtful);
-        Ok(())
     }
 
     fn fill_up_to(&mut self, end: usize) -> Result<(), Failure> {

@@ -78,9 +78,31 @@ impl Trust {
         }
     }
 
+    /// Picture `number` is that of the packet at `position` in decoding order, whatever the times say.
+    pub(super) fn set_position(&mut self, number: usize, position: usize) {
+        self.positions[number] = position;
+    }
+
+    /// Whether the picture of the packet at `position` came out.
+    pub(super) fn knows(&self, position: usize) -> bool {
+        self.words[position].is_some()
+    }
+
     /// Picture `number` came out.
     pub(super) fn note(&mut self, number: usize, word: Word) {
         self.words[self.positions[number]] = Some(word);
+        self.conclude();
+    }
+
+    /// No more come out.
+    pub(super) fn end(&mut self) {
+        for word in &mut self.words {
+            word.get_or_insert(Word::Damaged);
+        }
+        self.conclude();
+    }
+
+    fn conclude(&mut self) {
         while let Some(&Some(word)) = self.words.get(self.sound.len()) {
             let position = self.sound.len();
             let before = self.sound.last().copied().unwrap_or(true);

@@ -460,6 +460,43 @@ fn pictures_shown_before_a_damaged_one_and_built_upon_it_are_hidden() {
 }
 
 #[test]
+fn pictures_with_the_times_of_their_decoding_are_shown_in_order() {
+    // As FFmpeg writes them that remuxes a raw stream with B-frames.
+    let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 } }));
+    for encoder in ["libx264", "libx265"] {
+        let video = TestVideo {
+            encoder: encoder.into(),
+            frames: 60,
+            b_frames: 2,
+            ..TestVideo::default()
+        };
+        let mut encoded = video.encode().unwrap();
+        let times = |encoded: &Encoded| -> Vec<i64> {
+            let all = encoded.packets.iter();
+            all.filter_map(media::Packet::pts).collect()
+        };
+        let mut rising = times(&encoded);
+        assert!(!rising.is_sorted(), "{rising:?}");
+        rising.sort_unstable();
+        for (packet, &time) in encoded.packets.iter_mut().zip(&rising) {
+            packet.set_times(Some(time), Some(time), packet.duration());
+        }
+        write_harmed(&site, encoder, &encoded, 0..0, Harm::Middle);
+        let stem = site.add_ticket(encoder);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let shown = look(&site.published(encoder));
+        let wanted: Vec<_> = (0..60).map(Some).collect();
+        assert_eq!(shown.numbers, wanted, "{encoder}");
+        let report = site.report(encoder).video;
+        assert_eq!(report.frames_damaged, 0, "{encoder}");
+        assert_eq!(report.gops_copied, 0, "{encoder}");
+        let why = report.not_copied_because.expect("a reason");
+        assert!(!why.contains("decode cleanly"), "{why}");
+    }
+}
+
+#[test]
 fn a_jpeg_with_a_hole_is_hidden_whole() {
     let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "mask": "solid" }));
     let video = TestVideo {

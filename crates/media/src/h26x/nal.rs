@@ -74,6 +74,24 @@ pub fn is_one_plain_picture<'a>(units: impl Iterator<Item = &'a [u8]>) -> bool {
     begins == 1
 }
 
+/// Whether a slice of an H.264 access unit may refer to pictures shown later (B).
+pub fn is_bidirectional<'a>(mut units: impl Iterator<Item = &'a [u8]>) -> bool {
+    units.any(|unit| {
+        let slice = matches!(
+            nal_kind(VideoCodec::H264, unit),
+            NalKind::Slice { key: false }
+        );
+        // Two numbers of at most five bytes each: the first macroblock and the type (H.264, 7.3.3, 7.4.3).
+        let header = super::bits::unescape(&unit[1.min(unit.len())..unit.len().min(16)]);
+        let mut bits = super::bits::Bits::new(&header);
+        slice
+            && bits
+                .ue()
+                .and_then(|_| bits.ue())
+                .is_some_and(|kind| kind % 5 == 1)
+    })
+}
+
 /// Whether and how decoding can start at this access unit.
 pub fn access_point<'a>(codec: VideoCodec, units: impl Iterator<Item = &'a [u8]>) -> AccessPoint {
     for unit in units {

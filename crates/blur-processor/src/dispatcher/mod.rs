@@ -235,7 +235,7 @@ impl Shared {
             let step = step.lock().unwrap_or_else(PoisonError::into_inner);
             step.failing.clone()
         };
-        (self.places.trouble())
+        (self.places.alarm())
             .or_else(|| failing(&self.claiming))
             .or_else(|| failing(&self.reaping))
     }

@@ -47,6 +47,8 @@ pub(crate) struct Places {
     min_free: u64,
     /// Why nothing can be written to the output directory, while that is so.
     trouble: Mutex<Option<String>>,
+    /// Why the originals of published videos stay, while that is so.
+    leftover: Mutex<Option<String>>,
     /// Spare bytes with which any video is tried, however large it is.
     enough: u64,
 }
@@ -117,6 +119,7 @@ impl Places {
             publisher,
             fate,
             trouble: Mutex::default(),
+            leftover: Mutex::default(),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
@@ -145,9 +148,17 @@ impl Places {
         is_well
     }
 
-    /// Why no output can be written, for whoever looks after the machine.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    /// Why no output can be written, or the originals of published ones stay, for whoever looks after the machine.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        self.trouble().or_else(|| self.lock_leftover().clone())
+    }
+
+    fn trouble(&self) -> Option<String> {
         self.lock_trouble().clone()
+    }
+
+    fn lock_leftover(&self) -> MutexGuard<'_, Option<String>> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_trouble(&self, trouble: Option<String>) -> Option<String> {
@@ -423,7 +434,10 @@ impl Places {
             .settle(&self.queue, &lease, receipt, &self.raw, seen)
         {
             Ok(()) => match self.queue.complete(lease) {
-                Ok(()) => Settled::Published,
+                Ok(()) => {
+                    *self.lock_leftover() = None;
+                    Settled::Published
+                }
                 // Published and durable; what is left of the ticket is finished by the reaper.
                 Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
                 Err(error) => Settled::Deferred(chain(&error)),
@@ -438,7 +452,15 @@ impl Places {
                     reason: chain(&error),
                 },
             ),
-            Err(error) => self.give_back_error(lease, error),
+            Err(error) => {
+                if error.is_of_place() {
+                    *self.lock_leftover() = Some(format!(
+                        "videos are published, but their originals cannot be removed or backed up: {}",
+                        chain(&error)
+                    ));
+                }
+                self.give_back_error(lease, error)
+            }
         }
     }
 

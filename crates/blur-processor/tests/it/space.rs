@@ -151,6 +151,31 @@ fn an_output_directory_that_becomes_read_only_costs_no_attempt() {
 }
 
 #[test]
+fn originals_that_cannot_be_removed_are_an_alarm() {
+    let mut site = Site::new(json!({ "max_attempts": 1, "blur_module_path": null }));
+    let Some(disk) = SmallDisk::mount(&site.path("raw_videos"), "20m") else {
+        eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
+        return;
+    };
+    fs::create_dir(site.path("raw_videos/cam")).unwrap();
+    let stem = site.add("a", &TestVideo::default());
+    disk.remount("ro");
+    let alarmed = |site: &Site| {
+        fs::read_to_string(site.path("logs/blur_processor.status.json"))
+            .is_ok_and(|status| status.contains("originals cannot be removed"))
+    };
+    let mut daemon = site.start();
+    daemon.wait_for(&site, alarmed);
+    assert!(site.published("a").exists() && site.raw("a").exists());
+    disk.remount("rw");
+    site.end_waiting();
+    daemon.wait_for(&site, |site| site.is_done(&stem) && !alarmed(site));
+    daemon.stop();
+    assert!(!site.raw("a").exists());
+    assert_eq!(site.report("a").attempt, 1);
+}
+
+#[test]
 fn directories_that_are_removed_while_it_runs_are_made_again() {
     let mut site = Site::new(json!({
         "max_attempts": 1, "blur_module_path": null, "backup_original": true, "backup_dir": "backup",

@@ -121,8 +121,9 @@ async fn probe_one(source: Source, stamps: Stamps, look: Duration) -> Probe {
     });
     let mut opener = Opener::new(source, stamps.clone());
     let mut result = watch(&opener, &stamps, look, end).await;
+    // Packets that cannot be read are no matter of chance only the third time.
     while let Err(error) = &result
-        && opener.another_way(error).is_some()
+        && (opener.another_way(error).is_some() || error.unreadable)
     {
         result = watch(&opener, &stamps, look, end).await;
     }

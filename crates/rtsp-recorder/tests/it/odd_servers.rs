@@ -1,9 +1,15 @@
 //! Servers that do what RTSP allows, or nearly, and what the RTSP library does not take: FFmpeg's demuxer gets on with them.
 
-use crate::rig::{Rig, clip, expect_run, frames, sent, simulator, sleep, stretches};
+use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, sleep, stretches};
 use camera_simulator::CameraConfig;
+use daemon::SystemClock;
+use media::synth::TestVideo;
+use rtsp_recorder::input::Stamps;
+use rtsp_recorder::probe::probe;
 use serde_json::json;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -172,4 +178,24 @@ async fn a_description_that_retina_refuses_is_left_to_ffmpeg() {
 #[tokio::test]
 async fn packets_that_retina_never_understands_are_left_to_ffmpeg() {
     is_recorded_behind(Oddity::AllMarked, 9.0).await;
+}
+
+#[tokio::test]
+async fn packets_that_retina_never_understands_do_not_fail_the_validation() {
+    let clips = tempfile::tempdir().unwrap();
+    // Frames of many packets, so that the first one is hard already.
+    let video = TestVideo {
+        width: 640,
+        height: 480,
+        frames: 60,
+        gop: 8,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let url = in_front_of(&simulator.url("cam").unwrap(), Oddity::AllMarked).await;
+    let rig = Rig::new(json!([{"name": "cam", "url": url}]));
+    let stamps = Stamps(Arc::new(SystemClock::new()));
+    let probes = probe(&rig.settings(), &stamps, Duration::from_secs(8)).await;
+    assert_eq!(probes[0].trouble, None);
 }

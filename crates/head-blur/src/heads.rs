@@ -29,6 +29,13 @@ const HEAD_ASPECT: f32 = 0.85;
 /// across the shoulders.
 const LEAST_WIDTH: f32 = 0.5;
 
+/// So near the lower border, as a share of the picture's height, a body is cut off by it.
+const BORDER: f32 = 0.015;
+/// Widths over heights of boxes that may hold no more than a head seen from above, with some of the shoulders.
+const ALL_HEAD: std::ops::Range<f32> = 0.85..LYING;
+/// Its share of such a box.
+const SEEN_FROM_ABOVE: f32 = 0.8;
+
 /// Somebody so much wider than tall lies or is badly cut off: the head may be
 /// anywhere in the box.
 const LYING: f32 = 1.8;
@@ -52,8 +59,8 @@ const HAT: f32 = 0.6;
 
 /// All heads: one per person, placed by the face where one is clearly seen, and
 /// one per face of whom no body was found. Where the face may be a
-/// neighbour's the head that the body suggests is kept as well.
-pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
+/// neighbour's the head that the body suggests is kept as well. `height` is the picture's, in pixels.
+pub(crate) fn join(persons: &[Scored], faces: &[Scored], height: f32) -> Vec<Scored> {
     let mut heads: Vec<Scored> = persons.iter().map(head_of_person).collect();
     let about_faces: Vec<Scored> = faces.iter().map(head_of_face).collect();
     let mut pairs = Vec::new();
@@ -90,6 +97,11 @@ pub(crate) fn join(persons: &[Scored], faces: &[Scored]) -> Vec<Scored> {
                 top: with_hat(&about_faces[f], &persons[p]),
                 ..about_faces[f]
             };
+        }
+    }
+    for (p, person) in persons.iter().enumerate() {
+        if !person_taken[p] {
+            heads[p] = at_border(heads[p], person, height);
         }
     }
     let alone = about_faces.iter().zip(&face_taken);
@@ -142,6 +154,21 @@ pub(crate) fn head_of_person(person: &Scored) -> Scored {
     }
 }
 
+/// Of somebody without a clear face, cut off by the lower border, whose box is as wide as a head or as shoulders, not more may be seen than the
+/// head: from above it is nearly all of the box.
+fn at_border(head: Scored, person: &Scored, height: f32) -> Scored {
+    let aspect = person.width() / person.height();
+    let cut = person.bottom > height * (1.0 - BORDER);
+    if cut && ALL_HEAD.contains(&aspect) {
+        let bottom = person.top + SEEN_FROM_ABOVE * person.height();
+        return Scored {
+            bottom: head.bottom.max(bottom),
+            ..head
+        };
+    }
+    head
+}
+
 fn head_share(aspect: f32) -> f32 {
     let (first, last) = (HEAD_SHARE[0], HEAD_SHARE[HEAD_SHARE.len() - 1]);
     if aspect <= first.0 {
@@ -174,6 +201,9 @@ fn head_of_face(face: &Scored) -> Scored {
 mod tests {
     use super::*;
 
+    /// A picture with nobody at its lower border.
+    const TALL: f32 = 1e6;
+
     fn scored(x: f32, y: f32, width: f32, height: f32, score: f32) -> Scored {
         Scored {
             left: x,
@@ -193,8 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_comes_in_from_below_is_nearly_all_of_its_box() {
+        let head = |width: f32, height: f32| {
+            join(&[scored(100.0, 400.0, width, 100.0, 0.8)], &[], height)[0].bottom
+        };
+        assert_eq!(head(120.0, 500.0), 480.0);
+        // Nothing cuts it off, or so much of the body is seen that the head is on top.
+        assert!(head(120.0, 600.0) < 460.0 && head(60.0, 500.0) < 460.0);
+    }
+
+    #[test]
     fn a_standing_body_has_its_head_on_top() {
-        let heads = join(&[scored(100.0, 50.0, 60.0, 180.0, 0.8)], &[]);
+        let heads = join(&[scored(100.0, 50.0, 60.0, 180.0, 0.8)], &[], TALL);
         let [head] = heads[..] else {
             panic!("{heads:?}")
         };
@@ -205,14 +245,14 @@ mod tests {
     #[test]
     fn of_somebody_lying_everything_may_be_the_head() {
         let person = scored(100.0, 50.0, 200.0, 60.0, 0.8);
-        assert_eq!(join(&[person], &[]), [person]);
+        assert_eq!(join(&[person], &[], TALL), [person]);
     }
 
     #[test]
     fn a_sure_face_places_the_head() {
         let person = scored(100.0, 50.0, 60.0, 180.0, 0.6);
         let face = scored(135.0, 55.0, 18.0, 22.0, 0.9);
-        let heads = join(&[person], &[face]);
+        let heads = join(&[person], &[face], TALL);
         let [head] = heads[..] else {
             panic!("{heads:?}")
         };
@@ -224,7 +264,7 @@ mod tests {
     fn a_weak_face_never_moves_a_head() {
         let person = scored(100.0, 50.0, 60.0, 180.0, 0.6);
         let face = scored(135.0, 55.0, 18.0, 22.0, 0.3);
-        assert_eq!(join(&[person], &[face]).len(), 2);
+        assert_eq!(join(&[person], &[face], TALL).len(), 2);
     }
 
     #[test]
@@ -232,7 +272,7 @@ mod tests {
         let top = |person_top: f32, person_left: f32| {
             let person = scored(person_left, person_top, 80.0, 200.0 - person_top, 0.8);
             let face = scored(130.0, 60.0, 20.0, 25.0, 0.9);
-            let [head] = join(&[person], &[face])[..] else {
+            let [head] = join(&[person], &[face], TALL)[..] else {
                 panic!("one head");
             };
             head.top
@@ -251,7 +291,7 @@ mod tests {
             scored(95.0, 52.0, 86.0, 180.0, 0.2),
         );
         let face = scored(129.0, 58.0, 18.0, 22.0, 0.9);
-        let heads = join(&[both, own], &[face]);
+        let heads = join(&[both, own], &[face], TALL);
         let scores: Vec<f32> = heads.iter().map(|head| head.score).collect();
         assert_eq!(scores, [0.2, 0.9], "{heads:?}");
     }
@@ -263,7 +303,7 @@ mod tests {
         let beside = scored(140.0, 50.0, 60.0, 180.0, 0.2);
         let face = scored(161.0, 58.0, 18.0, 22.0, 0.9);
         for persons in [&[back, beside][..], &[back]] {
-            let heads = join(persons, &[face]);
+            let heads = join(persons, &[face], TALL);
             for place in [
                 scored(117.0, 50.0, 26.0, 25.0, 0.0),
                 scored(161.0, 58.0, 18.0, 22.0, 0.0),
@@ -282,7 +322,7 @@ mod tests {
             scored(110.0, 50.0, 60.0, 180.0, 0.6),
         ];
         let face = scored(132.0, 55.0, 18.0, 22.0, 0.9);
-        let heads = join(&persons, &[face]);
+        let heads = join(&persons, &[face], TALL);
         assert_eq!(heads.len(), 2);
         assert!(heads.iter().any(|head| head.score == 0.6), "{heads:?}");
     }

@@ -1,4 +1,4 @@
-//! Sound, as far as recordings need it: G.711 as cameras send it, made AAC so that MP4 can hold it.
+//! Sound, as far as recordings need it: G.711 and the like as cameras send them, made AAC so that MP4 can hold it.
 
 use std::ptr::addr_of_mut;
 
@@ -177,29 +177,81 @@ pub fn require_mp4(track: &AudioTrack) -> Result<(), MediaError> {
         .map_err(|_| MediaError::unsupported(what, ""))
 }
 
-/// G.711 to AAC. `Send`.
-pub struct G711ToAac {
-    encoder: AacEncoder,
-    law: AudioCodec,
+/// Decodes sound of any kind that FFmpeg knows. `Send`.
+pub struct AudioDecoder {
+    codec: Codec,
+    sample_rate: u32,
+    channels: u32,
 }
 
-impl G711ToAac {
-    /// A converter for [`AudioCodec::PcmAlaw`] or [`AudioCodec::PcmMulaw`].
+impl AudioDecoder {
+    /// A decoder for the packets of a track.
     ///
     /// # Errors
-    /// [`MediaError::Unsupported`] for another codec, and as [`AacEncoder::new`].
+    /// [`MediaError::Unsupported`] where FFmpeg has none.
     pub fn new(track: &AudioTrack) -> Result<Self, MediaError> {
-        if !matches!(track.codec, AudioCodec::PcmAlaw | AudioCodec::PcmMulaw) {
-            return Err(MediaError::unsupported(
-                track.codec.name(),
-                "only G.711 is converted to AAC",
-            ));
-        }
-        let bit_rate = 24_000 * u64::from(track.channels.max(1));
-        let encoder = AacEncoder::new(track.sample_rate, track.channels, bit_rate)?;
+        let mut codec = Codec::audio_decoder(track)?;
+        codec.open(&[])?;
+        let (sample_rate, channels) = (track.sample_rate, track.channels);
         Ok(Self {
-            encoder,
-            law: track.codec,
+            codec,
+            sample_rate,
+            channels,
+        })
+    }
+
+    /// The interleaved samples (-1..1) of a packet. Of a damaged one there are none.
+    ///
+    /// # Errors
+    /// [`MediaError::Unsupported`] if the sound turns out to be of another kind than its track says.
+    pub fn decode(&mut self, packet: &Packet) -> Result<Vec<f32>, MediaError> {
+        let mut samples = Vec::new();
+        match self.codec.send_packet(Some(packet)) {
+            Err(error) if error.is_damaged() => return Ok(samples),
+            sent => sent?,
+        };
+        loop {
+            match self.codec.receive_frame() {
+                Err(error) if error.is_damaged() => {}
+                Ok(Answer::Here(frame)) => samples.extend(self.samples_of(&frame)?),
+                Ok(Answer::Hungry | Answer::Ended) => return Ok(samples),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn samples_of(&self, frame: &Frame) -> Result<Vec<f32>, MediaError> {
+        let raw = frame.raw();
+        let (rate, channels) = (raw.sample_rate, raw.ch_layout.nb_channels);
+        if (rate, channels) != (int(self.sample_rate), int(self.channels)) {
+            let what = format!("sound of {rate} Hz with {channels} channels");
+            return Err(MediaError::unsupported(what, "it was announced otherwise"));
+        }
+        interleaved(raw)
+    }
+}
+
+/// Sound that FFmpeg can decode, to AAC. `Send`.
+pub struct ToAac {
+    decoder: AudioDecoder,
+    encoder: AacEncoder,
+}
+
+impl ToAac {
+    /// A converter for one or two channels at a rate that AAC has.
+    ///
+    /// # Errors
+    /// As [`AudioDecoder::new`] and [`AacEncoder::new`].
+    pub fn new(track: &AudioTrack) -> Result<Self, MediaError> {
+        // From 24 kbit/s a channel for speech of 8 kHz to FFmpeg's default for 48 kHz.
+        let bit_rate = (u64::from(track.sample_rate) * 3).clamp(24_000, 64_000);
+        Ok(Self {
+            decoder: AudioDecoder::new(track)?,
+            encoder: AacEncoder::new(
+                track.sample_rate,
+                track.channels,
+                bit_rate * u64::from(track.channels),
+            )?,
         })
     }
 
@@ -211,22 +263,14 @@ impl G711ToAac {
     /// Converts one packet, whose first sample is to be heard at `pts` (in samples).
     ///
     /// # Errors
-    /// As [`AacEncoder::push`].
+    /// As [`AudioDecoder::decode`] and [`AacEncoder::push`].
     pub fn push(
         &mut self,
-        data: &[u8],
+        packet: &Packet,
         pts: i64,
         packets: &mut Vec<Packet>,
     ) -> Result<(), MediaError> {
-        let expand = if self.law == AudioCodec::PcmAlaw {
-            alaw
-        } else {
-            mulaw
-        };
-        let samples: Vec<f32> = data
-            .iter()
-            .map(|code| f32::from(expand(*code)) / 32_768.0)
-            .collect();
+        let samples = self.decoder.decode(packet)?;
         self.encoder.push(&samples, pts, packets)
     }
 
@@ -239,45 +283,60 @@ impl G711ToAac {
     }
 }
 
-/// One A-law code as a linear 16-bit sample (ITU-T G.711, table 1).
-pub fn alaw(code: u8) -> i16 {
-    let code = code ^ 0x55;
-    let (exponent, mantissa) = ((code >> 4) & 7, i16::from(code & 15) << 4);
-    let magnitude = match exponent {
-        0 => mantissa + 8,
-        _ => (mantissa + 0x108) << (exponent - 1),
+/// What one decoded sample is.
+#[derive(Clone, Copy)]
+enum Kind {
+    U8,
+    S16,
+    S32,
+    F32,
+    F64,
+}
+
+/// FFmpeg's names for it, interleaved and in planes.
+const SAMPLES: [(Kind, ffi::AVSampleFormat, ffi::AVSampleFormat); 5] = {
+    use ffi::AVSampleFormat::*;
+    [
+        (Kind::U8, AV_SAMPLE_FMT_U8, AV_SAMPLE_FMT_U8P),
+        (Kind::S16, AV_SAMPLE_FMT_S16, AV_SAMPLE_FMT_S16P),
+        (Kind::S32, AV_SAMPLE_FMT_S32, AV_SAMPLE_FMT_S32P),
+        (Kind::F32, AV_SAMPLE_FMT_FLT, AV_SAMPLE_FMT_FLTP),
+        (Kind::F64, AV_SAMPLE_FMT_DBL, AV_SAMPLE_FMT_DBLP),
+    ]
+};
+
+/// The samples of a frame of sound, -1..1.
+fn interleaved(raw: &ffi::AVFrame) -> Result<Vec<f32>, MediaError> {
+    let channels = raw.ch_layout.nb_channels.clamp(0, raw.data.len() as i32) as usize;
+    let count = raw.nb_samples.max(0) as usize;
+    let (kind, planar) = SAMPLES
+        .iter()
+        .find_map(|(kind, packed, planar)| match raw.format {
+            format if format == *packed as i32 => Some((*kind, false)),
+            format if format == *planar as i32 => Some((*kind, true)),
+            _ => None,
+        })
+        .ok_or_else(|| MediaError::unsupported("the sound's sample format", "8 to 32 bit"))?;
+    let at = |index: usize, channel: usize| {
+        let (plane, place) = match planar {
+            true => (channel, index),
+            false => (0, index * channels + channel),
+        };
+        let data = raw.data[plane];
+        // SAFETY: each plane holds `count` samples of its channel, or of all where they are interleaved, aligned for their kind;
+        // `channels` is no more than there are planes.
+        unsafe {
+            match kind {
+                Kind::U8 => (f32::from(*data.add(place)) - 128.0) / 128.0,
+                Kind::S16 => f32::from(*data.cast::<i16>().add(place)) / 32_768.0,
+                Kind::S32 => *data.cast::<i32>().add(place) as f32 / 2_147_483_648.0,
+                Kind::F32 => *data.cast::<f32>().add(place),
+                Kind::F64 => *data.cast::<f64>().add(place) as f32,
+            }
+        }
     };
-    if code & 0x80 != 0 {
-        magnitude
-    } else {
-        -magnitude
-    }
-}
-
-/// One µ-law code as a linear 16-bit sample (ITU-T G.711, table 2).
-pub fn mulaw(code: u8) -> i16 {
-    let code = !code;
-    let magnitude = (((i16::from(code & 15) << 3) + 0x84) << ((code >> 4) & 7)) - 0x84;
-    if code & 0x80 != 0 {
-        -magnitude
-    } else {
-        magnitude
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn g711_extremes() {
-        assert_eq!(
-            (alaw(0xd5), alaw(0x55), alaw(0xaa), alaw(0x2a)),
-            (8, -8, 32_256, -32_256)
-        );
-        assert_eq!(
-            (mulaw(0xff), mulaw(0x7f), mulaw(0x80), mulaw(0x00)),
-            (0, 0, 32_124, -32_124)
-        );
-    }
+    Ok((0..count)
+        .flat_map(|index| (0..channels).map(move |channel| (index, channel)))
+        .map(|(index, channel)| at(index, channel))
+        .collect())
 }

@@ -6,6 +6,7 @@ use crate::backoff::Failure;
 use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
+use crate::sound::Converter;
 use crate::stream::StreamParams;
 use crate::timeline::{from_90k, to_90k};
 use crate::transcode::{Encoded, Transcoder};
@@ -209,7 +210,7 @@ impl Player {
         let (video_index, video) = reader.require_video().map_err(of_media)?;
         let mut video = video.clone();
         let video_base = std::mem::replace(&mut video.time_base, Rational::MPEG);
-        let audio = self.audio_of(&reader);
+        let mut audio = self.audio_of(&reader);
         let mut encoder = match &self.source.video_codec {
             VideoCodec::Copy => None,
             VideoCodec::Encoder(name) => {
@@ -218,7 +219,7 @@ impl Player {
         };
         let mut params = encoder
             .is_none()
-            .then(|| params_of(&video, audio.as_ref().map(|a| &a.1)));
+            .then(|| params_of(&video, audio.as_ref().map(Heard::track)));
         // What comes over HTTP may be a file as well.
         let paced = matches!(self.source.kind(), SourceKind::File | SourceKind::Http);
         let mut pacer = paced.then(Pacer::default);
@@ -254,13 +255,18 @@ impl Player {
                 if let Err(gone) = sent {
                     return Ok(Err(gone));
                 }
-            } else if let Some((index, track)) = &audio
-                && packet.track() == *index
+            } else if let Some(heard) = audio.as_mut().filter(|heard| heard.index == packet.track())
             {
-                let frame = self.audio_frame(&packet, track);
-                if self.sender.blocking_send(Ok(Media::Audio(frame))).is_err() {
-                    return Ok(Err(Gone));
+                let frames = self.audio_frames(&packet, heard)?;
+                if let Err(gone) = self.send_sound(frames) {
+                    return Ok(Err(gone));
                 }
+            }
+        }
+        if let Some(Sound::Converted(converter)) = audio.as_mut().map(|heard| &mut heard.sound) {
+            let rest = converter.finish().map_err(of_media)?;
+            if let Err(gone) = self.send_sound(rest) {
+                return Ok(Err(gone));
             }
         }
         let rest = encoder
@@ -291,6 +297,13 @@ impl Player {
         Ok(())
     }
 
+    fn send_sound(&self, frames: Vec<AudioFrame>) -> Result<(), Gone> {
+        frames.into_iter().try_for_each(|frame| {
+            let sent = self.sender.blocking_send(Ok(Media::Audio(frame)));
+            sent.map_err(|_| Gone)
+        })
+    }
+
     /// The source is well, though of this packet nothing is recorded.
     fn send_left_out(&self, packet: &Packet) -> Result<(), Gone> {
         let (arrival, wall) = self.stamps.now();
@@ -315,21 +328,61 @@ impl Player {
         }
     }
 
-    /// The AAC track, where sound is wanted.
-    fn audio_of(&self, reader: &Reader) -> Option<(usize, AudioTrack)> {
+    /// The track of sound, where it is wanted.
+    fn audio_of(&self, reader: &Reader) -> Option<Heard> {
         let (index, track) = reader.audio().filter(|_| self.source.record_audio)?;
-        let own = AudioTrack::new(AudioCodec::Aac, track.sample_rate, track.channels);
-        (track.codec == AudioCodec::Aac)
-            .then(|| (index, own.with_extradata(track.extradata.clone())))
+        let sound = match track.codec {
+            AudioCodec::Aac => {
+                let own = AudioTrack::new(AudioCodec::Aac, track.sample_rate, track.channels);
+                Sound::Copied(own.with_extradata(track.extradata.clone()))
+            }
+            _ => Sound::Converted(Converter::new(track)?),
+        };
+        Some(Heard { index, sound })
     }
 
-    fn audio_frame(&self, packet: &Packet, track: &AudioTrack) -> AudioFrame {
-        let samples = i64::from(track.frame_size.unwrap_or(1024));
-        AudioFrame {
-            raw_90k: time_of(packet, packet.time_base()),
-            arrival: self.stamps.now().0,
-            duration_90k: track.time_base.rescale(samples, Rational::MPEG),
-            data: packet.data().to_vec(),
+    fn audio_frames(
+        &self,
+        packet: &Packet,
+        heard: &mut Heard,
+    ) -> Result<Vec<AudioFrame>, SessionError> {
+        let raw_90k = time_of(packet, packet.time_base());
+        let arrival = self.stamps.now().0;
+        match &mut heard.sound {
+            Sound::Converted(converter) => {
+                converter.push(packet, raw_90k, arrival).map_err(of_media)
+            }
+            Sound::Copied(track) => {
+                let samples = i64::from(track.frame_size.unwrap_or(1024));
+                Ok(vec![AudioFrame {
+                    raw_90k,
+                    arrival,
+                    duration_90k: track.time_base.rescale(samples, Rational::MPEG),
+                    data: packet.data().to_vec(),
+                }])
+            }
+        }
+    }
+}
+
+/// A track of sound that is recorded.
+struct Heard {
+    index: usize,
+    sound: Sound,
+}
+
+enum Sound {
+    /// As it is.
+    Copied(AudioTrack),
+    Converted(Converter),
+}
+
+impl Heard {
+    /// What is stored.
+    fn track(&self) -> &AudioTrack {
+        match &self.sound {
+            Sound::Copied(track) => track,
+            Sound::Converted(converter) => converter.track(),
         }
     }
 }

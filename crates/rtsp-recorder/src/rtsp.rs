@@ -64,6 +64,13 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
     } else {
         None
     };
+    if let (true, None, Some(kind)) = (
+        source.record_audio,
+        &sound,
+        Sound::unknown(session.streams()),
+    ) {
+        return Err(SessionError::unsupported(format!("its sound is {kind}")));
+    }
     let audio = sound.as_ref().map(Sound::stream);
     let mut ordered = Vec::new();
     for stream in [Some(video), audio].into_iter().flatten() {

@@ -1,18 +1,93 @@
-//! The sound of an RTSP session: AAC as it comes, G.711 encoded as AAC, since MP4 cannot hold G.711.
+//! The sound of a session: AAC as it comes, anything else encoded as AAC, since MP4 cannot hold G.711.
 
 use crate::frame::AudioFrame;
 use crate::input::Stamps;
-use crate::timeline::{TICKS_PER_SECOND, from_90k, rescale_to_90k};
-use media::audio::G711ToAac;
-use media::{AudioCodec, AudioTrack, MediaError};
+use crate::timeline::{from_90k, rescale_to_90k};
+use media::audio::ToAac;
+use media::{AudioCodec, AudioTrack, MediaError, Packet, Rational};
 use retina::client::Stream;
 use retina::codec::ParametersRef;
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// The audio stream of a session.
+/// Makes AAC of sound of another kind.
+pub struct Converter {
+    encoder: Box<ToAac>,
+    /// Time and arrival of the last packet.
+    last: (i64, Duration),
+}
+
+impl Converter {
+    /// `None`, and a word of it, where that cannot be done.
+    pub fn new(track: &AudioTrack) -> Option<Self> {
+        match ToAac::new(track) {
+            Ok(encoder) => Some(Self {
+                encoder: Box::new(encoder),
+                last: (0, Duration::ZERO),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the sound cannot be converted and is not recorded");
+                None
+            }
+        }
+    }
+
+    /// What is stored.
+    pub fn track(&self) -> &AudioTrack {
+        self.encoder.track()
+    }
+
+    /// What comes of a packet of this time. The encoder holds some back.
+    ///
+    /// # Errors
+    /// The conversion failed.
+    pub fn push(
+        &mut self,
+        packet: &Packet,
+        raw_90k: i64,
+        arrival: Duration,
+    ) -> Result<Vec<AudioFrame>, MediaError> {
+        let mut made = Vec::new();
+        let at = Rational::MPEG.rescale(raw_90k, self.track().time_base);
+        self.encoder.push(packet, at, &mut made)?;
+        self.last = (raw_90k, arrival);
+        Ok(self.frames(&made))
+    }
+
+    /// What the encoder still holds, at the end of a session.
+    ///
+    /// # Errors
+    /// The conversion failed.
+    pub fn finish(&mut self) -> Result<Vec<AudioFrame>, MediaError> {
+        let mut made = Vec::new();
+        self.encoder.finish(&mut made)?;
+        Ok(self.frames(&made))
+    }
+
+    fn frames(&self, made: &[Packet]) -> Vec<AudioFrame> {
+        let (raw_90k, arrival) = self.last;
+        let base = self.track().time_base;
+        let frames = made.iter().map(|packet| {
+            let own_90k = packet
+                .pts()
+                .map_or(raw_90k, |pts| base.rescale(pts, Rational::MPEG));
+            // What the encoder held back arrived earlier than what came just now.
+            let before = from_90k((raw_90k - own_90k).max(0));
+            AudioFrame {
+                raw_90k: own_90k,
+                arrival: arrival.saturating_sub(before),
+                duration_90k: base.rescale(1024, Rational::MPEG),
+                data: packet.data().to_vec(),
+            }
+        });
+        frames.collect()
+    }
+}
+
+/// The audio stream of an RTSP session.
 pub struct Sound {
     stream: usize,
-    converter: Option<Box<G711ToAac>>,
+    converter: Option<Converter>,
     ready: VecDeque<AudioFrame>,
 }
 
@@ -33,17 +108,22 @@ impl Sound {
                 let channels = stream
                     .channels()
                     .map_or(1, |channels| u32::from(channels.get()));
-                match G711ToAac::new(&AudioTrack::new(law, stream.clock_rate_hz(), channels)) {
-                    Ok(converter) => Some(Self::new(index, Some(Box::new(converter)))),
-                    Err(error) => {
-                        tracing::warn!(%error, "the sound cannot be converted and is not recorded");
-                        None
-                    }
-                }
+                let track = AudioTrack::new(law, stream.clock_rate_hz(), channels);
+                Converter::new(&track).map(|converter| Self::new(index, Some(converter)))
             })
     }
 
-    fn new(stream: usize, converter: Option<Box<G711ToAac>>) -> Self {
+    /// A stream of sound of which retina does not know what is in it.
+    pub fn unknown(streams: &[Stream]) -> Option<&str> {
+        let known = ["mpeg4-generic", "pcma", "pcmu"];
+        streams
+            .iter()
+            .filter(|stream| stream.media() == "audio")
+            .map(Stream::encoding_name)
+            .find(|name| !known.contains(name))
+    }
+
+    fn new(stream: usize, converter: Option<Converter>) -> Self {
         Sound {
             stream,
             converter,
@@ -91,18 +171,9 @@ impl Sound {
             });
             return Ok(());
         };
-        let mut packets = Vec::new();
-        converter.push(frame.data(), time.timestamp(), &mut packets)?;
-        for packet in packets {
-            let own_90k = rescale_to_90k(packet.pts().unwrap_or(time.timestamp()), rate);
-            self.ready.push_back(AudioFrame {
-                raw_90k: own_90k,
-                // What the encoder held back arrived earlier than what came just now.
-                arrival: arrival.saturating_sub(from_90k(raw_90k - own_90k)),
-                duration_90k: 1024 * TICKS_PER_SECOND / i64::from(rate.max(1)),
-                data: packet.data().to_vec(),
-            });
-        }
+        let packet = Packet::new(frame.data(), converter.track().time_base)?;
+        let made = converter.push(&packet, raw_90k, arrival)?;
+        self.ready.extend(made);
         Ok(())
     }
 

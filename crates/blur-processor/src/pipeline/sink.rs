@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use media::audio::{G711ToAac, require_mp4};
+use media::audio::{ToAac, require_mp4};
 use media::encode::{Key, has_option};
 use media::{
     AudioCodec, AudioTrack, Encoder, EncoderSettings, FileWriter, Frame, MediaError, Packet, Rate,
@@ -66,7 +66,7 @@ pub(super) struct Out {
 enum Sound {
     Left,
     Copied,
-    Converted(Box<G711ToAac>),
+    Converted(Box<ToAac>),
 }
 
 enum Way {
@@ -151,8 +151,11 @@ impl<'a> Sink<'a> {
                     let at = packet.pts().unwrap_or_default();
                     let at = packet.time_base().rescale(at, converter.track().time_base);
                     converter
-                        .push(packet.data(), at, &mut made)
-                        .map_err(Failure::of_output)?;
+                        .push(&packet, at, &mut made)
+                        .map_err(|error| match error {
+                            MediaError::Unsupported { .. } => no_sound(error),
+                            error => Failure::of_output(error),
+                        })?;
                     made.iter()
                         .try_for_each(|packet| self.out.write(SOUND, packet))?;
                 }
@@ -249,18 +252,15 @@ fn whole(settings: &EncoderSettings, index: &Index) -> Result<(Way, VideoTrack),
     Ok((Way::Whole(Box::new(run)), track))
 }
 
+/// Sound as it is where MP4 can hold it, and players play it.
 fn sound(track: &AudioTrack) -> Result<(Sound, Option<AudioTrack>), Failure> {
-    match track.codec {
-        AudioCodec::PcmAlaw | AudioCodec::PcmMulaw => {
-            let converter = G711ToAac::new(track).map_err(no_sound)?;
-            let made = converter.track().clone();
-            Ok((Sound::Converted(Box::new(converter)), Some(made)))
-        }
-        _ => {
-            require_mp4(track).map_err(no_sound)?;
-            Ok((Sound::Copied, Some(track.clone())))
-        }
+    let is_g711 = matches!(track.codec, AudioCodec::PcmAlaw | AudioCodec::PcmMulaw);
+    if !is_g711 && require_mp4(track).is_ok() {
+        return Ok((Sound::Copied, Some(track.clone())));
     }
+    let converter = ToAac::new(track).map_err(no_sound)?;
+    let made = converter.track().clone();
+    Ok((Sound::Converted(Box::new(converter)), Some(made)))
 }
 
 /// Sound that cannot be kept: no other attempt goes better.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use media::synth::{Encoded, TestVideo, cut_last_unit};
 use media::verify::{VerifyOptions, verify_frames};
-use media::{Container, FieldOrder, PixelFormat, Quality, Scaler};
+use media::{AudioCodec, Container, FieldOrder, PixelFormat, Quality, Scaler};
 use serde_json::json;
 
 use crate::support::{Site, look};
@@ -284,14 +284,9 @@ fn what_no_attempt_can_do_is_told_with_a_way_out() {
     let tone = "-f lavfi -i sine=d=2 -c:v libx264 -c:a";
     for (name, options, says) in [
         (
-            "pcm",
-            format!("{tone} pcm_s16le -f mov"),
-            ["pcm_s16le sound", "keep_audio: false"],
-        ),
-        (
-            "flac",
-            format!("{tone} flac -f matroska"),
-            ["flac sound", "keep_audio: false"],
+            "round",
+            format!("{tone} pcm_s16le -ac 6 -f mov"),
+            ["6 channels", "keep_audio: false"],
         ),
         // AVI has no times of its own, and pictures do not come in order.
         (
@@ -309,6 +304,29 @@ fn what_no_attempt_can_do_is_told_with_a_way_out() {
         let why = site.why(&stem).expect("a reason");
         assert!(says.iter().all(|says| why.contains(says)), "{why}");
         assert!(site.raw(name).exists());
+    }
+}
+
+#[test]
+fn sound_that_mp4_cannot_hold_is_kept_as_aac() {
+    let mut site = Site::new(json!({ "keep_audio": true }));
+    for (name, options) in [
+        ("pcm", "pcm_s16le -ac 2 -f mov"),
+        ("flac", "flac -f matroska"),
+        ("alaw", "pcm_alaw -ar 8000 -f matroska"),
+    ] {
+        let options = format!("-f lavfi -i sine=d=2 -c:v libx264 -c:a {options}");
+        if !made_by_ffmpeg(&site, name, &options) {
+            return;
+        }
+        let stem = site.add_ticket(name);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let shown = look(&site.published(name)).verified;
+        let sound = shown.audio.expect("sound");
+        assert_eq!(sound.codec, AudioCodec::Aac);
+        let seconds = shown.audio_packets as f64 * 1024.0 / f64::from(sound.sample_rate);
+        assert!((1.9..2.3).contains(&seconds), "{name}: {seconds}");
     }
 }
 

@@ -11,7 +11,7 @@ use super::{AGAIN, c_string, int, no_memory, pixels};
 use crate::error::MediaError;
 use crate::frame::Frame;
 use crate::packet::Packet;
-use crate::track::{ColourTags, PixelFormat, Rational, VideoTrack};
+use crate::track::{AudioTrack, ColourTags, PixelFormat, Rational, VideoTrack};
 
 /// What a codec answers when asked for output.
 pub(crate) enum Answer<T> {
@@ -45,6 +45,11 @@ impl Codec {
     /// A decoder that is not yet opened, for `configure` to change.
     pub(crate) fn video_decoder(track: &VideoTrack) -> Result<Self, MediaError> {
         Self::decoder(track.codec.id(), &Params::video(track)?, track.time_base)
+    }
+
+    /// The same for sound.
+    pub(crate) fn audio_decoder(track: &AudioTrack) -> Result<Self, MediaError> {
+        Self::decoder(track.codec.id(), &Params::audio(track)?, track.time_base)
     }
 
     fn decoder(id: ffi::AVCodecID, par: &Params, time_base: Rational) -> Result<Self, MediaError> {

@@ -274,6 +274,11 @@ impl Params {
             (*par).initial_padding = int(track.initial_padding);
             (*par).bit_rate = track.bit_rate.map_or(0, |b| i64::try_from(b).unwrap_or(0));
             ffi::av_channel_layout_default(addr_of_mut!((*par).ch_layout), int(track.channels));
+            // Others know it.
+            if is_g726(track.codec) {
+                let bits = track.bit_rate.unwrap_or(0) / u64::from(track.sample_rate.max(1));
+                (*par).bits_per_coded_sample = int(bits.min(64));
+            }
         }
         made.set_extradata(&track.extradata)?;
         Ok(made)
@@ -305,6 +310,11 @@ impl Params {
     pub(crate) fn as_ptr(&self) -> *const ffi::AVCodecParameters {
         self.0
     }
+}
+
+fn is_g726(codec: AudioCodec) -> bool {
+    use ffi::AVCodecID::{AV_CODEC_ID_ADPCM_G726, AV_CODEC_ID_ADPCM_G726LE};
+    [AV_CODEC_ID_ADPCM_G726, AV_CODEC_ID_ADPCM_G726LE].contains(&codec.id())
 }
 
 /// How the container and codec want the format named: mjpeg still speaks `yuvj`.

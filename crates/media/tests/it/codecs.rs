@@ -2,12 +2,13 @@
 
 use std::fs::File;
 
+use media::audio::{AudioDecoder, ToAac};
 use media::encode::{Key, has_option, is_available};
 use media::synth::{TestVideo, draw, read_number};
 use media::verify::{VerifyOptions, verify_frames};
 use media::{
     ColourRange, Decoder, DecoderOptions, Encoder, EncoderSettings, FieldOrder, Frame, MediaError,
-    PixelFormat, Rate, Rational, Reader, ReaderOptions, VideoCodec, probe,
+    Packet, PixelFormat, Rate, Rational, Reader, ReaderOptions, VideoCodec, probe,
 };
 use tempfile::tempdir;
 
@@ -346,13 +347,14 @@ fn repeated_times_are_refused() {
 #[test]
 fn g711_becomes_aac() {
     let track = media::AudioTrack::new(media::AudioCodec::PcmMulaw, 8_000, 1);
-    let mut converter = media::audio::G711ToAac::new(&track).unwrap();
+    let mut converter = ToAac::new(&track).unwrap();
     let mut packets = Vec::new();
     for block in 0..50 {
         // A camera's clock jitters; 20 ms blocks of silence and a click.
         let jitter = if block % 2 == 0 { 0 } else { 7 };
+        let packet = Packet::new(&[0xff; 160], track.time_base).unwrap();
         converter
-            .push(&[0xff; 160], block * 160 + jitter, &mut packets)
+            .push(&packet, block * 160 + jitter, &mut packets)
             .unwrap();
     }
     converter.finish(&mut packets).unwrap();
@@ -361,10 +363,65 @@ fn g711_becomes_aac() {
         (8_000, 1)
     );
     assert!(!converter.track().extradata.is_empty());
-    let times: Vec<i64> = packets.iter().filter_map(media::Packet::pts).collect();
+    let times: Vec<i64> = packets.iter().filter_map(Packet::pts).collect();
     assert!(
         times.windows(2).all(|pair| pair[1] - pair[0] == 1_024),
         "{times:?}"
     );
     assert_eq!(packets.len(), 9);
+}
+
+/// A tone stays that tone, in whichever way it was stored.
+#[test]
+fn sound_of_any_kind_becomes_aac() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("a.mov");
+    for (codec, rate, tolerance) in [
+        ("pcm_u8", 8_000, 0.001),
+        ("pcm_mulaw", 8_000, 0.001),
+        ("pcm_s16be", 16_000, 0.001),
+        ("pcm_s32le", 48_000, 0.001),
+        ("pcm_f64le", 44_100, 0.001),
+        ("adpcm_ima_qt", 16_000, 0.001),
+    ] {
+        let made = std::process::Command::new("ffmpeg")
+            .args(["-v", "error", "-y", "-f", "lavfi", "-i"])
+            .arg(format!("sine=f=440:r={rate}:d=2"))
+            .args(["-c:a", codec])
+            .arg(&path)
+            .status();
+        let Ok(status) = made else {
+            eprintln!("SKIPPED: no ffmpeg");
+            return;
+        };
+        assert!(status.success());
+        let mut reader = Reader::open_path(&path, &ReaderOptions::default()).unwrap();
+        let track = reader.audio().expect("sound").1.clone();
+        let mut converter = ToAac::new(&track).unwrap();
+        let mut packets = Vec::new();
+        while let Some(packet) = reader.next_packet().unwrap() {
+            let at = packet
+                .time_base()
+                .rescale(packet.pts().unwrap(), converter.track().time_base);
+            converter.push(&packet, at, &mut packets).unwrap();
+        }
+        converter.finish(&mut packets).unwrap();
+        // And back, which tells what was encoded.
+        let mut decoder = AudioDecoder::new(converter.track()).unwrap();
+        let mut heard = Vec::new();
+        for packet in &packets {
+            heard.extend(decoder.decode(packet).unwrap());
+        }
+        let seconds = heard.len() as f64 / f64::from(rate);
+        assert!((1.9..2.3).contains(&seconds), "{codec}: {seconds} s");
+        let middle = &heard[rate as usize / 2..][..rate as usize];
+        let crossings = middle
+            .windows(2)
+            .filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0)
+            .count();
+        assert!((438..=442).contains(&crossings), "{codec}: {crossings} Hz");
+        let power = middle.iter().map(|sample| sample * sample).sum::<f32>() / rate as f32;
+        // FFmpeg's tone has an amplitude of an eighth.
+        assert!((power - 1.0 / 128.0).abs() < tolerance, "{codec}: {power}");
+    }
 }

@@ -2,8 +2,10 @@
 
 use crate::rig::{Rig, Segment, clip, clip_like, expect_run, frames, sent, simulator, sleep};
 use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
+use media::AudioCodec;
 use media::synth::TestVideo;
 use serde_json::json;
+use std::process::Command;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -363,6 +365,49 @@ async fn sound_is_recorded_only_when_asked_for() {
                 );
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn sound_of_another_kind_than_aac_becomes_aac_in_what_ffmpeg_reads_too() {
+    let clips = tempfile::tempdir().unwrap();
+    let mute = clip(clips.path(), "mute.mp4");
+    let file = clips.path().join("a.mov");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&mute)
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=r=8000",
+            "-shortest",
+            "-c:v",
+            "copy",
+        ])
+        .args(["-c:a", "pcm_alaw"])
+        .arg(&file)
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no ffmpeg");
+        return;
+    }
+    let rig = Rig::new(json!([{"name": "cam", "url": file, "record_audio": true}]));
+    rig.record(sleep(4.5)).await;
+    let segments = rig.segments("cam");
+    // The encoder needs a quarter of a second for what it gives out first.
+    let long = |segment: &&Segment| segment.ticket.media_duration.unwrap() > 0.5;
+    assert!(segments.iter().any(|segment| long(&segment)));
+    for segment in segments.iter().filter(long) {
+        let probe = media::probe(&segment.ticket.filepath).unwrap();
+        let audio = probe.audio().expect("sound");
+        assert_eq!((audio.codec, audio.sample_rate), (AudioCodec::Aac, 8_000));
+        let audio = audio.time_base.seconds(audio.duration.unwrap());
+        let video = segment.ticket.media_duration.unwrap();
+        assert!(
+            (audio - video).abs() < 0.5,
+            "{audio} s of sound, {video} s of video"
+        );
     }
 }
 

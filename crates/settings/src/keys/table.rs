@@ -157,7 +157,7 @@ pub const RECORDER: &[Key] = &[
         "record_audio",
         Kind::Flag,
         "false",
-        "Whether sound is recorded. Check your law first: some forbid it for surveillance cameras.",
+        "Whether sound is recorded, as AAC. Check your law first: some forbid it for surveillance cameras.",
     ),
     key(
         "max_recording_duration",

@@ -160,6 +160,7 @@ async fn work_on(
                     frames = report_line.frames,
                     heads = report_line.heads,
                     tracks = report_line.tracks,
+                    damaged = report_line.frames_damaged,
                     copied = report_line.gops_copied,
                     encoded = report_line.gops_encoded,
                     ms = report_line.time.total_ms,

@@ -31,6 +31,27 @@ fn blur_treats_one_file_and_never_replaces() {
 }
 
 #[test]
+fn blur_tells_of_damage() {
+    let site = Site::new(json!({}));
+    TestVideo::default().write(site.path("in.mp4")).unwrap();
+    let blurred = |output: &str| {
+        let output = site.command(&["blur", "in.mp4", output]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(!blurred("whole.mp4").contains("damaged"));
+    let mut bytes = fs::read(site.path("in.mp4")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 200].fill(0);
+    fs::write(site.path("in.mp4"), bytes).unwrap();
+    let told = blurred("out.mp4");
+    assert!(
+        told.contains("of them as a whole: the input is damaged there)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn blur_never_writes_over_what_it_reads() {
     let site = Site::new(json!({}));
     fs::create_dir_all(site.path("in")).unwrap();

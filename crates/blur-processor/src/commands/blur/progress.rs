@@ -74,15 +74,21 @@ fn say(output: &Path, outcome: &Outcome) {
     match outcome {
         Outcome::Skipped(_) => daemon::say!("{output}: there already, left as it is"),
         Outcome::Error(error) => daemon::complain!("{error}"),
-        Outcome::Report(report) => daemon::say!(
-            "{output}: {} frames in {:.1} s ({:.0} a second), {} tracks, {} frames masked, {} groups copied, {} encoded",
-            report.frames,
-            report.time.total_ms as f64 / 1e3,
-            report.frames as f64 * 1e3 / report.time.total_ms.max(1) as f64,
-            report.tracks,
-            report.frames_masked,
-            report.gops_copied,
-            report.gops_encoded
-        ),
+        Outcome::Report(report) => {
+            let damaged = match report.frames_damaged {
+                0 => String::new(),
+                count => format!(" ({count} of them as a whole: the input is damaged there)"),
+            };
+            daemon::say!(
+                "{output}: {} frames in {:.1} s ({:.0} a second), {} tracks, {} frames masked{damaged}, {} groups copied, {} encoded",
+                report.frames,
+                report.time.total_ms as f64 / 1e3,
+                report.frames as f64 * 1e3 / report.time.total_ms.max(1) as f64,
+                report.tracks,
+                report.frames_masked,
+                report.gops_copied,
+                report.gops_encoded
+            );
+        }
     }
 }

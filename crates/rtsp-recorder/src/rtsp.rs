@@ -59,16 +59,14 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
     let (described, sockets) = with_new_sockets(Session::describe(url, options)).await;
     let mut session = described.map_err(of_retina)?;
     let video = choose(session.streams())?;
-    let sound = if source.record_audio {
-        Sound::choose(session.streams())
-    } else {
-        None
+    let sound = match source.record_audio {
+        true => Sound::choose(session.streams()),
+        false => None,
     };
-    if let (true, None, Some(kind)) = (
-        source.record_audio,
-        &sound,
-        Sound::unknown(session.streams()),
-    ) {
+    if source.record_audio
+        && sound.is_none()
+        && let Some(kind) = Sound::unreadable(session.streams())
+    {
         return Err(SessionError::unsupported(format!("its sound is {kind}")));
     }
     let audio = sound.as_ref().map(Sound::stream);

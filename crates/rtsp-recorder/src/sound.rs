@@ -71,16 +71,25 @@ impl Converter {
             let own_90k = packet
                 .pts()
                 .map_or(raw_90k, |pts| base.rescale(pts, Rational::MPEG));
-            // What the encoder held back arrived earlier than what came just now.
-            let before = from_90k((raw_90k - own_90k).max(0));
             AudioFrame {
                 raw_90k: own_90k,
-                arrival: arrival.saturating_sub(before),
+                // What the encoder held back arrived earlier than what came just now.
+                arrival: arrival.saturating_sub(from_90k(raw_90k - own_90k)),
                 duration_90k: base.rescale(1024, Rational::MPEG),
                 data: packet.data().to_vec(),
             }
         });
         frames.collect()
+    }
+}
+
+/// What a stream of sound holds, of the kinds that are taken from retina.
+fn readable(stream: &Stream) -> Option<AudioCodec> {
+    match stream.encoding_name() {
+        "mpeg4-generic" => Some(AudioCodec::Aac),
+        "pcma" => Some(AudioCodec::PcmAlaw),
+        "pcmu" => Some(AudioCodec::PcmMulaw),
+        _ => None,
     }
 }
 
@@ -99,28 +108,24 @@ impl Sound {
             .enumerate()
             .filter(|(_, stream)| stream.media() == "audio")
             .find_map(|(index, stream)| {
-                let law = match stream.encoding_name() {
-                    "mpeg4-generic" => return Some(Self::new(index, None)),
-                    "pcma" => AudioCodec::PcmAlaw,
-                    "pcmu" => AudioCodec::PcmMulaw,
-                    _ => return None,
-                };
+                let codec = readable(stream)?;
+                if codec == AudioCodec::Aac {
+                    return Some(Self::new(index, None));
+                }
                 let channels = stream
                     .channels()
                     .map_or(1, |channels| u32::from(channels.get()));
-                let track = AudioTrack::new(law, stream.clock_rate_hz(), channels);
+                let track = AudioTrack::new(codec, stream.clock_rate_hz(), channels);
                 Converter::new(&track).map(|converter| Self::new(index, Some(converter)))
             })
     }
 
-    /// A stream of sound of which retina does not know what is in it.
-    pub fn unknown(streams: &[Stream]) -> Option<&str> {
-        let known = ["mpeg4-generic", "pcma", "pcmu"];
+    /// What a stream of sound holds that retina cannot read, if there is one.
+    pub fn unreadable(streams: &[Stream]) -> Option<&str> {
         streams
             .iter()
-            .filter(|stream| stream.media() == "audio")
+            .find(|stream| stream.media() == "audio" && readable(stream).is_none())
             .map(Stream::encoding_name)
-            .find(|name| !known.contains(name))
     }
 
     fn new(stream: usize, converter: Option<Converter>) -> Self {

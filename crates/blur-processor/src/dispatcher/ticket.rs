@@ -34,6 +34,25 @@ use super::original::{
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
 
+/// What is wrong with a place now, if anything is.
+#[derive(Debug, Default)]
+struct Fault(Mutex<Option<String>>);
+
+impl Fault {
+    fn get(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    /// Notes what is wrong now, and returns what was before.
+    fn set(&self, now: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.lock(), now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where tickets, originals and outputs are, opened once.
 #[derive(Debug)]
 pub(crate) struct Places {
@@ -46,9 +65,9 @@ pub(crate) struct Places {
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
     /// Why nothing can be written to the output directory, while that is so.
-    trouble: Mutex<Option<String>>,
+    trouble: Fault,
     /// Why the originals of published videos stay, while that is so.
-    leftover: Mutex<Option<String>>,
+    leftover: Fault,
     /// Spare bytes with which any video is tried, however large it is.
     enough: u64,
 }
@@ -118,8 +137,8 @@ impl Places {
             output_dir: settings.output_dir.clone(),
             publisher,
             fate,
-            trouble: Mutex::default(),
-            leftover: Mutex::default(),
+            trouble: Fault::default(),
+            leftover: Fault::default(),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
@@ -138,11 +157,11 @@ impl Places {
 
     /// Whether outputs can be written; tried only after that has failed. Until it goes well no ticket is to be claimed.
     pub(crate) fn is_writable(&self) -> bool {
-        if self.trouble().is_none() {
+        if self.trouble.get().is_none() {
             return true;
         }
         let is_well = self.publisher.try_output().is_ok();
-        if is_well && self.set_trouble(None).is_some() {
+        if is_well && self.trouble.set(None).is_some() {
             info!("outputs can be written again; going on");
         }
         is_well
@@ -150,23 +169,7 @@ impl Places {
 
     /// Why no output can be written, or the originals of published ones stay, for whoever looks after the machine.
     pub(crate) fn alarm(&self) -> Option<String> {
-        self.trouble().or_else(|| self.lock_leftover().clone())
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.lock_trouble().clone()
-    }
-
-    fn lock_leftover(&self) -> MutexGuard<'_, Option<String>> {
-        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_trouble(&self, trouble: Option<String>) -> Option<String> {
-        std::mem::replace(&mut self.lock_trouble(), trouble)
-    }
-
-    fn lock_trouble(&self) -> MutexGuard<'_, Option<String>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trouble.get().or_else(|| self.leftover.get())
     }
 
     /// After a fault of a place: if it is the output directory's, says so once.
@@ -175,7 +178,7 @@ impl Places {
             return;
         };
         let trouble = format!("no output can be written, tickets wait: {}", chain(&error));
-        if self.set_trouble(Some(trouble.clone())).is_none() {
+        if self.trouble.set(Some(trouble.clone())).is_none() {
             error!(
                 reason = trouble,
                 "put the disk or the permissions of output_dir right; no attempt is counted"
@@ -435,7 +438,7 @@ impl Places {
         {
             Ok(()) => match self.queue.complete(lease) {
                 Ok(()) => {
-                    *self.lock_leftover() = None;
+                    self.leftover.set(None);
                     Settled::Published
                 }
                 // Published and durable; what is left of the ticket is finished by the reaper.
@@ -454,10 +457,10 @@ impl Places {
             ),
             Err(error) => {
                 if error.is_of_place() {
-                    *self.lock_leftover() = Some(format!(
+                    self.leftover.set(Some(format!(
                         "videos are published, but their originals cannot be removed or backed up: {}",
                         chain(&error)
-                    ));
+                    )));
                 }
                 self.give_back_error(lease, error)
             }

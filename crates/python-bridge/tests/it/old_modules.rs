@@ -240,15 +240,15 @@ def apply_blur(frame, thread_id=0):
     );
 }
 
-/// The old system made a new array for each frame, so a module may simply keep the last ones.
-#[test]
-fn frames_that_a_module_keeps_stay_as_they_were() {
-    for kept in [1, 3, 20] {
-        let (mut bridge, _, _module) = bridge(&format!(
-            "import collections
+/// A module that keeps the last frames, each filled with its number, and checks that they stay as they are. It runs
+/// `first` on a frame before it fills it.
+fn keeping(kept: usize, first: &str) -> String {
+    format!(
+        "import collections
 kept, calls = collections.deque(maxlen={kept}), 0
 def apply_blur(frame, thread_id=0):
     global calls
+    {first}
     frame[:] = calls
     kept.append(frame[1:])
     calls += 1
@@ -256,7 +256,14 @@ def apply_blur(frame, thread_id=0):
     assert seen == 2 * list(range(max(0, calls - {kept}), calls)), seen
     return frame
 "
-        ));
+    )
+}
+
+/// The old system made a new array for each frame, so a module may simply keep the last ones.
+#[test]
+fn frames_that_a_module_keeps_stay_as_they_were() {
+    for kept in [1, 3, 20] {
+        let (mut bridge, _, _module) = bridge(&keeping(kept, ""));
         for call in 0..25 {
             assert_all(&process(&mut bridge, 0).expect("kept"), call);
         }
@@ -272,20 +279,9 @@ fn frames_that_a_module_keeps_stay_as_they_were_whatever_the_size_of_others() {
         (5, &[(192, 108), (40, 30), (64, 48)][..]),
         (20, &[(64, 48), (192, 108)][..]),
     ] {
-        let (mut bridge, _, _module) = bridge(&format!(
-            "import collections
-kept, calls = collections.deque(maxlen={kept}), 0
-def apply_blur(frame, thread_id=0):
-    global calls
-    assert frame.min() == frame.max() == 100 + calls, 'not the frame that was given'
-    frame[:] = calls
-    kept.append(frame[1:])
-    calls += 1
-    seen = [int(f.min()) for f in kept] + [int(f.max()) for f in kept]
-    assert seen == 2 * list(range(max(0, calls - {kept}), calls)), seen
-    return frame
-"
-        ));
+        let given =
+            "assert frame.min() == frame.max() == 100 + calls, 'not the frame that was given'";
+        let (mut bridge, _, _module) = bridge(&keeping(kept, given));
         for call in 0..60_u8 {
             let camera = usize::from(call) % sizes.len();
             let (width, height) = sizes[camera];

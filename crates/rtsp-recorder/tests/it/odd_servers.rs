@@ -1,9 +1,10 @@
 //! Servers that do what RTSP allows, or nearly, and what the RTSP library does not take: FFmpeg's demuxer gets on with them.
 
-use crate::rig::{Rig, clip, clip_like, expect_run, frames, sent, simulator, sleep, stretches};
+use crate::rig::{
+    Rig, clip, clip_of_many_packets, expect_run, frames, sent, simulator, sleep, stretches,
+};
 use camera_simulator::CameraConfig;
 use daemon::SystemClock;
-use media::synth::TestVideo;
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::probe;
 use serde_json::json;
@@ -193,15 +194,7 @@ async fn packets_that_retina_never_understands_are_left_to_ffmpeg() {
 #[tokio::test]
 async fn packets_that_retina_never_understands_do_not_fail_the_validation() {
     let clips = tempfile::tempdir().unwrap();
-    // Frames of many packets, so that the first one is hard already.
-    let video = TestVideo {
-        width: 640,
-        height: 480,
-        frames: 60,
-        gop: 8,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_of_many_packets(clips.path(), "a.mp4");
     let simulator = simulator([CameraConfig::new("cam", &file)]);
     let url = in_front_of(&simulator.url("cam").unwrap(), Oddity::AllMarked).await;
     let rig = Rig::new(json!([{"name": "cam", "url": url}]));

@@ -269,6 +269,21 @@ pub(crate) fn clip(dir: &Path, name: &str) -> PathBuf {
     )
 }
 
+/// A clip of 4 s whose frames take many packets each.
+pub(crate) fn clip_of_many_packets(dir: &Path, name: &str) -> PathBuf {
+    clip_like(
+        dir,
+        name,
+        &TestVideo {
+            width: 640,
+            height: 480,
+            frames: 60,
+            gop: 8,
+            ..TestVideo::default()
+        },
+    )
+}
+
 pub(crate) fn clip_like(dir: &Path, name: &str, video: &TestVideo) -> PathBuf {
     let path = dir.join(name);
     video.write(&path).unwrap();

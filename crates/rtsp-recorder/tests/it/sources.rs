@@ -1,6 +1,8 @@
 //! Files, encoding again, sound.
 
-use crate::rig::{Rig, Segment, clip, clip_like, expect_run, frames, sent, simulator, sleep};
+use crate::rig::{
+    Rig, Segment, clip, clip_like, clip_of_many_packets, expect_run, frames, sent, simulator, sleep,
+};
 use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
 use media::AudioCodec;
 use media::synth::TestVideo;
@@ -84,15 +86,7 @@ async fn a_camera_that_refuses_tcp_is_recorded_over_udp() {
 #[tokio::test]
 async fn packets_that_overtake_one_another_are_not_lost_and_lost_ones_are_counted() {
     let clips = tempfile::tempdir().unwrap();
-    // Frames of many packets.
-    let video = TestVideo {
-        width: 640,
-        height: 480,
-        frames: 60,
-        gop: 8,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_of_many_packets(clips.path(), "a.mp4");
     let names = ["swapped", "late", "lossy"];
     let simulator = simulator(names.map(|name| CameraConfig::new(name, &file)));
     for (name, packets) in names.iter().zip([1, 4, 1]) {
@@ -129,15 +123,7 @@ async fn packets_that_overtake_one_another_are_not_lost_and_lost_ones_are_counte
 #[tokio::test]
 async fn a_stream_that_begins_within_a_frame_is_recorded_from_the_next_key_frame() {
     let clips = tempfile::tempdir().unwrap();
-    // Key frames of many packets.
-    let video = TestVideo {
-        width: 640,
-        height: 480,
-        frames: 60,
-        gop: 8,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_of_many_packets(clips.path(), "a.mp4");
     let mut cameras = ["h264", "h265"].map(|name| CameraConfig::new(name, &file));
     cameras[1].load.codec = Some(VideoCodec::H265);
     cameras[1].load.gop = Some(8);
@@ -235,15 +221,7 @@ async fn a_camera_behind_tls_is_recorded_through_ffmpeg() {
 #[tokio::test]
 async fn packets_that_ffmpeg_misses_are_counted() {
     let clips = tempfile::tempdir().unwrap();
-    // Frames of many packets.
-    let video = TestVideo {
-        width: 640,
-        height: 480,
-        frames: 60,
-        gop: 8,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_of_many_packets(clips.path(), "a.mp4");
     let names = ["tls", "again"];
     let simulator = simulator(names.map(|name| CameraConfig::new(name, &file)));
     let rig = Rig::new(json!([

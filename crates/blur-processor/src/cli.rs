@@ -25,7 +25,7 @@ struct Arguments {
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]
     create_config: bool,
-    /// Check the settings, load the plugin once and stop.
+    /// Check the settings and their directories, load the plugin once and stop.
     #[arg(long)]
     validate: bool,
     /// Stop when no ticket is left that could be processed, instead of waiting for more.
@@ -110,7 +110,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None if share_places(&settings) => Ok(ExitCode::from(exit::SETTINGS)),
         None if arguments.validate => {
             let _logs = console_logs("warn", arguments.log_format)?;
-            Ok(check_plugin::validate(&settings))
+            let are_places_good = check_places(&settings);
+            let is_plugin_good = check_plugin::validate(&settings);
+            if !(are_places_good && is_plugin_good) {
+                return Ok(ExitCode::from(exit::SETTINGS));
+            }
+            daemon::say!("settings are valid");
+            Ok(ExitCode::SUCCESS)
         }
         None => daemon(arguments, settings),
     }
@@ -129,6 +135,29 @@ fn share_places(settings: &BlurSettings) -> bool {
         daemon::complain!("blur-processor: {}", daemon::redact::text(problem));
     }
     !problems.is_empty()
+}
+
+/// Tells which directories cannot be used; true when all can.
+fn check_places(settings: &BlurSettings) -> bool {
+    let is_raw_only_read = settings.backup_dir.is_none() && !settings.delete_original;
+    let raw = (!is_raw_only_read || !settings.raw_dir.is_dir()).then_some(&settings.raw_dir);
+    let places = [
+        ("queue_dir", Some(&settings.queue_dir)),
+        ("raw_dir", raw),
+        ("output_dir", Some(&settings.output_dir)),
+        ("backup_dir", settings.backup_dir.as_ref()),
+        ("log_dir", Some(&settings.places.log_dir)),
+        ("status_dir", Some(&settings.places.status_dir)),
+    ];
+    let mut are_good = true;
+    for (key, dir) in places {
+        if let Some(Err(problem)) = dir.map(|dir| daemon::place::check(key, dir)) {
+            let problem = format!("{problem:#}");
+            daemon::complain!("blur-processor: {}", daemon::redact::text(&problem));
+            are_good = false;
+        }
+    }
+    are_good
 }
 
 fn console_logs(level: &str, format: Format) -> anyhow::Result<logs::Guard> {

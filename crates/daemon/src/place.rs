@@ -1,8 +1,11 @@
-//! What is said of a place that settings name and that cannot be used: which, why, and what to do about it.
+//! Whether a place that settings name can be used, and what is said of one that cannot: which, why, and what to do about it.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 /// What a person may do about the place that the settings call `key`.
 pub fn advice(key: &str, error: &io::Error) -> String {
@@ -28,10 +31,51 @@ pub fn unusable(key: &str, error: impl Into<anyhow::Error>) -> anyhow::Error {
     }
 }
 
+/// Looks whether `dir`, which settings call `key`, can be written to, or made where it is not there. Changes nothing.
+///
+/// # Errors
+/// It cannot.
+pub fn check(key: &str, dir: &Path) -> anyhow::Result<()> {
+    let there = nearest_existing(dir);
+    let looked = match there.is_dir() {
+        true => rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK),
+        false => Err(Errno::NOTDIR),
+    };
+    looked
+        .map_err(io::Error::from)
+        .with_context(|| format!("{} cannot be written to", dir.display()))
+        .map_err(|error| unusable(key, error))
+}
+
+/// The directory itself, or the nearest one above it that exists.
+pub fn nearest_existing(dir: &Path) -> &Path {
+    dir.ancestors()
+        .map(|path| match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        })
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context as _;
+
+    #[test]
+    fn a_place_that_can_be_made_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        check("output_dir", &dir.path().join("a/b")).unwrap();
+        check("output_dir", Path::new("not/there")).unwrap();
+        assert_eq!(nearest_existing(Path::new("not/there")), Path::new("."));
+        std::fs::write(dir.path().join("a"), "").unwrap();
+        let said = check("output_dir", &dir.path().join("a/b")).unwrap_err();
+        let said = format!("{said:#}");
+        assert!(
+            said.contains("cannot be written to") && said.contains("a file is in the way"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn says_which_why_and_what_to_do() {

@@ -6,7 +6,7 @@ use daemon::shutdown::SecondSignal;
 use daemon::{Shutdown, SystemClock, exit};
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::{Probe, probe};
-use rtsp_recorder::run::{End, check_places, run};
+use rtsp_recorder::run::{End, run, unusable_places};
 use settings::samples::{Existing, Sample};
 use settings::{RECORDER_FILE, RecorderSettings, locate};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ struct Arguments {
     /// Write a commented settings file to the place of --config and stop.
     #[arg(long)]
     create_config: bool,
-    /// Check the settings and stop.
+    /// Check the settings and their directories, and stop.
     #[arg(long)]
     validate: bool,
     /// What is logged when RUST_LOG is not set. The RTSP library warns of each oddity of a camera, at worst with every packet.
@@ -88,7 +88,16 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     if arguments.validate {
-        check_places(&settings)?;
+        let problems = unusable_places(&settings);
+        for problem in &problems {
+            daemon::complain!(
+                "rtsp-recorder: {}",
+                daemon::redact::text(&format!("{problem:#}"))
+            );
+        }
+        if !problems.is_empty() {
+            return Ok(exit::SETTINGS);
+        }
         daemon::say!("settings are good: {} sources", settings.sources.len());
         return Ok(exit::STOPPED);
     }

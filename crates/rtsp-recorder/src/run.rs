@@ -16,14 +16,12 @@ use crate::source::{SourceEnd, SourceTask};
 use crate::writer::{Feeder, WriterSetup};
 use anyhow::Context as _;
 use daemon::disk::Moment;
-use daemon::place::unusable;
+use daemon::place::{self, unusable};
 use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
 use settings::RecorderSettings;
 use std::collections::HashMap;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -450,38 +448,14 @@ async fn keep_disk(
     }
 }
 
-/// Looks whether the places of the settings can be used, without changing anything.
-///
-/// # Errors
-/// The first that cannot.
-pub fn check_places(settings: &RecorderSettings) -> anyhow::Result<()> {
-    for (key, dir) in [
+/// What keeps the places of the settings from being used; looking changes nothing.
+pub fn unusable_places(settings: &RecorderSettings) -> Vec<anyhow::Error> {
+    let places = [
         ("output_dir", &settings.output_dir),
         ("queue_dir", &settings.queue_dir),
-    ] {
-        let there = nearest_existing(dir);
-        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        let looked = match there.is_dir() {
-            true => rustix::fs::access(there, wanted),
-            false => Err(rustix::io::Errno::NOTDIR),
-        };
-        looked
-            .map_err(io::Error::from)
-            .with_context(|| format!("{} cannot be written to", dir.display()))
-            .map_err(|error| unusable(key, error))?;
-    }
-    Ok(())
-}
-
-/// The directory itself, or the nearest one above it that exists.
-fn nearest_existing(dir: &Path) -> &Path {
-    let above = dir
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("."));
-    if above.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        above
-    }
+        ("log_dir", &settings.places.log_dir),
+        ("status_dir", &settings.places.status_dir),
+    ];
+    let checked = places.map(|(key, dir)| place::check(key, dir));
+    checked.into_iter().filter_map(Result::err).collect()
 }

@@ -71,9 +71,12 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
     let (loaded, problems) = Loaded::read(cli, &Environment::of_process());
     let mut findings = settings_findings(&loaded, problems);
     findings.extend(programs(cli));
-    findings.extend(places::check(&loaded));
+    let directories = places::directories(&loaded);
+    let are_good = directories.iter().all(|it| it.verdict == Verdict::Ok);
+    findings.extend(directories);
+    findings.extend(places::space(&loaded));
     if let Some((file, blur)) = &loaded.blur {
-        findings.extend(plugin::check(blur, file).await);
+        findings.extend(plugin::check(blur, file, are_good).await);
     }
     findings.push(clock::check(&loaded));
     findings.extend(ports::check(&loaded));

@@ -398,6 +398,31 @@ fn settings_are_created_and_validated() {
 }
 
 #[test]
+fn directories_that_cannot_be_used_are_told_with_their_keys_and_what_to_do() {
+    let keys = [
+        "queue_dir",
+        "raw_dir",
+        "output_dir",
+        "backup_dir",
+        "log_dir",
+        "status_dir",
+    ];
+    let mut settings = json!({ "backup_original": true });
+    for key in keys {
+        settings[key] = json!(format!("file/{key}"));
+    }
+    let site = Site::new(settings);
+    fs::write(site.path("file"), "").unwrap();
+    let output = site.command(&["--validate"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for key in keys {
+        let advice = format!("a file is in the way; give another {key}");
+        assert!(said.contains(&advice), "{key}: {said}");
+    }
+}
+
+#[test]
 fn an_encoder_that_cannot_be_used_is_found_before_the_start() {
     let told = |encoder: &str| {
         let site = Site::new(json!({ "video_codec": encoder, "encoder_preset": "auto" }));

@@ -8,7 +8,8 @@ use daemon::disk::bytes_text;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
+/// Whether the directories can be written to.
+pub(super) fn directories(loaded: &Loaded) -> Vec<Finding> {
     let mut dirs: Vec<(&str, PathBuf)> = loaded.video_dirs();
     let places = [
         loaded
@@ -32,24 +33,13 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
             seen.push(dir);
         }
     }
-    findings.extend(space(loaded));
     findings
 }
 
 /// Tries to write where the directory is or, as long as there is none, would be made.
 fn writable(what: &str, dir: &Path) -> Finding {
     let what = format!("directory of {what}");
-    let existing = dir
-        .ancestors()
-        .map(|dir| {
-            if dir == Path::new("") {
-                Path::new(".")
-            } else {
-                dir
-            }
-        })
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("/"));
+    let existing = daemon::place::nearest_existing(dir);
     if !existing.is_dir() {
         return Finding::wrong(
             what,
@@ -79,7 +69,8 @@ fn not_writable(dir: &Path, error: &std::io::Error) -> String {
     format!("{} cannot be written to: {error}; {advice}", dir.display())
 }
 
-fn space(loaded: &Loaded) -> Option<Finding> {
+/// Whether there is as much space as the settings count on.
+pub(super) fn space(loaded: &Loaded) -> Option<Finding> {
     let disk = match (&loaded.recorder, &loaded.blur) {
         (Some((_, s)), _) => s.disk,
         (None, Some((_, s))) => s.disk,

@@ -21,13 +21,18 @@ const MODELS: [(&str, &str); 2] = [
     ("centerface", "centerface.onnx"),
 ];
 
-/// Checks the files, and then whether the blur processor can work with them.
-pub(super) async fn check(blur: &BlurSettings, settings_file: &Path) -> Vec<Finding> {
+/// Checks the files, and then whether the blur processor can work with them. It looks at the directories as well, so it is not
+/// asked while these are wrong.
+pub(super) async fn check(
+    blur: &BlurSettings,
+    settings_file: &Path,
+    are_directories_good: bool,
+) -> Vec<Finding> {
     let mut findings = files(blur);
-    if findings
+    let are_there = findings
         .iter()
-        .all(|finding| finding.verdict == Verdict::Ok)
-    {
+        .all(|finding| finding.verdict == Verdict::Ok);
+    if are_there && are_directories_good {
         findings.extend(loaded(settings_file).await);
     }
     findings

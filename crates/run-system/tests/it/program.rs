@@ -263,10 +263,13 @@ fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
     let config = format!(r#"{{"sources": ["rtsp://{camera}/x"]}}"#);
     std::fs::write(stage.path("recorder.json"), config).unwrap();
     let arguments = [&["--validate"], &FILES[..]].concat();
-    let output = command(&stage, &arguments)
-        .env("REPLY_TO_VALIDATE", "model is damaged")
-        .output()
-        .unwrap();
+    let told = || {
+        command(&stage, &arguments)
+            .env("REPLY_TO_VALIDATE", "model is damaged")
+            .output()
+            .unwrap()
+    };
+    let output = told();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(
         text(&output).contains("WRONG  plugin and encoder"),
@@ -278,6 +281,11 @@ fn a_plugin_that_cannot_be_loaded_is_found_before_the_start() {
         "{}",
         text(&output)
     );
+    // The blur processor looks at its directories as well, which is no matter of the plugin.
+    std::fs::write(stage.path("processed_videos"), "").unwrap();
+    let said = text(&told());
+    assert!(said.contains("WRONG  directory of processed"), "{said}");
+    assert!(!said.contains("plugin and encoder"), "{said}");
 }
 
 #[test]

@@ -144,8 +144,8 @@ fn outside(arguments: &Arguments, config: Option<&Path>) -> anyhow::Result<ExitC
     })
 }
 
-/// Checks what the settings need: the plugin, its models, the encoder.
-pub fn validate(settings: &BlurSettings) -> ExitCode {
+/// True when what the settings need can be used: the plugin, its models, the encoder.
+pub fn validate(settings: &BlurSettings) -> bool {
     media::init();
     let loaded = PluginChoice::from_settings(settings)
         .and_then(|choice| Hider::load(&choice, 2))
@@ -156,12 +156,11 @@ pub fn validate(settings: &BlurSettings) -> ExitCode {
     match loaded {
         Ok((facts, trial)) => {
             print(&facts, &trial);
-            daemon::say!("settings are valid");
-            ExitCode::SUCCESS
+            true
         }
         Err(unfit) => {
             daemon::complain!("{unfit}");
-            ExitCode::from(exit::SETTINGS)
+            false
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct SessionError {
     pub unreadable: bool,
     /// RTP does not come over this transport; it may over the other.
     pub transport_refused: bool,
+    /// The camera is well and began anew within a session that is of no use any more: the next one need not wait.
+    pub began_anew: bool,
     /// For people; without credentials.
     pub message: String,
 }
@@ -48,6 +50,7 @@ impl SessionError {
             unsupported: false,
             unreadable: false,
             transport_refused: false,
+            began_anew: false,
             message,
         }
     }
@@ -65,6 +68,14 @@ impl SessionError {
         SessionError {
             unreadable: true,
             ..Self::new(Failure::Away, message)
+        }
+    }
+
+    /// The end of a session in which the camera began anew. If that goes on and on, another demuxer gets round it.
+    pub fn began_anew(message: String) -> Self {
+        SessionError {
+            began_anew: true,
+            ..Self::unreadable(message)
         }
     }
 

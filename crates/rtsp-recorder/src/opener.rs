@@ -37,14 +37,24 @@ enum Way {
     Demuxer,
 }
 
+impl Way {
+    fn retina(source: &Source) -> Self {
+        let group = SessionGroup::default().named(source.name.to_string());
+        Way::Retina(Arc::new(group))
+    }
+}
+
+/// True for sources that retina reads, unless it turns out that it cannot.
+fn is_retinas(source: &Source) -> bool {
+    source.kind() == SourceKind::Rtsp && source.video_codec == VideoCodec::Copy
+}
+
 impl Opener {
     /// For that source.
     pub fn new(source: Arc<Source>, stamps: Stamps) -> Self {
-        let group = || Arc::new(SessionGroup::default().named(source.name.to_string()));
-        let copied = source.video_codec == VideoCodec::Copy;
-        let way = match source.kind() {
-            SourceKind::Rtsp if copied => Way::Retina(group()),
-            _ => Way::Demuxer,
+        let way = match is_retinas(&source) {
+            true => Way::retina(&source),
+            false => Way::Demuxer,
         };
         Opener {
             wanted: source.transport,
@@ -92,7 +102,7 @@ impl Opener {
     pub async fn open(&self) -> Result<Input, SessionError> {
         match &self.way {
             Way::Retina(group) => {
-                let session = rtsp::open(&self.source, group.clone()).await?;
+                let session = rtsp::open(&self.source, group.clone(), &self.stamps).await?;
                 Ok(Input::Rtsp(Box::new(session)))
             }
             Way::Demuxer => {
@@ -117,6 +127,15 @@ impl Opener {
             return Some("RTP over the other transport is tried");
         }
         None
+    }
+
+    /// Gets ready for the session after one in which the camera began anew. retina takes what came under another SSRC for
+    /// the rest of a session that nobody tore down, and would have it waited for.
+    pub async fn forget_stale_sessions(&mut self) {
+        self.close().await;
+        if let Way::Retina(_) = self.way {
+            self.way = Way::retina(&self.source);
+        }
     }
 
     /// Notes that a session went well for a while.

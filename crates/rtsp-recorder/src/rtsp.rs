@@ -24,6 +24,14 @@ use settings::Source;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Old live555 servers send packets of sessions that are long over to whoever connects next, from the beginning. What
+/// comes under another SSRC after so much of a session is none of these.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// When packets come under another SSRC for so long, and none under the one before, the camera began anew.
+const BEGUN_ANEW_AFTER: Duration = Duration::from_millis(300);
 
 /// A session that plays.
 pub struct RtspSession {
@@ -32,6 +40,7 @@ pub struct RtspSession {
     sound: Option<Sound>,
     params: Option<Arc<StreamParams>>,
     sockets: HashSet<SocketNumber>,
+    strangers: Strangers,
     /// Of streams over UDP.
     _ordered: Vec<OrderedSocket>,
 }
@@ -40,7 +49,11 @@ pub struct RtspSession {
 ///
 /// # Errors
 /// Whatever the camera or the network does; see [`SessionError`]. There is no time-out here.
-pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSession, SessionError> {
+pub async fn open(
+    source: &Source,
+    group: Arc<SessionGroup>,
+    stamps: &Stamps,
+) -> Result<RtspSession, SessionError> {
     let url = url::Url::parse(&source.url.expose_without_userinfo()).map_err(|error| {
         SessionError::new(
             Failure::Away,
@@ -92,6 +105,7 @@ pub async fn open(source: &Source, group: Arc<SessionGroup>) -> Result<RtspSessi
         sound,
         params: None,
         sockets,
+        strangers: Strangers::new(stamps.0.monotonic()),
         _ordered: ordered,
     })
 }
@@ -178,6 +192,7 @@ impl RtspSession {
             }
             match self.demuxed.next().await {
                 Some(Ok(CodecItem::VideoFrame(frame))) if frame.stream_id() == self.video => {
+                    self.strangers.forget(self.video);
                     let frame = self.video_frame(frame, stamps);
                     // Parameter sets may stand in a description that retina does not take (VLC's), and nowhere else.
                     if self.params.is_none() && self.is_entry(&frame) {
@@ -188,6 +203,7 @@ impl RtspSession {
                     return Ok(Media::Video(frame));
                 }
                 Some(Ok(CodecItem::AudioFrame(frame))) => {
+                    self.strangers.forget(frame.stream_id());
                     if let Some(sound) = &mut self.sound {
                         sound.push(&frame, stamps).map_err(|error| {
                             SessionError::new(
@@ -199,6 +215,20 @@ impl RtspSession {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) if self.params.is_none() && is_rest_of_a_frame(&error) => {}
+                Some(Err(error)) if has_other_ssrc(&error) => {
+                    let stream = self.stream_of(&error);
+                    match self.strangers.meet(stream, stamps.0.monotonic()) {
+                        Stranger::Passing => {}
+                        Stranger::Successor => {
+                            return Err(SessionError::began_anew(
+                                "the camera began to send under another SSRC".to_owned(),
+                            ));
+                        }
+                        Stranger::Ghost => {
+                            return Err(SessionError::unreadable(of_retina(error).message));
+                        }
+                    }
+                }
                 Some(Err(error)) if is_about_a_packet(&error) => {
                     return Err(SessionError::unreadable(of_retina(error).message));
                 }
@@ -211,6 +241,16 @@ impl RtspSession {
                 }
             }
         }
+    }
+
+    /// The stream that an error about a packet is of.
+    fn stream_of(&self, error: &retina::Error) -> Option<usize> {
+        let text = error.to_string();
+        self.demuxed.streams().iter().position(|stream| {
+            stream
+                .ctx()
+                .is_some_and(|ctx| text.contains(&format!("\nstream: {ctx}\n")))
+        })
     }
 
     /// True for a frame to begin with. retina's own mark leaves out the CRA pictures of H.265.
@@ -296,10 +336,66 @@ fn is_rest_of_a_frame(error: &retina::Error) -> bool {
         .contains("has start bit unset while no frag in progress")
 }
 
+/// True when a packet comes under another SSRC than those before. retina leaves it out and reads on.
+fn has_other_ssrc(error: &retina::Error) -> bool {
+    is_about_a_packet(error) && error.to_string().starts_with("wrong ssrc after")
+}
+
 /// True when retina cannot make sense of a packet. It names the stream then, and not the message of RTSP.
 fn is_about_a_packet(error: &retina::Error) -> bool {
     let text = error.to_string();
     text.contains("\nstream: ") && text.contains("\npkt: ")
+}
+
+/// The packets of a session that come under another SSRC than those before.
+#[derive(Debug)]
+struct Strangers {
+    /// When the session began.
+    began: Duration,
+    /// Of which streams they come now, and since when.
+    since: Vec<(Option<usize>, Duration)>,
+}
+
+/// What to make of such a packet.
+#[derive(Debug, PartialEq, Eq)]
+enum Stranger {
+    /// It is overlooked.
+    Passing,
+    /// The camera sends no others any more.
+    Successor,
+    /// It may belong to a session that is long over.
+    Ghost,
+}
+
+impl Strangers {
+    /// For a session that begins at that time.
+    fn new(began: Duration) -> Self {
+        Strangers {
+            began,
+            since: Vec::new(),
+        }
+    }
+
+    /// Takes note of a packet of that stream.
+    fn meet(&mut self, stream: Option<usize>, now: Duration) -> Stranger {
+        if now.saturating_sub(self.began) < SETTLED_AFTER {
+            return Stranger::Ghost;
+        }
+        let met = self.since.iter().find(|(of, _)| *of == stream);
+        let since = met.map_or(now, |(_, since)| *since);
+        if met.is_none() {
+            self.since.push((stream, now));
+        }
+        match now.saturating_sub(since) < BEGUN_ANEW_AFTER {
+            true => Stranger::Passing,
+            false => Stranger::Successor,
+        }
+    }
+
+    /// The stream goes on as before.
+    fn forget(&mut self, stream: usize) {
+        self.since.retain(|(of, _)| *of != Some(stream));
+    }
 }
 
 /// What retina's error asks of us once the description was given. The password was right then: a 401 is about a nonce that
@@ -388,11 +484,27 @@ mod tests {
         let file = format!(r#"{{"sources": ["rtsp://{address}/x"]}}"#);
         let settings =
             settings::RecorderSettings::from_text(&file, &settings::Environment::empty()).unwrap();
-        let opened = open(&settings.sources[0], Arc::default()).await;
+        let stamps = Stamps(Arc::new(daemon::SystemClock::new()));
+        let opened = open(&settings.sources[0], Arc::default(), &stamps).await;
         let message = opened.err().unwrap().message;
         let advice = "what answers does not speak RTSP; check the port";
         assert!(message.ends_with(advice), "{message}");
         assert!(!message.contains("48 54 54 50"), "{message}");
+    }
+
+    #[test]
+    fn another_ssrc_is_a_new_beginning_when_it_stays_alone() {
+        let ms = Duration::from_millis;
+        let mut strangers = Strangers::new(ms(1000));
+        assert_eq!(strangers.meet(Some(0), ms(1500)), Stranger::Ghost);
+        // One that comes between the others.
+        assert_eq!(strangers.meet(Some(0), ms(9000)), Stranger::Passing);
+        strangers.forget(0);
+        assert_eq!(strangers.meet(Some(0), ms(9900)), Stranger::Passing);
+        // The sound is another matter.
+        strangers.forget(1);
+        assert_eq!(strangers.meet(Some(1), ms(10_300)), Stranger::Passing);
+        assert_eq!(strangers.meet(Some(0), ms(10_300)), Stranger::Successor);
     }
 
     #[test]

@@ -498,6 +498,12 @@ impl SourceTask {
             info!(why = %error, change, "the source is opened in another way from now on");
             return;
         }
+        if error.began_anew {
+            info!(why = %error, "connecting again at once");
+            self.last_failure.get_or_insert(error.message);
+            self.opener.forget_stale_sessions().await;
+            return;
+        }
         let wait = self.backoff.next(error.failure, rand::random());
         self.board.set_state(match error.failure {
             Failure::Away => State::BackingOff,

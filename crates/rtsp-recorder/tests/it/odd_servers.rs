@@ -1,7 +1,7 @@
 //! Servers that do what RTSP allows, or nearly, and what the RTSP library does not take: FFmpeg's demuxer gets on with them.
 
 use crate::rig::{
-    Rig, clip, clip_of_many_packets, expect_run, frames, sent, simulator, sleep, stretches,
+    Rig, Segment, clip, clip_of_many_packets, expect_run, frames, sent, simulator, sleep, stretches,
 };
 use camera_simulator::CameraConfig;
 use daemon::SystemClock;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// What a server in front of a camera does.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,14 @@ enum Oddity {
     OddClock,
     /// Marks every packet as the last of its frame.
     AllMarked,
+    /// Sends under another SSRC when a connection is [`SETTLED`].
+    OtherSsrc,
+    /// Sends one packet twice when a connection is [`SETTLED`], once under another SSRC.
+    Stranger,
 }
+
+/// A connection that is so old is none that packets of earlier ones come over.
+const SETTLED: Duration = Duration::from_millis(5500);
 
 /// Starts such a server for the camera at `url` and returns its address.
 async fn in_front_of(url: &str, oddity: Oddity) -> String {
@@ -96,6 +104,8 @@ async fn answer(
     oddity: Oddity,
 ) -> io::Result<()> {
     let mut camera = BufReader::new(camera);
+    let began = Instant::now();
+    let mut is_odd = true;
     loop {
         let is_packet = tokio::select! {
             Some(answer) = own.recv() => {
@@ -116,6 +126,22 @@ async fn answer(
             camera.read_exact(&mut message[4..]).await?;
             if matches!(oddity, Oddity::AllMarked) && message[1] % 2 == 0 {
                 message[5] |= 0x80;
+            }
+            let is_rtp = message[1] % 2 == 0;
+            if is_rtp && is_odd && began.elapsed() > SETTLED {
+                let stranger = || {
+                    let mut stranger = message.clone();
+                    stranger[12] ^= 0x55;
+                    stranger
+                };
+                match oddity {
+                    Oddity::OtherSsrc => message = stranger(),
+                    Oddity::Stranger => {
+                        client.write_all(&stranger()).await?;
+                        is_odd = false;
+                    }
+                    _ => is_odd = false,
+                }
             }
         } else {
             let head = head(&mut camera).await?;
@@ -189,6 +215,40 @@ async fn a_description_that_retina_refuses_is_left_to_ffmpeg() {
 #[tokio::test]
 async fn packets_that_retina_never_understands_are_left_to_ffmpeg() {
     is_recorded_behind(Oddity::AllMarked).await;
+}
+
+/// What is recorded, in so many seconds, of a camera behind such a server.
+async fn stretches_behind(oddity: Oddity, seconds: f64) -> Vec<Vec<Segment>> {
+    let clips = tempfile::tempdir().expect("a directory");
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let url = in_front_of(&simulator.url("cam").expect("a camera"), oddity).await;
+    let rig = Rig::new(json!([{"name": "cam", "url": url}]));
+    rig.record(sleep(seconds)).await;
+    let stretches = stretches(rig.segments("cam"));
+    let sent = sent(&simulator, "cam");
+    for stretch in &stretches {
+        expect_run(&sent, &frames(stretch));
+    }
+    stretches
+}
+
+#[tokio::test]
+async fn a_camera_that_goes_on_under_another_ssrc_is_recorded_again_at_once() {
+    let stretches = stretches_behind(Oddity::OtherSsrc, 9.0).await;
+    assert_eq!(stretches.len(), 2);
+    let after = &stretches[1];
+    let gap = after[0].ticket.gap_before.unwrap();
+    // A third of a second to be sure of it, a connection, and half a second for a key frame.
+    assert!(gap < 2.0, "a gap of {gap} s");
+    assert!(frames(after).len() > 20);
+}
+
+#[tokio::test]
+async fn a_packet_under_another_ssrc_is_no_end_of_the_session() {
+    let stretches = stretches_behind(Oddity::Stranger, 7.5).await;
+    assert_eq!(stretches.len(), 1);
+    assert!(frames(&stretches[0]).len() > 90);
 }
 
 #[tokio::test]

@@ -18,6 +18,13 @@ const TEARDOWN_WAIT: Duration = Duration::from_millis(800);
 /// So many short sessions in a row that end with a packet which retina cannot read are no chance.
 const UNREADABLE_SESSIONS: u32 = 3;
 
+/// What made retina fail may pass, such as what a camera says while it starts. So it is tried again with the first connection
+/// that is made so long after FFmpeg's demuxer took over, or twice as long as the last time.
+const FIRST_STAY: Duration = Duration::from_secs(60);
+
+/// ... but after so long in any case.
+const LONGEST_STAY: Duration = Duration::from_secs(3600);
+
 /// Connects to one source, again and again.
 pub struct Opener {
     /// With the transport that is tried now.
@@ -28,6 +35,10 @@ pub struct Opener {
     wanted: Transport,
     /// Sessions in a row that ended with such a packet.
     unreadable: u32,
+    /// When FFmpeg's demuxer took over last.
+    taken_over: Duration,
+    /// How long it reads the source then.
+    stay: Duration,
 }
 
 enum Way {
@@ -62,6 +73,8 @@ impl Opener {
             stamps,
             way,
             unreadable: 0,
+            taken_over: Duration::ZERO,
+            stay: FIRST_STAY,
         }
     }
 
@@ -70,8 +83,9 @@ impl Opener {
         self.source.kind() != SourceKind::File
     }
 
-    /// Waits until the camera has forgotten earlier sessions, within reason.
-    pub async fn prepare(&self) {
+    /// Chooses the way of the next connection, and waits until the camera has forgotten earlier sessions, within reason.
+    pub async fn prepare(&mut self) {
+        self.return_to_retina();
         let Way::Retina(group) = &self.way else {
             return;
         };
@@ -141,13 +155,35 @@ impl Opener {
     /// Notes that a session went well for a while.
     pub fn note_proven(&mut self) {
         self.unreadable = 0;
+        if let Way::Retina(_) = self.way {
+            self.stay = FIRST_STAY;
+        }
     }
 
     /// Uses FFmpeg's demuxer from now on; false when that is what is used already.
     fn fall_back(&mut self) -> bool {
         let changes = matches!(self.way, Way::Retina(_));
-        self.way = Way::Demuxer;
+        if changes {
+            self.way = Way::Demuxer;
+            self.taken_over = self.now();
+        }
         changes
+    }
+
+    /// Uses retina again after FFmpeg's demuxer had its time.
+    fn return_to_retina(&mut self) {
+        let is_demuxed = matches!(self.way, Way::Demuxer) && is_retinas(&self.source);
+        if is_demuxed && self.now().saturating_sub(self.taken_over) >= self.stay {
+            tracing::info!("the source is opened as it was before FFmpeg's demuxer took over");
+            self.way = Way::retina(&self.source);
+            // One more session with such a packet is enough.
+            self.unreadable = UNREADABLE_SESSIONS - 1;
+            self.stay = (self.stay * 2).min(LONGEST_STAY);
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.stamps.0.monotonic()
     }
 
     /// Uses the other transport from now on. After that was refused as well it is again the one of the settings, and the
@@ -179,4 +215,99 @@ impl Opener {
 /// A blocking part failed to start.
 pub(crate) fn no_thread(error: std::io::Error) -> SessionError {
     SessionError::new(Failure::Away, format!("no thread left: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::Clock;
+    use jiff::Timestamp;
+    use std::pin::Pin;
+    use tokio::time::{Instant, advance};
+
+    struct RuntimeClock(Instant);
+
+    impl Clock for RuntimeClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH + self.0.elapsed()
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(tokio::time::sleep(duration))
+        }
+    }
+
+    fn opener(source: &str) -> Opener {
+        let text = format!(r#"{{"sources": [{source}]}}"#);
+        let settings =
+            settings::RecorderSettings::from_text(&text, &settings::Environment::empty());
+        let source = settings.expect("settings").sources[0].clone();
+        Opener::new(
+            Arc::new(source),
+            Stamps(Arc::new(RuntimeClock(Instant::now()))),
+        )
+    }
+
+    /// Whether retina reads the source with a connection that is made so many seconds later.
+    async fn is_retina_after(opener: &mut Opener, seconds: u64) -> bool {
+        advance(Duration::from_secs(seconds)).await;
+        opener.prepare().await;
+        matches!(opener.way, Way::Retina(_))
+    }
+
+    fn unsupported() -> SessionError {
+        SessionError::unsupported("odd".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retina_is_tried_again_after_ffmpegs_demuxer() {
+        let mut opener = opener(r#"{"url": "rtsp://127.0.0.1/a"}"#);
+        assert!(opener.another_way(&unsupported()).is_some());
+        assert!(!is_retina_after(&mut opener, 59).await);
+        assert!(is_retina_after(&mut opener, 1).await);
+        // A camera that is away says nothing of retina.
+        let away = SessionError::new(Failure::Away, "refused".to_owned());
+        assert!(opener.another_way(&away).is_none());
+        assert!(is_retina_after(&mut opener, 1000).await);
+        // The second time it takes longer, and in the end an hour.
+        assert!(opener.another_way(&unsupported()).is_some());
+        assert!(!is_retina_after(&mut opener, 119).await);
+        assert!(is_retina_after(&mut opener, 1).await);
+        for _ in 0..10 {
+            assert!(opener.another_way(&unsupported()).is_some());
+            assert!(is_retina_after(&mut opener, 3600).await);
+        }
+        // A session that went well makes all as it was at first.
+        opener.note_proven();
+        assert!(opener.another_way(&unsupported()).is_some());
+        assert!(is_retina_after(&mut opener, 60).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn packets_that_retina_still_cannot_read_cost_one_session() {
+        let mut opener = opener(r#"{"url": "rtsp://127.0.0.1/a"}"#);
+        let unreadable = SessionError::unreadable("odd".to_owned());
+        assert!(opener.another_way(&unreadable).is_none());
+        assert!(opener.another_way(&unreadable).is_none());
+        assert!(opener.another_way(&unreadable).is_some());
+        // What FFmpeg's demuxer reads well says nothing of retina.
+        opener.note_proven();
+        assert!(is_retina_after(&mut opener, 60).await);
+        assert!(opener.another_way(&unreadable).is_some());
+        assert!(!is_retina_after(&mut opener, 119).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_retinas_stays_with_ffmpegs_demuxer() {
+        for source in [
+            r#"{"url": "http://127.0.0.1/a"}"#,
+            r#"{"url": "rtsp://127.0.0.1/a", "video_codec": "libx264"}"#,
+        ] {
+            assert!(!is_retina_after(&mut opener(source), 10_000).await);
+        }
+    }
 }

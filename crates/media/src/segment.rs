@@ -99,6 +99,7 @@ pub struct SegmentStats {
 /// that begins before it is left out. (Inside the `.part` all times are shifted by the first frame's
 /// reordering delay, since fragments cannot hold negative times; finalising takes that out again.)
 pub struct SegmentWriter {
+    file: Arc<File>,
     fragments: Fragments,
     video: Lane,
     audio: Option<Lane>,
@@ -192,6 +193,7 @@ impl SegmentWriter {
             return Err(MediaError::unsupported("start segment", "no video track"));
         };
         Ok(Self {
+            file,
             fragments,
             video,
             audio,
@@ -260,6 +262,11 @@ impl SegmentWriter {
     /// [`MediaError::Io`]: the disk; what was written before can be salvaged.
     pub fn flush(&mut self) -> Result<(), MediaError> {
         self.fragments.end()
+    }
+
+    /// What is written to.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// What was written so far.

@@ -51,8 +51,10 @@ pub struct ArrivalSmoother {
     current: Option<Bucket>,
     /// Complete ones, the oldest first.
     before: VecDeque<Bucket>,
-    /// By how much the minimum grows from bucket to bucket, in ns per ns of the camera's time; zero unless it grows always.
-    growth: f64,
+    /// The minimum of all complete ones.
+    least_before: Option<i128>,
+    /// By how much the minimum grows from bucket to bucket, in ns per ns of the camera's time, if it grows always.
+    growth: Option<f64>,
     latest: Duration,
 }
 
@@ -94,6 +96,7 @@ impl ArrivalSmoother {
                     self.before.pop_front();
                 }
                 self.growth = growth(&self.before);
+                self.least_before = self.before.iter().map(|bucket| bucket.least).min();
             }
         }
         let smooth = self.undelayed(pts).min(arrival);
@@ -104,26 +107,33 @@ impl ArrivalSmoother {
     /// When a frame of time `pts` would have arrived without delay, as far as is known now.
     pub fn undelayed(&self, pts: Duration) -> Duration {
         let pts = pts.as_nanos() as i128;
-        let least = self
-            .before
-            .iter()
-            .chain(&self.current)
-            .map(|bucket| bucket.least + ((pts - bucket.pts) as f64 * self.growth) as i128)
-            .min();
+        let current = self.current.as_ref();
+        let least = match self.growth {
+            Some(growth) => {
+                let grown =
+                    |bucket: &Bucket| bucket.least + ((pts - bucket.pts) as f64 * growth) as i128;
+                self.before.iter().chain(current).map(grown).min()
+            }
+            // Nearly always: there is no need to go through all of them for each frame.
+            None => self
+                .least_before
+                .into_iter()
+                .chain(current.map(|bucket| bucket.least))
+                .min(),
+        };
         let nanos = pts + least.unwrap_or(0);
         Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
 }
 
 /// The least growth of the minimum from one bucket to the next, if it grows at all.
-fn growth(buckets: &VecDeque<Bucket>) -> f64 {
+fn growth(buckets: &VecDeque<Bucket>) -> Option<f64> {
     buckets
         .iter()
         .zip(buckets.iter().skip(1))
         .map(|(a, b)| (b.least - a.least) as f64 / (b.pts - a.pts).max(1) as f64)
         .min_by(f64::total_cmp)
-        .unwrap_or(0.0)
-        .max(0.0)
+        .filter(|growth| *growth > 0.0)
 }
 
 #[cfg(test)]

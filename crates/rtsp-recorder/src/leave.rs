@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How often a session whose turn is over looks whether another waits.
-const TURN_CHECK: Duration = Duration::from_secs(1);
-
 /// The wall clock may be set while a schedule is waited for; it is looked at this often.
 const SCHEDULE_CHECK: Duration = Duration::from_secs(30);
 
@@ -68,6 +65,7 @@ pub async fn leave(shared: Shared, schedule: Option<Schedule>) -> Leave {
         }
     };
     tokio::select! {
+        biased;
         () = shared.shutdown.requested() => Leave::Shutdown,
         () = closed => Leave::ScheduleClosed,
     }
@@ -76,9 +74,7 @@ pub async fn leave(shared: Shared, schedule: Option<Schedule>) -> Leave {
 /// Resolves when the session had its turn and another source waits for the slot.
 pub async fn turn_over(slots: Slots, segment: Duration) {
     tokio::time::sleep(segment).await;
-    while !slots.is_wanted() {
-        tokio::time::sleep(TURN_CHECK).await;
-    }
+    slots.wanted().await;
 }
 
 /// Waits until the schedule is open (or closed). The wall clock may be set meanwhile, so it is asked again.

@@ -20,7 +20,7 @@ use daemon::place::{self, unusable};
 use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
-use settings::RecorderSettings;
+use settings::{RecorderSettings, SourceName};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ use ticket_queue::durable::create_dir_all_durable;
 use ticket_queue::{DirectoryQueue, Options};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{error, info, warn};
 
 /// How often the disk is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(5);
@@ -59,6 +59,13 @@ pub async fn run(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Resu
     media::give_back_freed_memory();
     let recorder = Recorder::prepare(settings, shutdown)?;
     recorder.run().await
+}
+
+/// The tasks of the sources, and which is whose.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<(SourceEnd, Feeder)>,
+    names: HashMap<tokio::task::Id, SourceName>,
 }
 
 struct Recorder {
@@ -235,7 +242,7 @@ impl Recorder {
         }
     }
 
-    fn start_sources(&self) -> anyhow::Result<JoinSet<(SourceEnd, Feeder)>> {
+    fn start_sources(&self) -> anyhow::Result<Tasks> {
         let shared = Shared {
             clock: self.clock.clone(),
             zone: self.zone.clone(),
@@ -245,7 +252,7 @@ impl Recorder {
             disk_full: self.disk_full.clone(),
             reconnect_interval: self.settings.reconnect_interval,
         };
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::default();
         for (source, board) in self.settings.sources.iter().zip(&self.boards) {
             let source = Arc::new(source.clone());
             let feeder = Feeder::start(WriterSetup {
@@ -260,21 +267,22 @@ impl Recorder {
             })
             .with_context(|| format!("start the writer of {}", source.name))?;
             let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));
-            let span = info_span!("source", name = %source.name);
             let earlier = self.earlier.get(source.name.as_str()).cloned();
             let earlier = earlier.filter(|_| opener.is_live());
             let (shared, board) = (shared.clone(), board.clone());
+            let name = source.name.clone();
             let task = SourceTask::new(source, shared, board, opener, feeder, earlier);
-            tasks.spawn(task.run().instrument(span));
+            let id = tasks.set.spawn(task.run()).id();
+            tasks.names.insert(id, name);
         }
         Ok(tasks)
     }
 
     /// Waits until every source has ended and all its packets are written.
-    async fn wait_for(&self, tasks: &mut JoinSet<(SourceEnd, Feeder)>) -> End {
+    async fn wait_for(&self, tasks: &mut Tasks) -> End {
         let mut end = End::Finished;
         let mut writers = JoinSet::new();
-        while let Some(result) = tasks.join_next().await {
+        while let Some(result) = tasks.set.join_next().await {
             match result {
                 Ok((source_end, feeder)) => {
                     if source_end == SourceEnd::Stopped {
@@ -283,7 +291,8 @@ impl Recorder {
                     writers.spawn_blocking(move || feeder.close());
                 }
                 Err(error) => {
-                    error!(%error, "a source died; stopping, so that all of them begin anew");
+                    let source = tasks.names.get(&error.id()).map(SourceName::as_str);
+                    error!(source, %error, "a source died; stopping, so that all of them begin anew");
                     self.fatal.store(true, Ordering::Relaxed);
                     self.shutdown.request();
                 }

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The slots of a recorder.
 #[derive(Debug, Clone)]
 pub struct Slots {
     semaphore: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    /// Told when a source begins to wait.
+    wanted: Arc<Notify>,
 }
 
 /// The right to record; given back when dropped.
@@ -27,12 +29,14 @@ impl Slots {
         Slots {
             semaphore: Arc::new(Semaphore::new(count)),
             waiting: Arc::default(),
+            wanted: Arc::default(),
         }
     }
 
     /// Waits for a slot.
     pub async fn take(&self) -> Slot {
         let _waiting = Waiting::new(&self.waiting);
+        self.wanted.notify_waiters();
         let permit = self.semaphore.clone().acquire_owned().await;
         Slot {
             _permit: permit.expect("the semaphore is never closed"),
@@ -42,6 +46,17 @@ impl Slots {
     /// True when a source waits for a slot.
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Resolves when a source waits for a slot.
+    pub async fn wanted(&self) {
+        loop {
+            let next = self.wanted.notified();
+            if self.is_wanted() {
+                return;
+            }
+            next.await;
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use ticket_queue::CutReason;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, Level, Span, debug, error, info, info_span, warn};
 
 /// The first frame may take this long: Hikvision H.265 at 2 to 4 fps needs 40 to 78 s (motion #1104).
 pub(crate) const FIRST_FRAME: Duration = Duration::from_secs(90);
@@ -61,6 +61,9 @@ pub enum SourceEnd {
 /// One source and all that records it.
 pub struct SourceTask {
     source: Arc<Source>,
+    /// Names the source in the log. To enter it whenever the task is polled cost more than the pipeline does, so it is
+    /// entered where something is logged.
+    span: Span,
     shared: Shared,
     board: Arc<Board>,
     opener: Opener,
@@ -117,6 +120,7 @@ impl SourceTask {
         });
         SourceTask {
             backoff: Backoff::new(shared.reconnect_interval),
+            span: info_span!("source", name = %source.name),
             source,
             shared,
             board,
@@ -145,14 +149,16 @@ impl SourceTask {
             SourceEnd::Stopped => State::Stopped,
         });
         self.feeder.flush(self.now());
-        self.opener.close().await;
+        self.opener.close().instrument(self.span.clone()).await;
         (end, self.feeder)
     }
 
     async fn record(&mut self) -> SourceEnd {
         let shutdown = self.shared.shutdown.clone();
+        let span = self.span.clone();
         loop {
             if self.limit_reached() {
+                let _named = span.enter();
                 info!(
                     seconds = self.pipeline.recorded().as_secs(),
                     "limit reached; this source is finished"
@@ -162,7 +168,7 @@ impl SourceTask {
             let result = tokio::select! {
                 biased;
                 () = shutdown.requested() => return SourceEnd::Stopped,
-                opened = self.open() => opened,
+                opened = self.open().instrument(span.clone()) => opened,
             };
             // A session notices a shutdown itself: it has a segment to close.
             let result = match result {
@@ -175,7 +181,7 @@ impl SourceTask {
                 Err(error) => {
                     tokio::select! {
                         () = shutdown.requested() => return SourceEnd::Stopped,
-                        () = self.wait_after(error) => {}
+                        () = self.wait_after(error).instrument(span.clone()) => {}
                     }
                 }
             }
@@ -236,6 +242,11 @@ impl SourceTask {
         let leave = leave(self.shared.clone(), self.source.schedule.clone());
         let turn = turn_over(self.shared.slots.clone(), self.source.segment_duration);
         tokio::pin!(leave, turn);
+        // The RTSP library says which camera it speaks of only where it is asked to say much.
+        let wordy = match tracing::enabled!(target: "retina", Level::WARN) {
+            true => self.span.clone(),
+            false => Span::none(),
+        };
         let mut turn_is_over = false;
         let mut pace = Pace {
             last: None,
@@ -256,7 +267,7 @@ impl SourceTask {
                     turn_is_over = true;
                     continue;
                 }
-                item = tokio::time::timeout(wait, input.next(&stamps)) => item,
+                item = tokio::time::timeout(wait, input.next(&stamps).instrument(wordy.clone())) => item,
             };
             match item {
                 Ok(item) => self.take(item?, &mut pace, began)?,
@@ -383,6 +394,7 @@ impl SourceTask {
         if frame.packets_lost == 0 || self.loss_limit.allow(frame.arrival).is_none() {
             return;
         }
+        let _named = self.span.enter();
         let packets = std::mem::take(&mut self.lost_unsaid);
         let advice = match self.source.transport {
             Transport::Udp => {
@@ -415,6 +427,7 @@ impl SourceTask {
         };
         match (&self.dropping, why) {
             (None, Some(why)) => {
+                let _named = self.span.enter();
                 error!(why, "frames are being dropped");
                 self.pipeline.interrupt(CutReason::Other, &mut self.actions);
                 self.board.set_state(State::DiskFull);
@@ -427,6 +440,7 @@ impl SourceTask {
                 });
             }
             (Some(dropping), None) if now >= dropping.retry_at && self.feeder.is_relaxed() => {
+                let _named = self.span.enter();
                 let seconds = now.saturating_sub(dropping.since).as_secs_f64();
                 let text = format!(
                     "{} frames dropped in {seconds:.1} s: {}",
@@ -487,6 +501,7 @@ impl SourceTask {
         let seconds = (length.as_secs_f64() * 1000.0).round() / 1000.0;
         self.board.gap(format!("{seconds} s before {until}: {why}"));
         if let Some(not_shown) = self.recovery_limit.allow(self.now()) {
+            let _named = self.span.enter();
             warn!(seconds, why, not_shown, %until, "recording again after a gap");
         }
         self.feeder.note_gap(Gap { until, length, why });

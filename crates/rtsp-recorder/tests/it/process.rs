@@ -356,6 +356,30 @@ fn a_second_recorder_leaves_the_open_segments_of_the_first_alone() {
 }
 
 #[test]
+fn the_log_says_of_which_source_it_speaks() {
+    let clips = tempfile::tempdir().unwrap();
+    let (simulator, rig) = one_camera(clips.path());
+    let recorder = start(&rig);
+    wait_until("a segment", || {
+        rig.path("queue").exists() && !rig.tickets().is_empty()
+    });
+    simulator
+        .fault("cam", &Fault::Reboot(Duration::from_secs(1)))
+        .unwrap();
+    let log = || std::fs::read_to_string(rig.path("logs/rtsp_recorder.log")).unwrap_or_default();
+    let said = ["source failed", "recording again after a gap"];
+    wait_until("what is said of a gap", || {
+        said.iter().all(|words| log().contains(words))
+    });
+    end(recorder);
+    let log = log();
+    for words in said {
+        let line = log.lines().find(|line| line.contains(words)).unwrap();
+        assert!(line.contains("source{name=cam}"), "{line}");
+    }
+}
+
+#[test]
 fn a_place_that_is_a_file_is_told_with_its_key_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();

@@ -9,7 +9,7 @@ use crate::config::{Config, DetectorName, Target};
 use crate::engine::{Engine, ModelFile, Network};
 use crate::picture::{Feeder, Letterbox};
 use crate::yolo::Yolo;
-use crate::{animals, centerface, heads, nanodet};
+use crate::{animals, centerface, heads, large, nanodet};
 
 /// Inputs are whole multiples of this: the networks halve five times.
 const STEP: u32 = 32;
@@ -113,6 +113,7 @@ impl HeadBlur {
                     faces = centerface::faces(network, feeder, frame, &fit, floor)?;
                 }
                 rescale(&mut persons, config.person_threshold);
+                large::doubt(&mut persons, size);
                 rescale(&mut faces, config.face_threshold);
                 if !glance {
                     let close = CLOSE * size.1 as f32;

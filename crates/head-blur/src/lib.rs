@@ -20,6 +20,7 @@ mod engine;
 mod fetched;
 mod heads;
 mod labels;
+mod large;
 mod layout;
 mod nanodet;
 mod picture;

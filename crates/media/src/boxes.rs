@@ -148,9 +148,36 @@ pub fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
             b"moov" => announces_fragments(data, &next)?,
             _ => false,
         };
+        if next.end() > length && has_fragments && has_fragment_behind(data, at + 8)? {
+            return Ok(Some(at));
+        }
         at = next.end();
     }
     Ok(None)
+}
+
+/// Whether there is a fragment at or behind `from`, with something of its media. Then a box that reaches over it, and to behind the
+/// end of the file, has a wrong size.
+fn has_fragment_behind(data: &(impl Bytes + ?Sized), from: u64) -> io::Result<bool> {
+    let length = data.length()?;
+    let (mut block, mut at) = (vec![0; 1 << 16], from);
+    loop {
+        let have = fill(data, &mut block, at)?;
+        let found = block[..have].windows(8).enumerate();
+        for (offset, _) in found.filter(|(_, window)| &window[4..] == b"moof") {
+            let index = header(data, at + offset as u64, length)?;
+            if let Some(index) = index.filter(|index| index.end() < length)
+                && header(data, index.end(), length)?.is_some_and(|next| &next.kind == b"mdat")
+            {
+                return Ok(true);
+            }
+        }
+        if have < block.len() {
+            return Ok(false);
+        }
+        // What begins at the end of a block is seen in the next one.
+        at += have as u64 - 7;
+    }
 }
 
 fn announces_fragments(data: &(impl Bytes + ?Sized), index: &TopBox) -> io::Result<bool> {

@@ -2,7 +2,7 @@
 //!
 //! What it is for: demuxing ([`reader`]), muxing ([`segment`], [`mod@write`]), decoding ([`decode`]),
 //! encoding ([`encode`]), scaling ([`scale`]), making an interrupted recording whole again
-//! ([`mod@salvage`], [`mod@finalise`], [`in_place`]), hiding its last frames ([`shown`]), looking into files ([`mod@probe`], [`mod@verify`], [`matroska`]) and H.264/H.265
+//! ([`mod@salvage`], [`mod@finalise`], [`in_place`]), hiding its last frames ([`shown`]), looking into files ([`mod@probe`], [`mod@verify`], [`chain`]) and H.264/H.265
 //! byte helpers ([`h26x`]). It knows nothing of cameras, tickets, heads or settings.
 //!
 //! Invariants:
@@ -21,6 +21,7 @@
 
 pub mod audio;
 pub mod boxes;
+pub mod chain;
 pub mod decode;
 pub mod encode;
 pub mod error;
@@ -31,7 +32,6 @@ pub mod frame;
 pub mod h26x;
 pub mod in_place;
 pub mod log;
-pub mod matroska;
 pub mod packet;
 pub mod probe;
 pub mod reader;

@@ -5,16 +5,19 @@
 
 use std::fs::File;
 
+use media::chain::Chain;
 use media::h26x::{self, AccessPoint, NalKind, ParameterSets};
 use media::{
-    AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack, boxes,
-    matroska,
+    AudioTrack, Packet, Rational, Reader, ReaderOptions, Track, VideoCodec, VideoTrack, chain,
 };
 
 use super::job::Failure;
 
 /// Of AVI with B-frames, for one.
 pub(super) const WITHOUT_TIMES: &str = "the file does not say when its pictures are shown; remux it to MP4 (ffmpeg -fflags +genpts -i FILE -c copy NEW.mp4)";
+
+/// A file of all that FFmpeg finds in a damaged one, with times also for what has none.
+pub(super) const COPY: &str = "ffmpeg -fflags +genpts -i FILE -c copy NEW.mkv";
 
 /// Seconds of nothing before the first picture that are left as they are, so that an output's times are its original's: the
 /// transport streams of FFmpeg begin at 1.4 s.
@@ -49,6 +52,8 @@ pub(crate) struct Index {
     pub(crate) times: Vec<i64>,
     /// What was taken from all times, video ticks: the file's clock began there.
     began: i64,
+    /// What kind of file it is, where nobody can tell whether all of it is there.
+    pub(crate) unproven: Option<String>,
     /// Why H.264 packets cannot be mixed with an encoder's; none where they can.
     pub(crate) unfit_for_splicing: Option<&'static str>,
 }
@@ -78,7 +83,7 @@ impl Index {
         let audio = reader
             .audio()
             .map(|(number, audio)| (number, audio.clone()));
-        require_chain(file, reader)?;
+        let unproven = require_chain(file, reader, &track)?;
         let mut scan = Scan::new(&track);
         let mut first_sound = None::<i64>;
         while let Some(packet) = reader.next_packet().map_err(Failure::of_input)? {
@@ -106,9 +111,9 @@ impl Index {
         let mut times: Vec<i64> = scan.entries.iter().map(|entry| entry.pts).collect();
         times.sort_unstable();
         if times.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Failure::unusable(
-                "two frames of the video have the same time",
-            ));
+            return Err(Failure::unusable(format!(
+                "two frames of the video have the same time; a copy may have better ones: {COPY}"
+            )));
         }
         let first_sound = first_sound.zip(audio.as_ref()).map(|(at, (_, sound))| {
             let ticks = sound.time_base.rescale(at, track.time_base);
@@ -130,6 +135,7 @@ impl Index {
             entries: scan.entries,
             bytes: scan.bytes,
             times,
+            unproven,
             unfit_for_splicing: scan.unfit,
         })
     }
@@ -232,20 +238,19 @@ fn open_with(file: &File, options: &ReaderOptions) -> Result<Reader, Failure> {
     })
 }
 
-/// Behind damage that FFmpeg passes over in silence lie pictures that would go with the original.
-fn require_chain(file: &File, reader: &Reader) -> Result<(), Failure> {
+/// Behind damage that FFmpeg passes over in silence lie pictures that would go with the original. Says what the file is where nobody
+/// can tell.
+fn require_chain(
+    file: &File,
+    reader: &Reader,
+    track: &VideoTrack,
+) -> Result<Option<String>, Failure> {
     let format = reader.format_name();
-    let broken = if format.contains("matroska") {
-        matroska::broken_at(file)
-    } else if format.contains("mp4") {
-        boxes::broken_at(file)
-    } else {
-        return Ok(());
-    };
-    match broken {
-        Ok(None) => Ok(()),
-        Ok(Some(at)) => Err(Failure::unusable(format!(
-            "the file is damaged at byte {at}, and not all that lies behind can be found; repair it, or do without that: ffmpeg -i FILE -c copy NEW"
+    match chain::follow(file, &format, track.frame_count.is_some()) {
+        Ok(Chain::Whole) => Ok(None),
+        Ok(Chain::Unknown) => Ok(Some(format)),
+        Ok(Chain::BrokenAt(at)) => Err(Failure::unusable(format!(
+            "the file is damaged at byte {at}, and not all that lies behind can be found; repair it, or do without that: {COPY}"
         ))),
         Err(error) => Err(Failure::attempt(format!(
             "the video cannot be read: {error}"
@@ -381,7 +386,7 @@ impl Scan {
         let declared = track.frame_count.unwrap_or(0);
         if self.cut_short || (self.met < declared && !self.all_there) {
             return Err(Failure::unusable(format!(
-                "the video is cut short: {} of {} frames are there",
+                "the video is cut short or damaged: {} of {} frames are there as a whole; repair it, or do without the others: {COPY}",
                 self.met.saturating_sub(u64::from(self.cut_short)),
                 declared.max(self.met)
             )));

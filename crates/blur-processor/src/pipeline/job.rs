@@ -75,6 +75,10 @@ pub struct VideoJob {
     /// Packets of it were lost on the way from the camera.
     #[serde(default)]
     pub lossy: bool,
+    /// The video is there afterwards as well, whatever becomes of it: one of which nobody can tell whether it is whole may be
+    /// done.
+    #[serde(default)]
+    pub input_stays: bool,
     /// How much waits behind it.
     #[serde(default)]
     pub pace: Pace,
@@ -168,6 +172,9 @@ pub struct VideoReport {
     pub height: u32,
     /// Codec of the original.
     pub input_codec: String,
+    /// Kind of the original's file, where nobody can tell whether all of it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<String>,
     /// Encoder of the output.
     pub encoder: String,
     /// Frames a detector looked at, or a filter was given.

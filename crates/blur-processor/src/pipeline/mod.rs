@@ -108,6 +108,15 @@ impl Engine {
         let began = Instant::now();
         self.hider.make_room(job.camera)?;
         let index = Index::read(&input)?;
+        if let Some(format) = &index.unproven
+            && !job.input_stays
+        {
+            return Err(Failure::unusable(format!(
+                "whether all of the file is there cannot be told of its kind ({format}); make a copy of another kind, and see that \
+                 nothing is missing in it: {}",
+                index::COPY
+            )));
+        }
         let files = (&input, &output);
         let mut pass = self.pass_and_check(job, files, &index, true, progress);
         if let Err(Spoiled {
@@ -283,6 +292,7 @@ impl Engine {
             width: size.0,
             height: size.1,
             input_codec: index.track.codec.name(),
+            unproven: index.unproven.clone(),
             encoder: self.recipe.encoder.clone(),
             frames_seen_by_plugin: counts.seen_by_plugin,
             frames_masked: counts.masked,

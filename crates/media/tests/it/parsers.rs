@@ -2,6 +2,7 @@
 
 use media::VideoCodec;
 use media::boxes::{broken_at, top_boxes, whole_part};
+use media::chain::{Chain, follow};
 use media::fragments::stored_samples;
 use media::h26x::{
     AccessPoint, ParameterSets, access_point, annex_b_units, is_turned, is_well_formed,
@@ -40,6 +41,28 @@ proptest! {
         let whole = whole_part(&data[..]).unwrap();
         prop_assert_eq!(whole.end + whole.torn, data.len() as u64);
         prop_assert!(broken_at(&data[..]).unwrap().is_none_or(|at| at < data.len() as u64));
+    }
+
+    #[test]
+    fn chains_never_panic(
+        data in vec(prop_oneof![
+            Just(vec![0, 0, 1, 0xba, 0x44]),
+            Just(vec![0x47; 188]),
+            Just(b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec()),
+            Just(vec![9, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]),
+            Just(b"RIFF\0\0\0\0AVI ".to_vec()),
+            Just(vec![0x1f, 0x43, 0xb6, 0x75, 0x85]),
+            vec(any::<u8>(), 0..300),
+        ], 0..20).prop_map(|parts| parts.concat()),
+    ) {
+        for format in ["avi", "flv", "mpeg", "mpegts", "matroska,webm", "mov,mp4,m4a"] {
+            match follow(&data[..], format, false).unwrap() {
+                Chain::BrokenAt(at) => prop_assert!(at < data.len() as u64),
+                found => prop_assert_eq!(found, Chain::Whole),
+            }
+        }
+        prop_assert_eq!(follow(&data[..], "avi", true).unwrap(), Chain::Whole);
+        prop_assert_eq!(follow(&data[..], "gif", true).unwrap(), Chain::Unknown);
     }
 
     #[test]

@@ -786,6 +786,15 @@ fn a_fragmented_file_whose_chain_breaks_is_told_from_one_that_is_cut_short() {
         let mut renamed = bytes.clone();
         renamed[at as usize + 4] = b'x';
         assert_eq!(broken(&renamed), Some(at));
+        let mut long = bytes.clone();
+        // The box before it: more than the file has.
+        let before = top_boxes(&bytes[..])
+            .expect("memory can be read")
+            .into_iter()
+            .find(|found| found.end() == at)
+            .expect("a box");
+        long[before.start as usize] = 0x7f;
+        assert_eq!(broken(&long), Some(before.start));
         let mut short = bytes.clone();
         short.drain(at as usize - 40..at as usize - 10);
         assert!(broken(&short).is_some_and(|found| found <= at + 8));

@@ -224,6 +224,7 @@ fn try_to_blur(
         name: input.display().to_string(),
         start: arguments.start,
         utc_offset_seconds: Zoned::now().offset().seconds(),
+        input_stays: true,
         pace: Pace::Calm,
         zones: zones.map(StaticZones::from).unwrap_or_default(),
         ..VideoJob::default()

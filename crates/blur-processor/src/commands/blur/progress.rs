@@ -79,6 +79,11 @@ fn say(output: &Path, outcome: &Outcome) {
                 0 => String::new(),
                 count => format!(" ({count} of them as a whole: the input is damaged there)"),
             };
+            if let Some(format) = &report.unproven {
+                daemon::complain!(
+                    "{output}: whether all of the input is there cannot be told of a file of its kind ({format}); keep it until you have seen that nothing is missing"
+                );
+            }
             daemon::say!(
                 "{output}: {} frames in {:.1} s ({:.0} a second), {} tracks, {} frames masked{damaged}, {} groups copied, {} encoded",
                 report.frames,

@@ -1,13 +1,9 @@
-//! Whether a Matroska or WebM file hangs together.
-//!
-//! FFmpeg finds its way behind damage and does not say so: it goes on at the next cluster, some seconds later, whatever pictures
-//! lie before that. So the chain of elements is followed here (RFC 8794, RFC 9559), whatever they hold.
+//! Matroska and WebM: elements in clusters in a segment (RFC 8794, RFC 9559).
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
-use crate::boxes::is_zero_from;
+use super::{break_at, take};
+use crate::boxes::Bytes;
 
 /// What holds the others: segment and cluster.
 const SEGMENT: u32 = 0x1853_8067;
@@ -33,26 +29,22 @@ const OTHERS: [u32; 17] = [
     0xaf,        // EncryptedBlock
 ];
 /// Longest identifier and longest size together, bytes.
-const LONGEST_HEADER: u64 = 12;
+const LONGEST_HEADER: usize = 12;
 
-/// Where the chain of elements breaks, bytes from the file's beginning. None where it reaches the end of the segment, or that of the
-/// file, be it within an element or with nothing but zeros before it: a file that is cut short hides nothing.
-///
-/// # Errors
-/// The disk.
-pub fn broken_at(file: &File) -> io::Result<Option<u64>> {
-    let length = file.metadata()?.len();
+/// Where the chain of elements breaks before the end of the segment.
+pub(super) fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
+    let length = data.length()?;
     let (mut at, mut segment_end, mut cluster_end) = (0, length, u64::MAX);
     while at < segment_end.min(length) {
         if at == cluster_end {
             cluster_end = u64::MAX;
         }
-        let mut bytes = [0; LONGEST_HEADER as usize];
-        let bytes = &mut bytes[..(length - at).min(LONGEST_HEADER) as usize];
-        file.read_exact_at(bytes, at)?;
-        let Some(element) = Element::of(bytes) else {
-            let is_cut_short = (bytes.len() as u64) < LONGEST_HEADER || is_zero_from(file, at)?;
-            return Ok((!is_cut_short).then_some(at));
+        let (bytes, have) = take::<LONGEST_HEADER>(data, at)?;
+        let Some(element) = Element::of(&bytes[..have]) else {
+            return match have < LONGEST_HEADER {
+                true => Ok(None),
+                false => break_at(data, at),
+            };
         };
         let body = at + element.header;
         let end = element.size.map(|size| body.saturating_add(size));
@@ -109,12 +101,9 @@ fn number(bytes: &[u8], longest: usize) -> Option<(u64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn check(bytes: &[u8]) -> Option<u64> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        broken_at(&file).unwrap()
+        broken_at(bytes).expect("memory can be read")
     }
 
     /// A segment of unknown size with a cluster of five bytes and one of unknown size.

@@ -4,9 +4,11 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Seek as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Once;
 
+use rustix::fs::{Advice, fadvise};
 use serde_json::Value;
 use ticket_queue::beneath::{Opened, RelPath};
 use ticket_queue::{CutReason, Error, Failure, FileFacts, Ticket};
@@ -18,9 +20,11 @@ use crate::pipeline::{Pace, VideoJob};
 const MOST_CAMERAS: u32 = 1024;
 
 /// Why a ticket is not worked on.
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The disk failed.
     Disk(Error),
+    /// The original could not be read.
+    Unreadable(String),
     /// What the queue is to do with the ticket.
     Ticket(Failure),
 }
@@ -35,12 +39,7 @@ pub(super) fn dead(reason: String) -> Refusal {
     Refusal::Ticket(Failure::Dead { reason })
 }
 
-pub(super) fn io_retry(action: &str, path: &Path, error: &io::Error) -> Refusal {
-    let reason = format!("cannot {action} {}: {error}", path.display());
-    Refusal::Ticket(Failure::Retry { reason })
-}
-
-/// As [`io_retry`] for a file below the output directory.
+/// For a file below the output directory.
 pub(super) fn output_io(action: &'static str, path: &Path, source: io::Error) -> Refusal {
     Refusal::Disk(Error::Io {
         action,
@@ -85,8 +84,8 @@ fn is_busy(lock: Result<(), TryLockError>) -> bool {
 
 /// Reads the locked original and compares its content with its ticket.
 pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
-    let blake3 =
-        hash(&opened.file).map_err(|error| io_retry("read", opened.path.as_path(), &error))?;
+    let blake3 = hash(&opened.file)
+        .map_err(|error| Refusal::Unreadable(format!("cannot read {}: {error}", opened.path)))?;
     match &ticket.blake3 {
         Some(wanted) if *wanted != blake3 => Err(dead(format!(
             "the content of {} does not have the hash in its ticket; it was changed or damaged after it was recorded",
@@ -98,6 +97,20 @@ pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFac
             blake3,
         }),
     }
+}
+
+/// Whether a file of which some part could not be read can be read elsewhere: then the disk as a whole is well.
+pub(super) fn answers(file: &File) -> bool {
+    const PLACES: u64 = 16;
+    let Ok(meta) = file.metadata() else {
+        return false;
+    };
+    // Not from memory. Where that is refused, the file has no disk that could fail.
+    fadvise(file, 0, None, Advice::DontNeed).ok();
+    (0..PLACES).any(|place| {
+        let at = meta.len() / PLACES * place;
+        file.read_exact_at(&mut [0], at).is_ok()
+    })
 }
 
 /// Whether a report's original is what a ticket speaks of, when the original is gone.

@@ -82,7 +82,7 @@ async fn claim(shared: &Arc<Shared>) -> Option<Lease> {
             return Ok(None);
         }
         here.board.set_disk_full(false);
-        if !here.places.is_writable() {
+        if !here.places.is_writable() || !here.places.has_originals() {
             return Ok(None);
         }
         here.places.queue.claim()
@@ -183,6 +183,13 @@ async fn work_on(
             .await;
             None
         }
+        Ending::Failed(Failure::Unreadable { reason }) => {
+            blocking(shared, move |shared| {
+                let refusal = shared.places.unreadable(&work.original.file, reason);
+                shared.places.settle_refusal(work.abandon(), refusal)
+            })
+            .await
+        }
         Ending::Failed(failure) => Some(give_back(shared, work, failure.into()).await),
         Ending::Lost(reason) => {
             Some(give_back(shared, work, ticket_queue::Failure::Retry { reason }).await)
@@ -217,7 +224,9 @@ impl From<Failure> for ticket_queue::Failure {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unusable { reason } => Self::Dead { reason },
-            Failure::Attempt { reason } | Failure::Plugin { reason } => Self::Retry { reason },
+            Failure::Attempt { reason }
+            | Failure::Plugin { reason }
+            | Failure::Unreadable { reason } => Self::Retry { reason },
             Failure::NoSpace { reason } => Self::NotNow { reason },
         }
     }

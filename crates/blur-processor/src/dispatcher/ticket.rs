@@ -28,8 +28,8 @@ use tracing::{error, info, warn};
 
 use super::before;
 use super::original::{
-    Refusal, chain, check_original, dead, hash, is_origin, job_of, lock_original, model_hash,
-    output_io, output_path,
+    Refusal, answers, chain, check_original, dead, hash, is_origin, job_of, lock_original,
+    model_hash, output_io, output_path,
 };
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
@@ -68,6 +68,10 @@ pub(crate) struct Places {
     trouble: Fault,
     /// Why the originals of published videos stay, while that is so.
     leftover: Fault,
+    /// A ticket's path, when it was last met that its original is not there, and nothing else either.
+    unmounted: Fault,
+    /// Why originals cannot be read, while their disk fails.
+    unreadable: Fault,
     /// Spare bytes with which any video is tried, however large it is.
     enough: u64,
 }
@@ -139,6 +143,8 @@ impl Places {
             fate,
             trouble: Fault::default(),
             leftover: Fault::default(),
+            unmounted: Fault::default(),
+            unreadable: Fault::default(),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
@@ -167,9 +173,63 @@ impl Places {
         is_well
     }
 
-    /// Why no output can be written, or the originals of published ones stay, for whoever looks after the machine.
+    /// Why no output can be written, originals are not found, cannot be read, or stay though their videos are published: for
+    /// whoever looks after the machine.
     pub(crate) fn alarm(&self) -> Option<String> {
-        self.trouble.get().or_else(|| self.leftover.get())
+        (self.trouble.get())
+            .or_else(|| self.no_originals())
+            .or_else(|| self.unreadable.get())
+            .or_else(|| self.leftover.get())
+    }
+
+    /// Whether there may be originals: not where the whole raw directory is as bare as when one was last missed.
+    pub(crate) fn has_originals(&self) -> bool {
+        self.unmounted.get().is_none() || !self.raw.is_all_bare()
+    }
+
+    /// Which originals are not there, while that is so and a ticket wants them.
+    fn no_originals(&self) -> Option<String> {
+        let filepath = self.unmounted.get()?;
+        let waiting = self.queue.stats().ok();
+        let is_wanted = waiting.is_none_or(|stats| stats.ready + stats.active + stats.deferred > 0);
+        if !is_wanted || !self.raw.is_bare_at(&filepath) {
+            info!(filepath, "originals are looked for again");
+            self.unmounted.set(None);
+            return None;
+        }
+        Some(self.unmounted_text(&filepath))
+    }
+
+    fn unmounted_text(&self, filepath: &str) -> String {
+        format!(
+            "originals are not there, their tickets wait: nothing lies where {filepath} should, in {}; mount its disk, or, \
+             if these recordings are gone for good, remove their tickets from {}/deferred",
+            self.raw.path().display(),
+            self.queue.path().display()
+        )
+    }
+
+    /// What becomes of a ticket whose original is neither there nor published. An empty mount point would give up all tickets
+    /// of its disk.
+    fn missing(&self, ticket: &Ticket) -> Refusal {
+        let filepath = &ticket.filepath;
+        if !self.raw.is_bare_at(filepath) {
+            return dead(format!(
+                "the video {filepath} does not exist in {}; it was neither published nor found",
+                self.raw.path().display()
+            ));
+        }
+        self.unmounted(ticket)
+    }
+
+    /// Has the ticket wait for the disk of its original.
+    fn unmounted(&self, ticket: &Ticket) -> Refusal {
+        let filepath = &ticket.filepath;
+        let reason = self.unmounted_text(filepath);
+        if self.unmounted.set(Some(filepath.clone())).is_none() {
+            error!(reason, "no attempt is counted");
+        }
+        Refusal::Ticket(Failure::NotNow { reason })
     }
 
     /// After a fault of a place: if it is the output directory's, says so once.
@@ -220,8 +280,7 @@ impl Places {
                 })),
                 Err(error) => Next::Settled(self.give_back_error(lease, error)),
             },
-            Err(Refusal::Disk(error)) => Next::Settled(self.give_back_error(lease, error)),
-            Err(Refusal::Ticket(failure)) => Next::Settled(self.give_back(lease, failure)),
+            Err(refusal) => Next::Settled(self.settle_refusal(lease, refusal)),
         }
     }
 
@@ -241,14 +300,23 @@ impl Places {
         let opened = match self.raw.open_ticket_file(&ticket.filepath) {
             Ok(opened) => Some(opened),
             Err(refused) if matches!(refused.reason, Reason::Missing) => None,
-            Err(refused) => return Err(Refusal::Ticket(refused.into())),
+            Err(refused) if matches!(refused.reason, Reason::Away(_)) => {
+                return Err(self.unmounted(ticket));
+            }
+            Err(refused) => {
+                let reason = refused.to_string();
+                return Err(match refused.into() {
+                    Failure::NotNow { .. } => self.disk_fails(reason),
+                    failure => Refusal::Ticket(failure),
+                });
+            }
         };
         if let Some(opened) = &opened {
             lock_original(ticket, opened)?;
         }
         if let Stage::Published(video) = self.publisher.stage(lease, &output)? {
             let input = match &opened {
-                Some(opened) => Some(check_original(ticket, opened)?),
+                Some(opened) => Some(self.check_original(ticket, opened)?),
                 None => None,
             };
             return self
@@ -256,19 +324,46 @@ impl Places {
                 .map(|receipt| Checked::Published(Box::new(receipt)));
         }
         let Some(original) = opened else {
-            return Err(dead(format!(
-                "the video {} does not exist in {}; it was neither published nor found",
-                ticket.filepath,
-                self.raw.path().display()
-            )));
+            return Err(self.missing(ticket));
         };
         self.require_space(original.id.size)?;
-        let input = check_original(ticket, &original)?;
+        let input = self.check_original(ticket, &original)?;
         Ok(Checked::Todo {
             original,
             input,
             output,
         })
+    }
+
+    fn check_original(&self, ticket: &Ticket, original: &Opened) -> Result<FileFacts, Refusal> {
+        let facts = check_original(ticket, original);
+        match facts {
+            Err(Refusal::Unreadable(reason)) => Err(self.unreadable(&original.file, reason)),
+            facts => {
+                self.unreadable.set(None);
+                facts
+            }
+        }
+    }
+
+    /// What becomes of a ticket of whose original something cannot be read: a bad spot is the file's own fault, a disk that
+    /// gives nothing at all that of none.
+    pub(crate) fn unreadable(&self, original: &File, reason: String) -> Refusal {
+        match answers(original) {
+            true => Refusal::Ticket(Failure::Retry { reason }),
+            false => self.disk_fails(reason),
+        }
+    }
+
+    fn disk_fails(&self, reason: String) -> Refusal {
+        let alarm = format!(
+            "originals cannot be read, their tickets wait: {reason}; see to the disk of {}",
+            self.raw.path().display()
+        );
+        if self.unreadable.set(Some(alarm.clone())).is_none() {
+            error!(reason = alarm, "no attempt is counted");
+        }
+        Refusal::Ticket(Failure::NotNow { reason })
     }
 
     /// Looks for room before the original is read as a whole, which a ticket that waits for room would do each time.
@@ -467,10 +562,11 @@ impl Places {
         }
     }
 
-    fn settle_refusal(&self, lease: Lease, refusal: Refusal) -> Settled {
+    pub(crate) fn settle_refusal(&self, lease: Lease, refusal: Refusal) -> Settled {
         match refusal {
             Refusal::Disk(error) => self.give_back_error(lease, error),
             Refusal::Ticket(failure) => self.give_back(lease, failure),
+            Refusal::Unreadable(reason) => self.give_back(lease, Failure::Retry { reason }),
         }
     }
 

@@ -19,10 +19,17 @@ impl Failure {
         }
     }
 
+    /// The disk failed.
+    pub(crate) fn unreadable(error: impl std::fmt::Display) -> Self {
+        Self::Unreadable {
+            reason: format!("the video cannot be read: {error}"),
+        }
+    }
+
     /// An error while reading or decoding the original: its own fault, unless the disk failed.
     pub(crate) fn of_input(error: MediaError) -> Self {
         match error.is_retryable() {
-            true => Self::attempt(format!("the video cannot be read: {error}")),
+            true => Self::unreadable(error),
             false => Self::unusable(format!("the video cannot be used: {error}")),
         }
     }

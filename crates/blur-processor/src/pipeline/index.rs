@@ -95,7 +95,8 @@ impl Index {
                 first_sound = Some(first_sound.map_or(at, |first| first.min(at)));
             }
         }
-        if scan.met < track.frame_count.unwrap_or(0) && is_whole_with_what_is_hidden(file, &track) {
+        if scan.met < track.frame_count.unwrap_or(0) && is_whole_with_what_is_hidden(file, &track)?
+        {
             scan.unfit
                 .get_or_insert("it has an edit list that hides frames");
             scan.all_there = true;
@@ -231,7 +232,7 @@ fn open_with(file: &File, options: &ReaderOptions) -> Result<Reader, Failure> {
         .try_clone()
         .map_err(|error| Failure::attempt(format!("file descriptor: {error}")))?;
     Reader::open_file(file, options).map_err(|error| match error.is_retryable() {
-        true => Failure::attempt(format!("the video cannot be read: {error}")),
+        true => Failure::unreadable(error),
         false => Failure::unusable(format!(
             "not a video that can be read, or cut short: {error}"
         )),
@@ -252,33 +253,34 @@ fn require_chain(
         Ok(Chain::BrokenAt(at)) => Err(Failure::unusable(format!(
             "the file is damaged at byte {at}, and not all that lies behind can be found; repair it, or do without that: {COPY}"
         ))),
-        Err(error) => Err(Failure::attempt(format!(
-            "the video cannot be read: {error}"
-        ))),
+        Err(error) => Err(Failure::unreadable(error)),
     }
 }
 
 /// Whether all frames that the file declares are there, though not all come out: an edit list may hide whole groups, as trimming
 /// without encoding does, and FFmpeg leaves those out.
-fn is_whole_with_what_is_hidden(file: &File, track: &VideoTrack) -> bool {
+fn is_whole_with_what_is_hidden(file: &File, track: &VideoTrack) -> Result<bool, Failure> {
     let options = ReaderOptions {
         options: vec![("ignore_editlist".to_owned(), "1".to_owned())],
         ..ReaderOptions::default()
     };
     // Only MP4 and its like have edit lists, and know the option.
-    let Ok(mut reader) = open_with(file, &options) else {
-        return false;
+    let mut reader = match open_with(file, &options) {
+        Ok(reader) => reader,
+        Err(error @ Failure::Unreadable { .. }) => return Err(error),
+        Err(_) => return Ok(false),
     };
     let Some((number, _)) = reader.video() else {
-        return false;
+        return Ok(false);
     };
     let mut there = 0;
     loop {
         match reader.next_packet() {
-            Ok(Some(packet)) if packet.is_corrupt() => return false,
+            Ok(Some(packet)) if packet.is_corrupt() => return Ok(false),
             Ok(Some(packet)) => there += u64::from(packet.track() == number),
-            Ok(None) => return Some(there) >= track.frame_count,
-            Err(_) => return false,
+            Ok(None) => return Ok(Some(there) >= track.frame_count),
+            Err(error) if error.is_retryable() => return Err(Failure::unreadable(error)),
+            Err(_) => return Ok(false),
         }
     }
 }

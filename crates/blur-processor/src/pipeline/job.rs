@@ -143,6 +143,12 @@ pub enum Failure {
         /// For a person.
         reason: String,
     },
+    /// The disk would not give what the video holds.
+    #[error("{reason}")]
+    Unreadable {
+        /// For a person.
+        reason: String,
+    },
     /// The plugin went wrong and must be loaded anew in a new process.
     #[error("{reason}")]
     Plugin {

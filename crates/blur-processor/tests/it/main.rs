@@ -1,6 +1,7 @@
 //! The real program on real videos, in directories of its own.
 #![expect(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
+mod bad_disk;
 mod cameras;
 mod chain;
 mod commands;

@@ -222,6 +222,48 @@ fn a_raw_disk_that_is_mounted_after_the_start_is_seen() {
 }
 
 #[test]
+fn tickets_of_a_raw_disk_that_is_not_mounted_wait() {
+    let mut site = Site::new(json!({ "max_attempts": 1, "blur_module_path": null }));
+    let away = [
+        site.add("a", &TestVideo::default()),
+        site.add("b", &TestVideo::default()),
+    ];
+    let (cam, disk) = (site.path("raw_videos/cam"), site.path("disk"));
+    fs::rename(&cam, &disk).expect("a directory");
+    // The mount point of a camera, and that of all.
+    for is_there in [true, false] {
+        if is_there {
+            fs::create_dir(&cam).expect("a directory");
+        }
+        let alarmed = |site: &Site| {
+            fs::read_to_string(site.path("logs/blur_processor.status.json"))
+                .is_ok_and(|status| status.contains("mount its disk"))
+        };
+        let mut daemon = site.start();
+        daemon.wait_for(&site, alarmed);
+        let log = daemon.log();
+        assert_eq!(log.matches("no attempt is counted").count(), 1, "{log}");
+        daemon.stop();
+        assert_eq!(site.names("processing_queue/failed"), Vec::<String>::new());
+        if is_there {
+            fs::remove_dir(&cam).expect("a directory");
+        }
+        for left in ["stderr.log", "logs/blur_processor.status.json"] {
+            fs::remove_file(site.path(left)).expect("a file");
+        }
+        site.end_waiting();
+    }
+    fs::rename(&disk, &cam).expect("a directory");
+    // One that is gone is given up, since others are there.
+    fs::remove_file(site.raw("a")).expect("a video");
+    site.end_waiting();
+    site.run_until(|site| site.why(&away[0]).is_some() && site.is_done(&away[1]));
+    let why = site.why(&away[0]).unwrap_or_default();
+    assert!(why.contains("neither published nor found"), "{why}");
+    assert_eq!(site.report("b").attempt, 1);
+}
+
+#[test]
 fn without_free_space_nothing_is_claimed() {
     let mut site = Site::new(json!({ "min_free_disk_gb": 900_000 }));
     let stem = site.add("a", &TestVideo::default());

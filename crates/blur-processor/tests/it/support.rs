@@ -163,6 +163,11 @@ impl Site {
     }
 
     pub(crate) fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// As [`Site::start`], with these variables in its environment.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)]) -> Daemon {
         let log = self.path("stderr.log");
         let stderr = File::options()
             .create(true)
@@ -171,6 +176,7 @@ impl Site {
             .unwrap();
         let child = self
             .command(&[])
+            .envs(variables.iter().copied())
             .stderr(stderr)
             .stdout(Stdio::null())
             .spawn()

@@ -6,6 +6,7 @@
 //! was read. Where the kernel or a container's filter lacks `openat2`, the path is walked one
 //! component at a time with `O_NOFOLLOW`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -14,8 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fsync, openat,
-    openat2, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fsync,
+    openat, openat2, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -167,6 +168,8 @@ pub enum Unlinked {
 pub struct RawDir {
     /// What [`RawDir::path`] led to when it was last looked at.
     fd: RwLock<Arc<OwnedFd>>,
+    /// Device and inode numbers of the directories in which files of tickets were found.
+    known: RwLock<BTreeSet<(u64, u64)>>,
     /// As configured, without a leading `./`.
     configured: PathBuf,
     absolute: PathBuf,
@@ -184,6 +187,7 @@ impl RawDir {
         let fd = open_dir(dir).map_err(|e| fail()(e.into()))?;
         Ok(Self {
             fd: RwLock::new(Arc::new(fd)),
+            known: RwLock::default(),
             configured: dir
                 .components()
                 .filter(|c| *c != Component::CurDir)
@@ -250,6 +254,11 @@ impl RawDir {
                 match self.open_beneath(path) {
                     Ok((file, id)) => {
                         let path = path.clone();
+                        if let Ok(dir) = self.open_dir_of(&path).and_then(identity) {
+                            let mut known =
+                                self.known.write().unwrap_or_else(PoisonError::into_inner);
+                            known.insert(dir);
+                        }
                         return Ok(Opened { path, file, id });
                     }
                     Err(Reason::Missing) => {}
@@ -270,6 +279,41 @@ impl RawDir {
             .map_err(|reason| refused(&path.to_string(), reason))
     }
 
+    /// Whether the directory in which a ticket's file should lie is missing or holds nothing, as the mount point of a disk that
+    /// is away. Hidden files do not count: a recorder that runs begins with one. One in which a file of a ticket was found before
+    /// is only empty.
+    pub fn is_bare_at(&self, filepath: &str) -> bool {
+        let is_renewed = self.renew().is_ok();
+        let places = self.resolve(filepath).unwrap_or_default();
+        !is_renewed || places.iter().all(|path| self.is_bare(path.dir()))
+    }
+
+    /// Whether the raw directory itself is missing or holds nothing.
+    pub fn is_all_bare(&self) -> bool {
+        self.renew().is_err() || self.is_bare(None)
+    }
+
+    fn is_bare(&self, dir: Option<&Path>) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = self.open_at(dir.unwrap_or(Path::new(".")), flags);
+        let dir = match opened {
+            Err(Errno::NOENT) => return true,
+            Ok(dir) if self.is_known(&dir) => return false,
+            opened => opened.and_then(Dir::new),
+        };
+        // What ext4 makes in every file system.
+        let is_content = |name: &[u8]| !name.starts_with(b".") && name != b"lost+found";
+        dir.is_ok_and(|dir| {
+            dir.flatten()
+                .all(|entry| !is_content(entry.file_name().to_bytes()))
+        })
+    }
+
+    fn is_known(&self, dir: &OwnedFd) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        identity(dir).is_ok_and(|dir| known.contains(&dir))
+    }
+
     /// A file that is not found may lie on a disk that was mounted over the directory since it was opened: before it counts
     /// as missing, it is looked for where the path leads now.
     fn looking_twice<T>(&self, look: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
@@ -283,9 +327,8 @@ impl RawDir {
     fn renew(&self) -> Result<bool, Reason> {
         let away = |errno: Errno| Reason::Away(errno.into());
         let now = open_dir(&self.absolute).map_err(away)?;
-        let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
-        let new = identity(fstat(&now).map_err(away)?);
-        if fstat(&*self.fd()).is_ok_and(|stat| identity(stat) == new) {
+        let new = identity(&now).map_err(away)?;
+        if identity(&*self.fd()).is_ok_and(|old| old == new) {
             return Ok(false);
         }
         *self.fd.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
@@ -389,6 +432,11 @@ impl RawDir {
             result => result,
         }
     }
+}
+
+/// Which directory it is, as long as the machine runs.
+fn identity(dir: impl AsFd) -> rustix::io::Result<(u64, u64)> {
+    fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 fn open_dir(dir: &Path) -> rustix::io::Result<OwnedFd> {

@@ -91,6 +91,31 @@ fn a_directory_that_took_the_place_of_the_raw_one_is_looked_in() {
 }
 
 #[test]
+fn a_directory_without_recordings_is_bare() {
+    let (temp, raw) = raw();
+    let dir = temp.path().join("raw_videos");
+    assert!(!raw.is_bare_at("cam/gone.mp4") && !raw.is_all_bare());
+    assert!(raw.is_bare_at("other/gone.mp4"), "no such directory");
+    assert!(!raw.is_bare_at("raw_videos/cam/gone.mp4"));
+    fs::create_dir_all(dir.join("other/lost+found")).expect("a directory");
+    fs::write(dir.join("other/.new.mp4.part"), "").expect("a file");
+    assert!(
+        raw.is_bare_at("other/gone.mp4"),
+        "nothing but an open segment"
+    );
+    assert!(raw.is_bare_at("raw_videos/other/gone.mp4"));
+    fs::write(dir.join("other/new.mp4"), "").expect("a file");
+    assert!(!raw.is_bare_at("other/gone.mp4"));
+    assert_eq!(verdict(&raw, "other/new.mp4"), "other/new.mp4");
+    fs::remove_file(dir.join("other/new.mp4")).expect("a file");
+    assert!(!raw.is_bare_at("other/gone.mp4"), "it was there");
+    fs::rename(&dir, temp.path().join("disk")).expect("a directory");
+    assert!(raw.is_bare_at("other/gone.mp4") && raw.is_all_bare());
+    fs::create_dir(&dir).expect("a directory");
+    assert!(raw.is_bare_at("other/gone.mp4") && raw.is_all_bare());
+}
+
+#[test]
 fn a_pipe_is_refused_at_once() {
     let (temp, raw) = raw();
     let pipe = temp.path().join("raw_videos/pipe");

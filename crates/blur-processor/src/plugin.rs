@@ -3,6 +3,7 @@
 //! May touch: the plugin's file and whatever the plugin itself opens. Runs in workers and in the
 //! commands that work on one file; never in the dispatcher, which only looks for files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ pub enum PluginChoice {
         path: PathBuf,
         /// JSON object handed to it.
         settings: Value,
+        /// Where those settings stand, by their names.
+        #[serde(default)]
+        places: BTreeMap<String, String>,
         /// Cameras it is told to expect at first; 1 or more.
         cameras: u32,
     },
@@ -104,8 +108,11 @@ impl PluginChoice {
             // What stands in the plugin's own settings is more exact.
             object.entry("target").or_insert_with(|| json!("person"));
         }
-        Self::of_module(&settings.blur_module, &plugin)
-            .map(|choice| choice.expecting(settings.num_cameras))
+        let mut choice = Self::of_module(&settings.blur_module, &plugin)?;
+        if let Self::Library { places, .. } = &mut choice {
+            places.clone_from(&settings.plugin_places);
+        }
+        Ok(choice.expecting(settings.num_cameras))
     }
 
     /// The choice for a module with the settings' `plugin` object.
@@ -118,6 +125,7 @@ impl PluginChoice {
             BlurModule::Native(path) => Ok(Self::Library {
                 path: path.clone(),
                 settings: plugin.clone(),
+                places: BTreeMap::new(),
                 cameras: 1,
             }),
             BlurModule::Python(module) => python(module, plugin),
@@ -167,8 +175,19 @@ fn python(module: &Path, plugin: &Value) -> Result<PluginChoice, Unfit> {
     Ok(PluginChoice::Library {
         path,
         settings,
+        places: BTreeMap::new(),
         cameras: 1,
     })
+}
+
+/// What a plugin says against its settings, with the place of the first that it names.
+fn with_place(said: String, places: &BTreeMap<String, String>) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let named = |word: &str| places.get_key_value(word);
+    match said.split(|c| !is_name(c)).find_map(named) {
+        Some((key, place)) => format!("{said} (plugin.{key}, {place})"),
+        None => said,
+    }
 }
 
 fn bridge() -> Option<PathBuf> {
@@ -193,6 +212,7 @@ impl Hider {
         let PluginChoice::Library {
             path,
             settings,
+            places,
             cameras,
         } = choice
         else {
@@ -205,7 +225,9 @@ impl Hider {
         let plugin = Plugin::load(path).map_err(unfit)?;
         let instance = plugin
             .create(&settings.to_string(), *cameras)
-            .map_err(unfit)?;
+            .map_err(|error| Unfit {
+                reason: with_place(error.to_string(), places),
+            })?;
         let load = began.elapsed();
         let facts = facts_of(&plugin, &instance);
         let mut hider = match instance.kind() {
@@ -345,6 +367,25 @@ fn facts_of(plugin: &Plugin, instance: &Instance) -> PluginFacts {
 mod tests {
     use super::*;
     use settings::Environment;
+
+    #[test]
+    fn what_a_plugin_says_against_its_settings_is_told_with_the_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("blur.json");
+        let text = "{\n\"blur_module_path\": \"x.so\",\n\"plugin\": {\n\"threads\": 1,\n\"taget\": 1\n}\n}";
+        std::fs::write(&file, text).unwrap();
+        let settings = BlurSettings::load(&file).unwrap();
+        let PluginChoice::Library { places, .. } = PluginChoice::from_settings(&settings).unwrap()
+        else {
+            panic!("a library");
+        };
+        let said = "plugin settings: taget: unknown field `taget`, expected `threads`";
+        let told = with_place(said.to_owned(), &places);
+        let place = format!(" (plugin.taget, line 5 of {})", file.display());
+        assert_eq!(told.strip_prefix(said), Some(place.as_str()));
+        let said = "it has not enough threads2".to_owned();
+        assert_eq!(with_place(said.clone(), &places), said);
+    }
 
     #[test]
     fn the_target_reaches_the_default_plugin_alone() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use plugin_abi::Failure;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// Checked settings. Paths are taken from the working directory.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -114,14 +115,26 @@ impl Config {
     /// Not JSON, an unknown key, or a value out of range; the text names it.
     pub fn parse(json: &str) -> Result<Self, Failure> {
         let json = if json.trim().is_empty() { "{}" } else { json };
-        let config: Self =
+        let values: Map<String, Value> =
             serde_json::from_str(json).map_err(|error| format!("plugin settings: {error}"))?;
-        let problems = config.problems();
+        // Each by itself: serde stops at the first problem, and does not say with which key it has it.
+        let mut problems: Vec<String> = values
+            .iter()
+            .filter_map(|(key, value)| {
+                let alone = Map::from_iter([(key.clone(), value.clone())]);
+                let error = serde_json::from_value::<Self>(alone.into()).err()?;
+                Some(format!("{key}: {error}"))
+            })
+            .collect();
         if problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(format!("plugin settings: {}", problems.join("; ")).into())
+            let config: Self = serde_json::from_value(values.into())
+                .map_err(|error| format!("plugin settings: {error}"))?;
+            problems = config.problems();
+            if problems.is_empty() {
+                return Ok(config);
+            }
         }
+        Err(format!("plugin settings: {}", problems.join("; ")).into())
     }
 
     /// Which of `person_input_sizes` has the fewest pixels.
@@ -200,6 +213,17 @@ mod tests {
     fn nothing_means_defaults() {
         assert_eq!(Config::parse("").expect("empty"), Config::default());
         assert_eq!(Config::parse("{}").expect("object"), Config::default());
+    }
+
+    #[test]
+    fn all_that_cannot_be_read_is_told_with_its_key() {
+        let told = refusal(r#"{"taget": "head", "threads": 2, "person_threshold": "x"}"#);
+        assert!(told.contains("taget: unknown field"), "{told}");
+        assert!(told.contains(" person_threshold: invalid type"), "{told}");
+        assert!(
+            !told.contains("threads:") && !told.contains("column"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct BlurSettings {
     pub blur_module: BlurModule,
     /// JSON object handed to the plugin.
     pub plugin: serde_json::Value,
+    /// Where its members stand, by their names, such as `line 5 of blur.json`.
+    pub plugin_places: BTreeMap<String, String>,
     /// Worker processes.
     pub max_concurrent_processes: usize,
     /// Longest time before a new ticket is seen.
@@ -146,9 +148,13 @@ impl BlurSettings {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_in(path: &Path, env: &Environment<'_>) -> Result<Self, Problems> {
-        crate::read_file(path)
+        let mut settings = crate::read_file(path)
             .and_then(|text| Self::from_text(&text, env))
-            .map_err(|problems| problems.in_file(path))
+            .map_err(|problems| problems.in_file(path))?;
+        for place in settings.plugin_places.values_mut() {
+            place.push_str(&format!(" of {}", path.display()));
+        }
+        Ok(settings)
     }
 
     /// Reads and checks a text.
@@ -171,6 +177,7 @@ impl BlurSettings {
             plugin: reader
                 .optional("plugin", object)
                 .unwrap_or_else(|| serde_json::json!({})),
+            plugin_places: plugin_places(reader),
             max_concurrent_processes: small(reader, "max_concurrent_processes") as usize,
             polling_interval: reader.seconds("polling_interval"),
             process_timeout: reader.seconds("process_timeout"),
@@ -322,6 +329,18 @@ fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {
             BlurModule::WholeFrame
         }
     }
+}
+
+fn plugin_places(reader: &Reader<'_>) -> BTreeMap<String, String> {
+    let members = match reader.given("plugin").map(|node| &node.value) {
+        Some(Value::Object(members)) => members.as_slice(),
+        _ => &[],
+    };
+    let place = |member: &crate::json::Member| format!("line {}", member.line);
+    members
+        .iter()
+        .map(|member| (member.key.clone(), place(member)))
+        .collect()
 }
 
 /// What the Python bridge takes out of the `plugin` object.

@@ -22,6 +22,7 @@ fn the_sample_holds_every_key_with_its_default() {
         BlurSettings {
             blur_module: bare.blur_module.clone(),
             plugin: bare.plugin.clone(),
+            plugin_places: bare.plugin_places.clone(),
             ..sample
         },
         bare
@@ -47,6 +48,7 @@ fn defaults() {
             output_dir: "./processed_videos",
             blur_module: WholeFrame,
             plugin: Object {},
+            plugin_places: {},
             max_concurrent_processes: 2,
             polling_interval: 1s,
             process_timeout: 300s,

@@ -124,7 +124,6 @@ impl FileWriter {
     /// [`MediaError::Timestamps`] if its dts does not follow the last one of the track (nothing was written);
     /// [`MediaError::Io`] from the disk.
     pub fn write(&mut self, track: usize, packet: &Packet) -> Result<(), MediaError> {
-        let from = packet.time_base();
         let (pts, dts) = (packet.pts().or(packet.dts()), packet.dts().or(packet.pts()));
         let (Some(pts), Some(dts)) = (pts, dts) else {
             let what = format!("write a packet without times to track {track}");
@@ -134,19 +133,44 @@ impl FileWriter {
                 previous: 0,
             });
         };
-        self.put(track, packet.try_clone()?, from, pts, dts)
+        self.put(track, packet.try_clone()?, (pts, dts), 0)
     }
 
+    /// As [`Self::write`], of sound: a packet that begins before the last one does, but by less than its own length, is
+    /// written right behind the beginning of that. Where a recording was put together from others, sound overlaps a
+    /// little.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_sound(&mut self, track: usize, packet: &Packet) -> Result<(), MediaError> {
+        let (pts, dts) = (packet.pts().or(packet.dts()), packet.dts().or(packet.pts()));
+        match pts.zip(dts) {
+            Some(times) => {
+                let overlap = packet.duration().max(1);
+                self.put(track, packet.try_clone()?, times, overlap)
+            }
+            None => self.write(track, packet),
+        }
+    }
+
+    /// `overlap`: by so many of its ticks a packet may begin too early.
     fn put(
         &mut self,
         track: usize,
         mut packet: Packet,
-        from: Rational,
-        pts: i64,
-        dts: i64,
+        (pts, dts): (i64, i64),
+        overlap: i64,
     ) -> Result<(), MediaError> {
+        let from = packet.time_base();
         let to = self.output.time_base(track);
-        let (new_dts, previous) = (from.rescale(dts, to), self.lanes[track].1);
+        let (mut new_dts, previous) = (from.rescale(dts, to), self.lanes[track].1);
+        let overlap = match overlap {
+            0 => 0,
+            overlap => from.rescale(overlap, to).max(1),
+        };
+        if previous != NO_TIME && new_dts <= previous && previous - new_dts < overlap {
+            new_dts = previous + 1;
+        }
         if previous != NO_TIME && new_dts <= previous {
             let what = format!("write track {track}");
             return Err(MediaError::Timestamps {
@@ -155,7 +179,11 @@ impl FileWriter {
                 previous,
             });
         }
-        let new_pts = from.rescale(pts, to);
+        let new_pts = match overlap {
+            0 => from.rescale(pts, to),
+            // Of sound the two are the same.
+            _ => from.rescale(pts, to).max(new_dts),
+        };
         packet.set_times(
             Some(new_pts),
             Some(new_dts),

@@ -44,6 +44,8 @@ pub(crate) struct Index {
     pub(crate) track: VideoTrack,
     pub(crate) track_number: usize,
     pub(crate) audio: Option<(usize, AudioTrack)>,
+    /// Tracks of sound in all.
+    pub(crate) sounds: usize,
     /// Packets whose frames are shown, in decoding order.
     pub(crate) entries: Vec<Entry>,
     /// Bytes of all video packets.
@@ -65,6 +67,9 @@ impl Index {
     /// [`Failure::Unusable`] for anything but a whole file with one video track and frames at
     /// distinct times.
     pub(crate) fn read(file: &File) -> Result<Index, Failure> {
+        if file.metadata().is_ok_and(|meta| meta.len() == 0) {
+            return Err(Failure::unusable("the file is empty"));
+        }
         let reader = &mut open(file)?;
         let Some((track_number, track)) = reader.video() else {
             return Err(Failure::unusable(
@@ -80,6 +85,8 @@ impl Index {
                 "the file has {videos} video tracks, and only one can be processed; split it into a file for each"
             )));
         }
+        let is_sound = |track: &&Track| matches!(track, Track::Audio(_));
+        let sounds = reader.tracks().iter().filter(is_sound).count();
         let audio = reader
             .audio()
             .map(|(number, audio)| (number, audio.clone()));
@@ -113,7 +120,7 @@ impl Index {
         times.sort_unstable();
         if times.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Failure::unusable(format!(
-                "two frames of the video have the same time; a copy may have better ones: {COPY}"
+                "two frames of the video have the same time; a copy may have better ones ({COPY}), else encode it anew: ffmpeg -i FILE NEW.mkv"
             )));
         }
         let first_sound = first_sound.zip(audio.as_ref()).map(|(at, (_, sound))| {
@@ -133,6 +140,7 @@ impl Index {
             track,
             track_number,
             audio,
+            sounds,
             entries: scan.entries,
             bytes: scan.bytes,
             times,

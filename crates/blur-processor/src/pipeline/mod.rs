@@ -117,6 +117,14 @@ impl Engine {
                 index::COPY
             )));
         }
+        if self.recipe.keep_audio && index.sounds > 1 {
+            // Only one would be published, and the others would go with the original.
+            return Err(Failure::unusable(format!(
+                "the file has {} tracks of sound, and only one can be kept; make a file with that (ffmpeg -i FILE -map 0:v -map 0:a:0 \
+                 -c copy NEW.mkv); with keep_audio: false it is processed without",
+                index.sounds
+            )));
+        }
         let files = (&input, &output);
         let mut pass = self.pass_and_check(job, files, &index, true, progress);
         if let Err(Spoiled {

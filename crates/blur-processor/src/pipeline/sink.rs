@@ -145,7 +145,7 @@ impl<'a> Sink<'a> {
         for packet in packets.drain(..) {
             match &mut self.sound {
                 Sound::Left => {}
-                Sound::Copied => self.out.write(SOUND, &packet)?,
+                Sound::Copied => self.out.write_sound(&packet)?,
                 Sound::Converted(converter) => {
                     let mut made = Vec::new();
                     let at = packet.pts().unwrap_or_default();
@@ -157,7 +157,7 @@ impl<'a> Sink<'a> {
                             error => Failure::of_output(error),
                         })?;
                     made.iter()
-                        .try_for_each(|packet| self.out.write(SOUND, packet))?;
+                        .try_for_each(|packet| self.out.write_sound(packet))?;
                 }
             }
         }
@@ -174,7 +174,7 @@ impl<'a> Sink<'a> {
             let mut made = Vec::new();
             converter.finish(&mut made).map_err(Failure::of_output)?;
             made.iter()
-                .try_for_each(|packet| self.out.write(SOUND, packet))?;
+                .try_for_each(|packet| self.out.write_sound(packet))?;
         }
         if let Way::Whole(run) = &self.way {
             self.out.written.frames_encoded = run.next as u64;
@@ -193,7 +193,18 @@ impl Out {
             .write(track, packet)
             .map_err(Failure::of_output)?;
         self.written.write_time += began.elapsed();
-        self.written.sound_packets += u64::from(track == SOUND);
+        Ok(())
+    }
+
+    fn write_sound(&mut self, packet: &Packet) -> Result<(), Failure> {
+        let began = Instant::now();
+        let written = self.writer.write_sound(SOUND, packet);
+        written.map_err(|error| match error {
+            MediaError::Timestamps { .. } => no_sound(error),
+            error => Failure::of_output(error),
+        })?;
+        self.written.write_time += began.elapsed();
+        self.written.sound_packets += 1;
         Ok(())
     }
 }

@@ -356,7 +356,7 @@ impl Shaper {
         let size = (frame.width(), frame.height());
         if *self.size.get_or_insert(size) != size {
             return Err(Failure::unusable(
-                "the picture's size changes within the video",
+                "the picture's size changes within the video; bring it to one: ffmpeg -i FILE NEW.mkv",
             ));
         }
         let format = planes::work_format(frame.format());

@@ -31,6 +31,16 @@ fn blur_treats_one_file_and_never_replaces() {
 }
 
 #[test]
+fn blur_says_of_an_empty_file_that_it_is() {
+    let site = Site::new(json!({}));
+    fs::write(site.path("in.mp4"), "").expect("a file");
+    let output = site.command(&["blur", "in.mp4", "out.mp4"]).output();
+    let output = output.expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("in.mp4: the file is empty"), "{told}");
+}
+
+#[test]
 fn blur_tells_of_damage() {
     let site = Site::new(json!({}));
     TestVideo::default().write(site.path("in.mp4")).unwrap();

@@ -288,6 +288,11 @@ fn what_no_attempt_can_do_is_told_with_a_way_out() {
             format!("{tone} pcm_s16le -ac 6 -f mov"),
             ["6 channels", "keep_audio: false"],
         ),
+        (
+            "languages",
+            "-f lavfi -i sine=d=2 -map 0 -map 1 -map 1 -c:v libx264 -c:a aac -f mp4".into(),
+            ["2 tracks of sound", "keep_audio: false"],
+        ),
         // AVI has no times of its own, and pictures do not come in order.
         (
             "avi",
@@ -328,6 +333,31 @@ fn sound_that_mp4_cannot_hold_is_kept_as_aac() {
         let seconds = shown.audio_packets as f64 * 1024.0 / f64::from(sound.sample_rate);
         assert!((1.9..2.3).contains(&seconds), "{name}: {seconds}");
     }
+}
+
+#[test]
+fn sound_that_overlaps_where_a_recording_was_put_together_is_kept() {
+    let mut site = Site::new(json!({ "keep_audio": true, "max_attempts": 1 }));
+    let options = "-f lavfi -i sine=d=2 -c:v libx264 -bf 0 -c:a aac -f mpegts";
+    if !made_by_ffmpeg(&site, "half", options) {
+        return;
+    }
+    let half = fs::read(site.raw("half")).expect("a video");
+    fs::write(site.path("both.ts"), [&half[..], &half].concat()).expect("a video");
+    let status = std::process::Command::new("ffmpeg")
+        .args(["-v", "fatal", "-fflags", "+genpts", "-i"])
+        .arg(site.path("both.ts"))
+        .args(["-c", "copy", "-f", "matroska"])
+        .arg(site.raw("both"))
+        .status()
+        .expect("ffmpeg runs");
+    assert!(status.success());
+    let stem = site.add_ticket("both");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    assert_eq!(site.why(&stem), None);
+    let shown = look(&site.published("both")).verified;
+    assert_eq!(shown.frames.len(), 60);
+    assert!(shown.audio_packets > 170, "{}", shown.audio_packets);
 }
 
 #[test]

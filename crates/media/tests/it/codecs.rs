@@ -317,6 +317,58 @@ fn what_mp4_cannot_hold_is_known() {
 }
 
 #[test]
+fn sound_that_overlaps_a_little_is_written_behind() {
+    let dir = tempdir().expect("a directory");
+    let made = TestVideo {
+        audio: true,
+        ..TestVideo::default()
+    };
+    let (track, mut packets) = made.encode().expect("a video").audio.expect("sound");
+    let length = packets[0].duration();
+    let times = |packets: &[media::Packet]| -> Vec<i64> {
+        packets.iter().filter_map(media::Packet::pts).collect()
+    };
+    let mut wanted = times(&packets);
+    // From one packet on: as early as the one before, and some more.
+    for (number, early) in [(4, length), (7, length + length / 2), (9, 3 * length)] {
+        let at = wanted[number] - early;
+        packets[number].set_times(Some(at), Some(at), length);
+        wanted[number] = wanted[number - 1] + 1;
+    }
+    let path = dir.path().join("a.mp4");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .expect("a file");
+    let options = media::WriterOptions::default();
+    let mut writer =
+        media::FileWriter::create(file, &[track.clone().into()], &options).expect("a file");
+    for packet in &packets[..9] {
+        writer.write_sound(0, packet).expect("it is written");
+    }
+    let error = writer.write_sound(0, &packets[9]);
+    assert!(
+        matches!(error, Err(MediaError::Timestamps { .. })),
+        "{error:?}"
+    );
+    for packet in &packets[10..] {
+        writer.write_sound(0, packet).expect("it is written");
+    }
+    writer.finish().expect("it is finished");
+    wanted.remove(9);
+    let mut reader =
+        media::Reader::open_path(&path, &media::ReaderOptions::default()).expect("a file");
+    let mut found = Vec::new();
+    while let Some(packet) = reader.next_packet().expect("a packet") {
+        let pts = packet.pts().expect("a time");
+        found.push(packet.time_base().rescale(pts, track.time_base));
+    }
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn repeated_times_are_refused() {
     let made = TestVideo {
         frames: 3,

@@ -130,19 +130,23 @@ const OUTERMOST: [[u8; 4]; 17] = [
 
 /// Where the chain of a fragmented file's boxes breaks, bytes from its beginning: FFmpeg stops there without a word, or goes on where
 /// it finds a box. None where it reaches the end of the file, be it within a box or with nothing but zeros before it, and in a
-/// file without fragments, where the index leads to all frames.
+/// file without fragments, where the index leads to all frames. A second index is that of another file, which was put behind the
+/// first; FFmpeg leaves it out.
 ///
 /// # Errors
 /// The operating system's.
 pub fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
     let length = data.length()?;
-    let (mut at, mut has_fragments) = (0, false);
+    let (mut at, mut has_fragments, mut has_index) = (0, false, false);
     while at < length {
         let next = header(data, at, length)?.filter(|next| OUTERMOST.contains(&next.kind));
         let Some(next) = next else {
             let is_cut_short = length - at < 8 || is_zero_from(data, at)?;
             return Ok((has_fragments && !is_cut_short).then_some(at));
         };
+        if &next.kind == b"moov" && std::mem::replace(&mut has_index, true) {
+            return Ok(Some(at));
+        }
         has_fragments |= match &next.kind {
             b"moof" => true,
             b"moov" => announces_fragments(data, &next)?,

@@ -68,7 +68,7 @@ pub(crate) struct Places {
     trouble: Fault,
     /// Why the originals of published videos stay, while that is so.
     leftover: Fault,
-    /// A ticket's path, when it was last met that its original is not there, and nothing else either.
+    /// The path of a ticket whose original is not there, and nothing else either.
     unmounted: Fault,
     /// Why originals cannot be read, while their disk fails.
     unreadable: Fault,
@@ -226,7 +226,9 @@ impl Places {
     fn unmounted(&self, ticket: &Ticket) -> Refusal {
         let filepath = &ticket.filepath;
         let reason = self.unmounted_text(filepath);
-        if self.unmounted.set(Some(filepath.clone())).is_none() {
+        // The alarm stays as it is, or each ticket that waits would be news.
+        if self.unmounted.get().is_none() {
+            self.unmounted.set(Some(filepath.clone()));
             error!(reason, "no attempt is counted");
         }
         Refusal::Ticket(Failure::NotNow { reason })
@@ -360,7 +362,8 @@ impl Places {
             "originals cannot be read, their tickets wait: {reason}; see to the disk of {}",
             self.raw.path().display()
         );
-        if self.unreadable.set(Some(alarm.clone())).is_none() {
+        if self.unreadable.get().is_none() {
+            self.unreadable.set(Some(alarm.clone()));
             error!(reason = alarm, "no attempt is counted");
         }
         Refusal::Ticket(Failure::NotNow { reason })

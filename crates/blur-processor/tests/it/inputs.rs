@@ -719,6 +719,21 @@ fn a_file_that_is_damaged_within_is_held_back() {
 }
 
 #[test]
+fn a_file_with_another_behind_it_is_held_back() {
+    let mut site = Site::new(json!({}));
+    TestVideo::default()
+        .write(site.path("one.mp4"))
+        .expect("a video");
+    let one = fs::read(site.path("one.mp4")).expect("a video");
+    fs::write(site.raw("two"), [&one[..], &one].concat()).expect("a video");
+    let stem = site.add_ticket("two");
+    site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+    let why = site.why(&stem).unwrap_or_default();
+    assert!(why.contains("the file is damaged at byte"), "{why}");
+    assert!(site.raw("two").exists() && !site.published("two").exists());
+}
+
+#[test]
 fn a_file_of_which_nobody_can_tell_whether_it_is_whole_is_held_back() {
     let mut site = Site::new(json!({}));
     if !made_by_ffmpeg(&site, "nut", "-c:v libx264 -f nut") {

@@ -8,6 +8,8 @@ use crate::boxes::{Bytes, fill};
 
 const END: u8 = 0xb9;
 const PACK: u8 = 0xba;
+/// Zeros that may lie between two packets: Video CDs fill up their sectors of sound.
+const LONGEST_FILLING: usize = 32;
 /// The first pack lies before this; some recorders put a header of their own before it.
 const LONGEST_LEAD: usize = 1 << 16;
 
@@ -28,7 +30,10 @@ pub(super) fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>>
             (true, PACK) if bytes[4] >> 6 == 1 => 14 + u64::from(bytes[13] & 7),
             (true, PACK) if bytes[4] >> 4 == 2 => 12,
             (true, PACK..) => 6 + u64::from(u16::from_be_bytes([bytes[4], bytes[5]])),
-            _ => return break_at(data, at),
+            _ => match filling(data, at)? {
+                0 => return break_at(data, at),
+                filling => filling,
+            },
         };
         if at + size > length && first_pack(data, at + 4)?.is_some() {
             return Ok(Some(at));
@@ -36,6 +41,16 @@ pub(super) fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>>
         at += size;
     }
     Ok(None)
+}
+
+/// How many zeros lie at an offset before the next pack or packet; none where there is none.
+fn filling(data: &(impl Bytes + ?Sized), at: u64) -> io::Result<u64> {
+    let (bytes, have) = take::<{ LONGEST_FILLING + 4 }>(data, at)?;
+    // The beginning of a packet's code are two zeros more.
+    let zeros = bytes[..have].iter().take_while(|byte| **byte == 0).count();
+    let next = zeros.saturating_sub(2);
+    let is_packet = matches!(&bytes[next..have], [0, 0, 1, kind, ..] if *kind >= END);
+    Ok(if is_packet { next as u64 } else { 0 })
 }
 
 /// Where the first pack at or behind `from` begins.
@@ -81,6 +96,8 @@ mod tests {
         }
         let end = [0, 0, 1, END];
         assert_eq!(check(&[&stream[..], &end, &stream].concat()), None);
+        let filled = [&stream[..], &[0; 20], &stream].concat();
+        assert_eq!(check(&filled), None);
         assert_eq!(
             check(&[b"IMKH and more", &stream[..], &[0; 9000]].concat()),
             None
@@ -100,6 +117,11 @@ mod tests {
         assert_eq!(with(20, 21), Some(42), "another length");
         assert_eq!(with(20, 255), Some(15), "beyond the end");
         assert_eq!(with(50, 7), None, "what a packet holds");
+        assert_eq!(
+            check(&[&stream[..], &[0; 40], &stream].concat()),
+            Some(stream.len() as u64),
+            "more zeros than are usual"
+        );
         assert_eq!(check(&[1; 5000]), Some(0));
     }
 }

@@ -49,6 +49,8 @@ pub struct EncoderSettings {
     pub rate: Rate,
     /// Upper limit in bits per second over about two seconds (x264's VBV).
     pub max_bitrate: Option<u64>,
+    /// Bits that may be spent at once after a time in which less than `max_bitrate` was; two seconds of that at least.
+    pub max_burst: u64,
     /// Longest distance between key frames, in frames.
     pub gop: Option<u32>,
     /// Most B-frames in a row.
@@ -80,6 +82,7 @@ impl EncoderSettings {
             fps: None,
             rate: Rate::Default,
             max_bitrate: None,
+            max_burst: 0,
             gop: None,
             b_frames: 0,
             preset: None,
@@ -376,7 +379,7 @@ fn configure(codec: &mut Codec, settings: &EncoderSettings, format: PixelFormat,
     }
     if let Some(bits) = settings.max_bitrate {
         raw.rc_max_rate = i64::try_from(bits).unwrap_or(i64::MAX);
-        raw.rc_buffer_size = int(bits.saturating_mul(2));
+        raw.rc_buffer_size = int(bits.saturating_mul(2).max(settings.max_burst));
     }
 }
 

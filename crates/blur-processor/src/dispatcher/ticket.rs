@@ -24,7 +24,7 @@ use ticket_queue::{
     DirectoryQueue, Error, Failure, FileFacts, Lease, Options, OriginalFate, Queue as _,
     RECEIPT_VERSION, Receipt, Ticket, durable,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::before;
 use super::original::{
@@ -599,7 +599,14 @@ impl Places {
             | Failure::Dead { reason }
             | Failure::Corrupt { reason } => reason.clone(),
         };
+        let waits_for_originals = matches!(failure, Failure::NotNow { .. })
+            && (self.unmounted.get().is_some() || self.unreadable.get().is_some());
         match self.queue.fail(lease, failure) {
+            // The alarm has told of it, and many tickets may wait for the same disk.
+            Ok(ticket_queue::Failed::Deferred(_)) if waits_for_originals => {
+                debug!(ticket = %stem, attempt, reason, "not processed; will be tried again");
+                Settled::Deferred(reason)
+            }
             Ok(ticket_queue::Failed::Deferred(delay)) => {
                 warn!(ticket = %stem, attempt, retry_in_s = delay.as_secs(), reason, "not processed; will be tried again");
                 Settled::Deferred(reason)

@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) dts: i64,
     /// Ticks; 0 when not known.
     pub(crate) duration: i64,
+    /// Its data's length.
+    pub(crate) bytes: u64,
     /// Decoding can start here, says the container.
     pub(crate) key: bool,
     /// An IDR picture, says the bitstream (H.264 only).
@@ -48,8 +50,6 @@ pub(crate) struct Index {
     pub(crate) sounds: usize,
     /// Packets whose frames are shown, in decoding order.
     pub(crate) entries: Vec<Entry>,
-    /// Bytes of all video packets.
-    pub(crate) bytes: u64,
     /// Presentation times of all frames, rising.
     pub(crate) times: Vec<i64>,
     /// What was taken from all times, video ticks: the file's clock began there.
@@ -142,7 +142,6 @@ impl Index {
             audio,
             sounds,
             entries: scan.entries,
-            bytes: scan.bytes,
             times,
             unproven,
             unfit_for_splicing: scan.unfit,
@@ -203,6 +202,35 @@ impl Index {
         self.track
             .time_base
             .seconds(last - first + self.duration_of(self.times.len() - 1))
+    }
+
+    /// As [`Index::seconds`], but of a longer pause than usual only as much as is usual: what an encoder may spend in a second is
+    /// meant for one with pictures.
+    pub(crate) fn seconds_without_holes(&self) -> f64 {
+        let usual = self.usual_interval() * self.times.len() as i64;
+        self.seconds().min(self.track.time_base.seconds(usual))
+    }
+
+    /// Bits of all frames.
+    pub(crate) fn bits(&self) -> f64 {
+        self.entries.iter().map(|entry| entry.bytes).sum::<u64>() as f64 * 8.0
+    }
+
+    /// By how many bits at most the video is ahead of so many per second: a camera may send next to nothing until something
+    /// happens.
+    pub(crate) fn most_ahead(&self, per_second: f64) -> f64 {
+        let mut sizes: Vec<(f64, u64)> = (self.entries.iter())
+            .map(|entry| (self.track.time_base.seconds(entry.pts), entry.bytes))
+            .collect();
+        sizes.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (mut ahead, mut most, mut before) = (0.0, 0.0, f64::MAX);
+        for (at, bytes) in sizes {
+            ahead = f64::max(0.0, ahead - per_second * (at - before).max(0.0));
+            ahead += bytes as f64 * 8.0;
+            most = f64::max(most, ahead);
+            before = at;
+        }
+        most
     }
 
     /// Seconds from the first frame to this one.
@@ -297,7 +325,6 @@ struct Scan {
     entries: Vec<Entry>,
     /// Packets met, those outside the edit list included.
     met: u64,
-    bytes: u64,
     cut_short: bool,
     /// Behind the last packet's decoding time, ticks.
     shown_for: i64,
@@ -325,7 +352,6 @@ impl Scan {
         Self {
             entries: Vec::new(),
             met: 0,
-            bytes: 0,
             cut_short: false,
             shown_for: 0,
             all_there: false,
@@ -338,7 +364,6 @@ impl Scan {
 
     fn take(&mut self, packet: &Packet) -> Result<(), Failure> {
         self.met += 1;
-        self.bytes += packet.data().len() as u64;
         self.cut_short |= packet.is_corrupt();
         let end = (packet.dts()).map_or(0, |dts| dts.saturating_add(packet.duration()));
         self.shown_for = self.shown_for.max(end);
@@ -355,6 +380,7 @@ impl Scan {
             pts,
             dts: packet.dts().unwrap_or(pts),
             duration: packet.duration(),
+            bytes: packet.data().len() as u64,
             key: packet.is_key(),
             idr,
         });

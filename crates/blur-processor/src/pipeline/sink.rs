@@ -29,6 +29,8 @@ const GROWTH: f64 = 1.25;
 /// Bits per pixel that constant quality may always spend: a still scene hardly costs the camera anything, but
 /// the caption on it changes with every frame.
 const BITS_PER_PIXEL: f64 = 0.03;
+/// Bits by which a picture's stream may be ahead of its rate: players that take 1080p (level 4.1) take so many.
+const LARGEST_BURST: f64 = 6e7;
 /// The presets for those in a hurry. They write their coefficients with CAVLC: for about a tenth more bits
 /// encoding takes 2 ms less of a busy 1080p picture's 15, and reading it again 2 ms less of 6.
 const HURRIED: [&str; 2] = ["ultrafast", "superfast"];
@@ -301,7 +303,10 @@ fn encoder_settings(
         settings.fields = first.fields();
     }
     let fps = index.times.len() as f64 / index.seconds().max(0.001);
-    settings.max_bitrate = most_bits(recipe, index, first);
+    if let Some((bits, ahead)) = most_bits(recipe, index, first) {
+        settings.max_bitrate = Some(bits);
+        settings.max_burst = ahead;
+    }
     settings.gop = Some((fps * KEY_INTERVAL_SECONDS).clamp(12.0, 250.0) as u32);
     settings
 }
@@ -335,8 +340,9 @@ fn named(
     }
 }
 
-/// Bits per second that constant quality is held to; none where the original tells nothing about it.
-fn most_bits(recipe: &Recipe, index: &Index, first: &Frame) -> Option<u64> {
+/// What constant quality is held to: bits per second, and by how many it may be ahead of them; none where the original tells
+/// nothing about it.
+fn most_bits(recipe: &Recipe, index: &Index, first: &Frame) -> Option<(u64, u64)> {
     let holds = recipe.encoder == "libx264" && recipe.bitrate.is_none() && recipe.resize.is_none();
     let worth = match index.track.codec {
         VideoCodec::H264 => 1.0,
@@ -344,10 +350,12 @@ fn most_bits(recipe: &Recipe, index: &Index, first: &Frame) -> Option<u64> {
         VideoCodec::H265 => 2.0,
         _ => return None,
     };
-    let seconds = index.seconds().max(1.0);
+    let seconds = index.seconds_without_holes().max(1.0);
     let pixels = f64::from(first.width()) * f64::from(first.height()) * index.times.len() as f64;
-    let theirs = index.bytes as f64 * 8.0 * worth * GROWTH;
-    holds.then_some((theirs.max(pixels * BITS_PER_PIXEL) / seconds) as u64)
+    let theirs = index.bits() / seconds;
+    let ahead = (index.most_ahead(theirs) * worth * GROWTH).min(LARGEST_BURST);
+    let all = (theirs * worth * GROWTH).max(pixels * BITS_PER_PIXEL / seconds);
+    holds.then_some((all as u64, ahead as u64))
 }
 
 /// The preset by name; `auto` is known for x264 and x265 only.

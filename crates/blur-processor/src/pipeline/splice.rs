@@ -151,6 +151,7 @@ mod tests {
                 pts: word.trim_start_matches('I').parse().unwrap(),
                 dts,
                 duration: 1,
+                bytes: 0,
                 key: word.starts_with('I'),
                 idr: word.starts_with('I'),
             })

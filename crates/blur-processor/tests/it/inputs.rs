@@ -229,6 +229,57 @@ fn a_video_that_begins_after_a_day_is_shown_at_once() {
     }
 }
 
+/// Bytes of some frames of a published video.
+fn bytes_of(site: &Site, name: &str, frames: Range<usize>) -> usize {
+    let file = fs::File::open(site.published(name)).expect("a video");
+    let options = media::ReaderOptions::default();
+    let mut reader = media::Reader::open_file(file, &options).expect("a video");
+    let mut sizes = Vec::new();
+    while let Some(packet) = reader.next_packet().expect("a packet") {
+        sizes.push(packet.data().len());
+    }
+    sizes[frames].iter().sum()
+}
+
+#[test]
+fn pictures_are_as_good_beside_a_hole_or_a_quiet_time_as_without() {
+    let mut site = Site::new(json!({ "delete_original": false }));
+    let encoder = "-vsync vfr -c:v libx264 -crf 28 -bf 0 -f mp4";
+    let noise = "noise=alls=20:allf=t";
+    let mut sizes = Vec::new();
+    for (name, filter, frames, of) in [
+        ("without", noise.to_owned(), 30, 0..30),
+        (
+            "hole",
+            format!("{noise},setpts=PTS+gte(N\\,15)*30/TB"),
+            30,
+            0..30,
+        ),
+        // Ten seconds of a picture that stands still.
+        (
+            "quiet",
+            format!("loop=150:1:0,{noise}:enable=gte(t\\,10)"),
+            180,
+            150..180,
+        ),
+    ] {
+        if !made_by_ffmpeg(&site, name, &format!("-vf {filter} {encoder}")) {
+            return;
+        }
+        let stem = site.add_ticket(name);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let [before, after] = [site.raw(name), site.published(name)].map(|path| look(&path).pts);
+        assert_eq!((before.len(), after.len()), (frames, frames));
+        let length = |pts: &[i64]| pts[frames - 1] - pts[0];
+        assert_eq!(length(&before), length(&after));
+        sizes.push(bytes_of(&site, name, of));
+    }
+    // Alone, two seconds may take twice what they may within a longer video.
+    assert!(sizes[1] * 5 > sizes[0] * 4, "{sizes:?}");
+    assert!(sizes[2] * 2 > sizes[0], "{sizes:?}");
+}
+
 #[test]
 fn interlaced_video_stays_interlaced() {
     let video = TestVideo {

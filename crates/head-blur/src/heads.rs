@@ -48,6 +48,11 @@ const FACE_REACH: f32 = 0.8;
 /// How much smaller or larger than the guessed head a face's head may be.
 const FACE_RATIO: std::ops::Range<f32> = 0.4..2.0;
 
+/// A face whose head would be no wider than this share of its height is seen from the side, and the head is so wide. From
+/// there it falls as fast as the face grows wider, until they meet: labelled faces have 0.60 to 0.71, profiles 0.43 to 0.71.
+/// Without it the back of a head stayed outside the mask in 6 of 12 labelled profiles, by up to a third of its width.
+const PROFILE: (f32, f32) = (0.55, 0.75);
+
 /// A head known from its face and one guessed of the body that overlap by less (intersection over union) may be two
 /// people's: where the face is beside the body, or fits another one better.
 const SAME_HEAD: f32 = 0.03;
@@ -183,10 +188,12 @@ fn head_share(aspect: f32) -> f32 {
         })
 }
 
-/// Head around a face (brow to chin): hair and a hat above, ears and cheeks beside.
+/// Head around a face (brow to chin): hair and a hat above, ears and cheeks beside; of a profile, the back of the head on
+/// either side.
 fn head_of_face(face: &Scored) -> Scored {
-    let half_width = face.width() * 1.35 / 2.0;
     let half_height = face.height() * 1.6 / 2.0;
+    let aspect = face.width() * 1.35 / (face.height() * 1.6);
+    let half_width = half_height * aspect.max(PROFILE.1 - (aspect - PROFILE.0).max(0.0));
     let middle = face.center_y() - 0.17 * face.height();
     Scored {
         left: face.center_x() - half_width,
@@ -265,6 +272,19 @@ mod tests {
         let person = scored(100.0, 50.0, 60.0, 180.0, 0.6);
         let face = scored(135.0, 55.0, 18.0, 22.0, 0.3);
         assert_eq!(join(&[person], &[face], TALL).len(), 2);
+    }
+
+    #[test]
+    fn of_a_profile_the_back_of_the_head_is_hidden_too() {
+        let aspect = |width: f32| {
+            let head = head_of_face(&scored(100.0, 100.0, width, 100.0, 0.9));
+            head.width() / head.height()
+        };
+        assert!((aspect(50.0) - 0.75).abs() < 1e-3, "from the side");
+        assert!((aspect(80.0) - 0.675).abs() < 1e-3, "from the front");
+        let steps = (40..100).map(|width| aspect(width as f32));
+        let steps: Vec<f32> = steps.collect();
+        assert!(steps.windows(2).all(|pair| (pair[0] - pair[1]).abs() < 0.01));
     }
 
     #[test]

@@ -284,7 +284,11 @@ mod tests {
         assert!((aspect(80.0) - 0.675).abs() < 1e-3, "from the front");
         let steps = (40..100).map(|width| aspect(width as f32));
         let steps: Vec<f32> = steps.collect();
-        assert!(steps.windows(2).all(|pair| (pair[0] - pair[1]).abs() < 0.01));
+        assert!(
+            steps
+                .windows(2)
+                .all(|pair| (pair[0] - pair[1]).abs() < 0.01)
+        );
     }
 
     #[test]

@@ -38,6 +38,8 @@ use worker_process::{Limits, Setup, StartError, WorkerProcess};
 
 /// After a request to stop, videos under way may take this long; then their tickets go back.
 const DRAIN: Duration = Duration::from_secs(20);
+/// Tickets wait for so long for a disk of originals that is not mounted.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long the daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +98,7 @@ pub async fn run(
     shutdown: Shutdown,
     until: Until,
 ) -> Ended {
-    let shared = match Shared::new(settings, status_name, shutdown) {
+    let shared = match Shared::new(settings, status_name, shutdown, until) {
         Ok(shared) => Arc::new(shared),
         Err(Start::Unfit(reason)) => return Ended::Unfit(reason),
         Err(Start::Failed(error)) => return Ended::Failed(error),
@@ -136,10 +138,20 @@ enum Start {
 }
 
 impl Shared {
-    fn new(settings: BlurSettings, status_name: &str, shutdown: Shutdown) -> Result<Self, Start> {
+    fn new(
+        settings: BlurSettings,
+        status_name: &str,
+        shutdown: Shutdown,
+        until: Until,
+    ) -> Result<Self, Start> {
         let plugin =
             PluginChoice::from_settings(&settings).map_err(|unfit| Start::Unfit(unfit.reason))?;
-        let places = Places::open(&settings).map_err(Start::Failed)?;
+        // Who has it end by itself is not there to mount a disk.
+        let patience = match until {
+            Until::Asked => MOUNT_PATIENCE,
+            Until::Empty => Duration::ZERO,
+        };
+        let places = Places::open(&settings, patience).map_err(Start::Failed)?;
         let slots = settings.max_concurrent_processes;
         Ok(Self {
             setup: Setup {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use daemon::place::unusable;
 use jiff::Timestamp;
@@ -70,6 +71,10 @@ pub(crate) struct Places {
     leftover: Fault,
     /// The path of a ticket whose original is not there, and nothing else either.
     unmounted: Fault,
+    /// When that was noticed.
+    unmounted_since: Mutex<Option<Instant>>,
+    /// How long such tickets wait.
+    mount_patience: Duration,
     /// Why originals cannot be read, while their disk fails.
     unreadable: Fault,
     /// Spare bytes with which any video is tried, however large it is.
@@ -112,7 +117,8 @@ pub(crate) enum Settled {
 
 impl Places {
     /// Opens queue, raw, output and backup directories, making those that may be made.
-    pub(crate) fn open(settings: &BlurSettings) -> anyhow::Result<Self> {
+    /// Tickets wait for so long for a disk of originals that is not mounted.
+    pub(crate) fn open(settings: &BlurSettings, mount_patience: Duration) -> anyhow::Result<Self> {
         let options = Options {
             max_attempts: settings.max_attempts,
             ..Options::default()
@@ -144,6 +150,8 @@ impl Places {
             trouble: Fault::default(),
             leftover: Fault::default(),
             unmounted: Fault::default(),
+            unmounted_since: Mutex::default(),
+            mount_patience,
             unreadable: Fault::default(),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
@@ -184,7 +192,7 @@ impl Places {
 
     /// Whether there may be originals: not where the whole raw directory is as bare as when one was last missed.
     pub(crate) fn has_originals(&self) -> bool {
-        self.unmounted.get().is_none() || !self.raw.is_all_bare()
+        self.unmounted.get().is_none() || !self.raw.is_all_bare() || self.has_waited_enough()
     }
 
     /// Which originals are not there, while that is so and a ticket wants them.
@@ -195,6 +203,7 @@ impl Places {
         if !is_wanted || !self.raw.is_bare_at(&filepath) {
             info!(filepath, "originals are looked for again");
             self.unmounted.set(None);
+            *self.unmounted_since() = None;
             return None;
         }
         Some(self.unmounted_text(&filepath))
@@ -203,17 +212,20 @@ impl Places {
     fn unmounted_text(&self, filepath: &str) -> String {
         format!(
             "originals are not there, their tickets wait: nothing lies where {filepath} should, in {}; mount its disk, or, \
-             if these recordings are gone for good, remove their tickets from {}/deferred",
+             if these recordings are gone for good, remove their tickets from {}/deferred; after an hour they are held back, and \
+             `blur-processor retry --all` brings them back",
             self.raw.path().display(),
             self.queue.path().display()
         )
     }
 
     /// What becomes of a ticket whose original is neither there nor published. An empty mount point would give up all tickets
-    /// of its disk.
+    /// of its disk. It cannot be told from a directory of which all was processed, so the wait has an end. Tickets without a hash are
+    /// the old recorder's, which left some behind whose video was done.
     fn missing(&self, ticket: &Ticket) -> Refusal {
         let filepath = &ticket.filepath;
-        if !self.raw.is_bare_at(filepath) {
+        let may_come = ticket.blake3.is_some() && !self.has_waited_enough();
+        if !may_come || !self.raw.is_bare_at(filepath) {
             return dead(format!(
                 "the video {filepath} does not exist in {}; it was neither published nor found",
                 self.raw.path().display()
@@ -229,9 +241,22 @@ impl Places {
         // The alarm stays as it is, or each ticket that waits would be news.
         if self.unmounted.get().is_none() {
             self.unmounted.set(Some(filepath.clone()));
+            self.unmounted_since().get_or_insert_with(Instant::now);
             error!(reason, "no attempt is counted");
         }
         Refusal::Ticket(Failure::NotNow { reason })
+    }
+
+    /// Whether the disk that tickets wait for had its time to come back.
+    fn has_waited_enough(&self) -> bool {
+        let since = *self.unmounted_since();
+        self.mount_patience.is_zero() || since.is_some_and(|it| it.elapsed() >= self.mount_patience)
+    }
+
+    fn unmounted_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unmounted_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// After a fault of a place: if it is the output directory's, says so once.

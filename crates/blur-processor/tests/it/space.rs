@@ -264,6 +264,31 @@ fn tickets_of_a_raw_disk_that_is_not_mounted_wait() {
 }
 
 #[test]
+fn tickets_wait_for_no_disk_where_nobody_would_mount_it() {
+    let site = || {
+        let mut site = Site::new(json!({ "blur_module_path": null }));
+        let own = site.add("a", &TestVideo::default());
+        let of_the_scripts = site.add_ticket_with("b", &json!({ "blake3": null }));
+        fs::remove_dir_all(site.path("raw_videos/cam")).expect("a directory");
+        fs::create_dir(site.path("raw_videos/other")).expect("a directory");
+        (site, own, of_the_scripts)
+    };
+    let is_given_up = |site: &Site, stem: &str| {
+        let why = site.why(stem).unwrap_or_default();
+        why.contains("neither published nor found")
+    };
+    // The scripts left tickets behind whose videos were done.
+    let (one, own, of_the_scripts) = site();
+    one.run_until(|site| is_given_up(site, &of_the_scripts));
+    assert!(!is_given_up(&one, &own));
+    // Whoever has it end by itself is not there to see the alarm.
+    let (one, own, _) = site();
+    let ended = one.command(&["--until-empty"]).output().expect("it runs");
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(is_given_up(&one, &own));
+}
+
+#[test]
 fn without_free_space_nothing_is_claimed() {
     let mut site = Site::new(json!({ "min_free_disk_gb": 900_000 }));
     let stem = site.add("a", &TestVideo::default());

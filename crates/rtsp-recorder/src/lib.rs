@@ -40,6 +40,8 @@ pub mod rtp_order;
 pub mod rtsp;
 pub mod run;
 #[cfg(test)]
+mod runtime_clock;
+#[cfg(test)]
 mod simulation;
 pub mod slots;
 pub mod sockets;

@@ -220,26 +220,8 @@ pub(crate) fn no_thread(error: std::io::Error) -> SessionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemon::Clock;
-    use jiff::Timestamp;
-    use std::pin::Pin;
+    use crate::runtime_clock::RuntimeClock;
     use tokio::time::{Instant, advance};
-
-    struct RuntimeClock(Instant);
-
-    impl Clock for RuntimeClock {
-        fn now(&self) -> Timestamp {
-            Timestamp::UNIX_EPOCH + self.0.elapsed()
-        }
-
-        fn monotonic(&self) -> Duration {
-            self.0.elapsed()
-        }
-
-        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-            Box::pin(tokio::time::sleep(duration))
-        }
-    }
 
     fn opener(source: &str) -> Opener {
         let text = format!(r#"{{"sources": [{source}]}}"#);

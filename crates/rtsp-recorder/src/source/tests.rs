@@ -6,34 +6,16 @@ use crate::hosts::Hosts;
 use crate::ledger::Ledger;
 use crate::nal::Coding;
 use crate::outage::Event;
+use crate::runtime_clock::RuntimeClock;
 use crate::slots::Slots;
 use crate::writer::WriterSetup;
 use daemon::{Clock, Shutdown};
 use jiff::tz::TimeZone;
 use media::{Rational, VideoCodec, VideoTrack};
-use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use ticket_queue::{DirectoryQueue, Options};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-
-/// The time of the runtime, which stands still while somebody works.
-#[derive(Clone, Copy)]
-struct RuntimeClock(Instant);
-
-impl Clock for RuntimeClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH + self.0.elapsed()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
 
 struct Rig {
     clock: RuntimeClock,

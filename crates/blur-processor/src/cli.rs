@@ -149,15 +149,10 @@ fn check_places(settings: &BlurSettings) -> bool {
         ("log_dir", Some(&settings.places.log_dir)),
         ("status_dir", Some(&settings.places.status_dir)),
     ];
-    let mut are_good = true;
-    for (key, dir) in places {
-        if let Some(Err(problem)) = dir.map(|dir| daemon::place::check(key, dir)) {
-            let problem = format!("{problem:#}");
-            daemon::complain!("blur-processor: {}", daemon::redact::text(&problem));
-            are_good = false;
-        }
-    }
-    are_good
+    let given = places
+        .into_iter()
+        .filter_map(|(key, dir)| Some((key, dir?.as_path())));
+    daemon::place::all_usable("blur-processor", given)
 }
 
 fn console_logs(level: &str, format: Format) -> anyhow::Result<logs::Guard> {

@@ -47,6 +47,22 @@ pub fn check(key: &str, dir: &Path) -> anyhow::Result<()> {
         .map_err(|error| unusable(key, error))
 }
 
+/// Checks each of `places`, by the keys of the settings, and tells on standard error which cannot be used; true when all can.
+pub fn all_usable<'a>(
+    program: &str,
+    places: impl IntoIterator<Item = (&'a str, &'a Path)>,
+) -> bool {
+    let mut are_good = true;
+    for (key, dir) in places {
+        if let Err(problem) = check(key, dir) {
+            let problem = format!("{problem:#}");
+            crate::complain!("{program}: {}", crate::redact::text(&problem));
+            are_good = false;
+        }
+    }
+    are_good
+}
+
 /// The directory itself, or the nearest one above it that exists.
 pub fn nearest_existing(dir: &Path) -> &Path {
     dir.ancestors()

@@ -25,7 +25,9 @@ const DOUBTED: f32 = 0.7;
 pub(crate) fn doubt(found: Vec<Scored>, size: (u32, u32), threshold: f32) -> Vec<Scored> {
     let (mut persons, animals): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|found| found.class == PERSON);
-    let doubtful = |person: &&mut Scored| person.score < UNDOUBTED && is_inside(person, size);
+    let border = (AT_BORDER * size.0 as f32, AT_BORDER * size.1 as f32);
+    let doubtful =
+        |person: &&mut Scored| person.score < UNDOUBTED && person.is_within(size, border);
     for person in persons.iter_mut().filter(doubtful) {
         // Without the room above the body: it is the wall behind the dog.
         let head = Scored {
@@ -42,14 +44,6 @@ pub(crate) fn doubt(found: Vec<Scored>, size: (u32, u32), threshold: f32) -> Vec
         }
     }
     persons
-}
-
-fn is_inside(found: &Scored, (width, height): (u32, u32)) -> bool {
-    let (width, height) = (width as f32, height as f32);
-    found.left > AT_BORDER * width
-        && found.right < (1.0 - AT_BORDER) * width
-        && found.top > AT_BORDER * height
-        && found.bottom < (1.0 - AT_BORDER) * height
 }
 
 #[cfg(test)]

@@ -48,6 +48,14 @@ impl Scored {
         if union > 0.0 { common / union } else { 0.0 }
     }
 
+    /// True if it ends further than `margin` (across, down; pixels) from every border of a picture of `size`.
+    pub(crate) fn is_within(&self, (width, height): (u32, u32), margin: (f32, f32)) -> bool {
+        self.left > margin.0
+            && self.right < width as f32 - margin.0
+            && self.top > margin.1
+            && self.bottom < height as f32 - margin.1
+    }
+
     /// Moved into another picture: divided by `scale` (x, y).
     pub(crate) fn unscaled(self, (x, y): (f32, f32)) -> Self {
         Self {

@@ -24,19 +24,13 @@ const AT_BORDER: f32 = 0.015;
 
 /// Lowers the scores (on the host's scale) of large weak persons, in a picture of `size`: those below what they need
 /// become hints, which may still extend the track of somebody who was clearly seen.
-pub(crate) fn doubt(persons: &mut [Scored], (width, height): (u32, u32)) {
-    let (width, height) = (width as f32, height as f32);
-    let side = width.min(height).max(1.0);
-    let border = AT_BORDER * side;
+pub(crate) fn doubt(persons: &mut [Scored], size: (u32, u32)) {
+    let side = size.0.min(size.1).max(1) as f32;
+    let border = (AT_BORDER * side, AT_BORDER * side);
     for person in persons {
-        let is_cut = person.left < border
-            || person.top < border
-            || person.right > width - border
-            || person.bottom > height - border;
-        let large = if is_cut {
-            LARGE_AT_BORDER
-        } else {
-            LARGE_WITHIN
+        let large = match person.is_within(size, border) {
+            true => LARGE_WITHIN,
+            false => LARGE_AT_BORDER,
         };
         let head = heads::head_of_person(person);
         let share = (head.width() + head.height()) / 2.0 / side;

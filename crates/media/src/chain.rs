@@ -53,6 +53,14 @@ fn take<const N: usize>(data: &(impl Bytes + ?Sized), at: u64) -> io::Result<([u
     Ok((bytes, have))
 }
 
+/// For tests: the bytes with another one at an offset.
+#[cfg(test)]
+fn with_byte(bytes: &[u8], at: usize, byte: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] = byte;
+    bytes
+}
+
 /// Where the chain breaks, if what lies at `at` is no part of it.
 fn break_at(data: &(impl Bytes + ?Sized), at: u64) -> io::Result<Option<u64>> {
     Ok((!boxes::is_zero_from(data, at)?).then_some(at))

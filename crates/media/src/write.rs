@@ -124,16 +124,7 @@ impl FileWriter {
     /// [`MediaError::Timestamps`] if its dts does not follow the last one of the track (nothing was written);
     /// [`MediaError::Io`] from the disk.
     pub fn write(&mut self, track: usize, packet: &Packet) -> Result<(), MediaError> {
-        let (pts, dts) = (packet.pts().or(packet.dts()), packet.dts().or(packet.pts()));
-        let (Some(pts), Some(dts)) = (pts, dts) else {
-            let what = format!("write a packet without times to track {track}");
-            return Err(MediaError::Timestamps {
-                what,
-                dts: 0,
-                previous: 0,
-            });
-        };
-        self.put(track, packet.try_clone()?, (pts, dts), 0)
+        self.put(track, packet, 0)
     }
 
     /// As [`Self::write`], of sound: a packet that begins before the last one does, but by less than its own length, is
@@ -143,24 +134,21 @@ impl FileWriter {
     /// # Errors
     /// As [`Self::write`].
     pub fn write_sound(&mut self, track: usize, packet: &Packet) -> Result<(), MediaError> {
-        let (pts, dts) = (packet.pts().or(packet.dts()), packet.dts().or(packet.pts()));
-        match pts.zip(dts) {
-            Some(times) => {
-                let overlap = packet.duration().max(1);
-                self.put(track, packet.try_clone()?, times, overlap)
-            }
-            None => self.write(track, packet),
-        }
+        self.put(track, packet, packet.duration().max(1))
     }
 
     /// `overlap`: by so many of its ticks a packet may begin too early.
-    fn put(
-        &mut self,
-        track: usize,
-        mut packet: Packet,
-        (pts, dts): (i64, i64),
-        overlap: i64,
-    ) -> Result<(), MediaError> {
+    fn put(&mut self, track: usize, packet: &Packet, overlap: i64) -> Result<(), MediaError> {
+        let (pts, dts) = (packet.pts().or(packet.dts()), packet.dts().or(packet.pts()));
+        let (Some(pts), Some(dts)) = (pts, dts) else {
+            let what = format!("write a packet without times to track {track}");
+            return Err(MediaError::Timestamps {
+                what,
+                dts: 0,
+                previous: 0,
+            });
+        };
+        let mut packet = packet.try_clone()?;
         let from = packet.time_base();
         let to = self.output.time_base(track);
         let (mut new_dts, previous) = (from.rescale(dts, to), self.lanes[track].1);

@@ -6,7 +6,7 @@ use daemon::shutdown::SecondSignal;
 use daemon::{Shutdown, SystemClock, exit};
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::{Probe, probe};
-use rtsp_recorder::run::{End, run, unusable_places};
+use rtsp_recorder::run::{End, are_places_usable, run};
 use settings::samples::{Existing, Sample};
 use settings::{RECORDER_FILE, RecorderSettings, locate};
 use std::path::{Path, PathBuf};
@@ -88,14 +88,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     if arguments.validate {
-        let problems = unusable_places(&settings);
-        for problem in &problems {
-            daemon::complain!(
-                "rtsp-recorder: {}",
-                daemon::redact::text(&format!("{problem:#}"))
-            );
-        }
-        if !problems.is_empty() {
+        if !are_places_usable(&settings) {
             return Ok(exit::SETTINGS);
         }
         daemon::say!("settings are good: {} sources", settings.sources.len());

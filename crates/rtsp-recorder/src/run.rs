@@ -457,14 +457,16 @@ async fn keep_disk(
     }
 }
 
-/// What keeps the places of the settings from being used; looking changes nothing.
-pub fn unusable_places(settings: &RecorderSettings) -> Vec<anyhow::Error> {
+/// Tells which places of the settings cannot be used; true when all can. Looking changes nothing.
+pub fn are_places_usable(settings: &RecorderSettings) -> bool {
     let places = [
         ("output_dir", &settings.output_dir),
         ("queue_dir", &settings.queue_dir),
         ("log_dir", &settings.places.log_dir),
         ("status_dir", &settings.places.status_dir),
     ];
-    let checked = places.map(|(key, dir)| place::check(key, dir));
-    checked.into_iter().filter_map(Result::err).collect()
+    place::all_usable(
+        "rtsp-recorder",
+        places.map(|(key, dir)| (key, dir.as_path())),
+    )
 }

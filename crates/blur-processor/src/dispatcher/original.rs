@@ -23,8 +23,6 @@ const MOST_CAMERAS: u32 = 1024;
 pub(crate) enum Refusal {
     /// The disk failed.
     Disk(Error),
-    /// The original could not be read.
-    Unreadable(String),
     /// What the queue is to do with the ticket.
     Ticket(Failure),
 }
@@ -82,10 +80,12 @@ fn is_busy(lock: Result<(), TryLockError>) -> bool {
     }
 }
 
-/// Reads the locked original and compares its content with its ticket.
-pub(super) fn check_original(ticket: &Ticket, opened: &Opened) -> Result<FileFacts, Refusal> {
-    let blake3 = hash(&opened.file)
-        .map_err(|error| Refusal::Unreadable(format!("cannot read {}: {error}", opened.path)))?;
+/// Compares the hash of an original's content with its ticket.
+pub(super) fn facts_of(
+    ticket: &Ticket,
+    opened: &Opened,
+    blake3: String,
+) -> Result<FileFacts, Refusal> {
     match &ticket.blake3 {
         Some(wanted) if *wanted != blake3 => Err(dead(format!(
             "the content of {} does not have the hash in its ticket; it was changed or damaged after it was recorded",

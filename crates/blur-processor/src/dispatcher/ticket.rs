@@ -29,29 +29,52 @@ use tracing::{debug, error, info, warn};
 
 use super::before;
 use super::original::{
-    Refusal, answers, chain, check_original, dead, hash, is_origin, job_of, lock_original,
-    model_hash, output_io, output_path,
+    Refusal, answers, chain, dead, facts_of, hash, is_origin, job_of, lock_original, model_hash,
+    output_io, output_path,
 };
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
 
 /// What is wrong with a place now, if anything is.
-#[derive(Debug, Default)]
-struct Fault(Mutex<Option<String>>);
+#[derive(Debug)]
+struct Fault<T = String>(Mutex<Option<T>>);
 
-impl Fault {
-    fn get(&self) -> Option<String> {
+impl<T> Default for Fault<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Fault<T> {
+    fn get(&self) -> Option<T> {
         self.lock().clone()
     }
 
     /// Notes what is wrong now, and returns what was before.
-    fn set(&self, now: Option<String>) -> Option<String> {
+    fn set(&self, now: Option<T>) -> Option<T> {
         std::mem::replace(&mut self.lock(), now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    /// Notes what is wrong unless something was before, which stays, or each ticket that waits would be news. True if it is
+    /// new.
+    fn begin(&self, now: T) -> bool {
+        let mut noted = self.lock();
+        let is_new = noted.is_none();
+        noted.get_or_insert(now);
+        is_new
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An original that is not there, and nothing else either.
+#[derive(Clone, Debug)]
+struct Missed {
+    /// As its ticket calls it.
+    filepath: String,
+    since: Instant,
 }
 
 /// Where tickets, originals and outputs are, opened once.
@@ -69,10 +92,8 @@ pub(crate) struct Places {
     trouble: Fault,
     /// Why the originals of published videos stay, while that is so.
     leftover: Fault,
-    /// The path of a ticket whose original is not there, and nothing else either.
-    unmounted: Fault,
-    /// When that was noticed.
-    unmounted_since: Mutex<Option<Instant>>,
+    /// The first original that was missed, while its disk may not be mounted.
+    unmounted: Fault<Missed>,
     /// How long such tickets wait.
     mount_patience: Duration,
     /// Why originals cannot be read, while their disk fails.
@@ -150,7 +171,6 @@ impl Places {
             trouble: Fault::default(),
             leftover: Fault::default(),
             unmounted: Fault::default(),
-            unmounted_since: Mutex::default(),
             mount_patience,
             unreadable: Fault::default(),
             zones: settings.zones.clone(),
@@ -197,13 +217,12 @@ impl Places {
 
     /// Which originals are not there, while that is so and a ticket wants them.
     fn no_originals(&self) -> Option<String> {
-        let filepath = self.unmounted.get()?;
+        let Missed { filepath, .. } = self.unmounted.get()?;
         let waiting = self.queue.stats().ok();
         let is_wanted = waiting.is_none_or(|stats| stats.ready + stats.active + stats.deferred > 0);
         if !is_wanted || !self.raw.is_bare_at(&filepath) {
             info!(filepath, "originals are looked for again");
             self.unmounted.set(None);
-            *self.unmounted_since() = None;
             return None;
         }
         Some(self.unmounted_text(&filepath))
@@ -236,12 +255,12 @@ impl Places {
 
     /// Has the ticket wait for the disk of its original.
     fn unmounted(&self, ticket: &Ticket) -> Refusal {
-        let filepath = &ticket.filepath;
-        let reason = self.unmounted_text(filepath);
-        // The alarm stays as it is, or each ticket that waits would be news.
-        if self.unmounted.get().is_none() {
-            self.unmounted.set(Some(filepath.clone()));
-            self.unmounted_since().get_or_insert_with(Instant::now);
+        let reason = self.unmounted_text(&ticket.filepath);
+        let missed = Missed {
+            filepath: ticket.filepath.clone(),
+            since: Instant::now(),
+        };
+        if self.unmounted.begin(missed) {
             error!(reason, "no attempt is counted");
         }
         Refusal::Ticket(Failure::NotNow { reason })
@@ -249,14 +268,8 @@ impl Places {
 
     /// Whether the disk that tickets wait for had its time to come back.
     fn has_waited_enough(&self) -> bool {
-        let since = *self.unmounted_since();
-        self.mount_patience.is_zero() || since.is_some_and(|it| it.elapsed() >= self.mount_patience)
-    }
-
-    fn unmounted_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.unmounted_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let waited = |missed: Missed| missed.since.elapsed() >= self.mount_patience;
+        self.mount_patience.is_zero() || self.unmounted.get().is_some_and(waited)
     }
 
     /// After a fault of a place: if it is the output directory's, says so once.
@@ -362,15 +375,14 @@ impl Places {
         })
     }
 
+    /// Reads the locked original and compares its content with its ticket.
     fn check_original(&self, ticket: &Ticket, original: &Opened) -> Result<FileFacts, Refusal> {
-        let facts = check_original(ticket, original);
-        match facts {
-            Err(Refusal::Unreadable(reason)) => Err(self.unreadable(&original.file, reason)),
-            facts => {
-                self.unreadable.set(None);
-                facts
-            }
-        }
+        let blake3 = hash(&original.file).map_err(|error| {
+            let reason = format!("cannot read {}: {error}", original.path);
+            self.unreadable(&original.file, reason)
+        })?;
+        self.unreadable.set(None);
+        facts_of(ticket, original, blake3)
     }
 
     /// What becomes of a ticket of whose original something cannot be read: a bad spot is the file's own fault, a disk that
@@ -387,8 +399,7 @@ impl Places {
             "originals cannot be read, their tickets wait: {reason}; see to the disk of {}",
             self.raw.path().display()
         );
-        if self.unreadable.get().is_none() {
-            self.unreadable.set(Some(alarm.clone()));
+        if self.unreadable.begin(alarm.clone()) {
             error!(reason = alarm, "no attempt is counted");
         }
         Refusal::Ticket(Failure::NotNow { reason })
@@ -594,7 +605,6 @@ impl Places {
         match refusal {
             Refusal::Disk(error) => self.give_back_error(lease, error),
             Refusal::Ticket(failure) => self.give_back(lease, failure),
-            Refusal::Unreadable(reason) => self.give_back(lease, Failure::Retry { reason }),
         }
     }
 

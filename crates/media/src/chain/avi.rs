@@ -39,6 +39,7 @@ pub(super) fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>>
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_byte;
     use super::*;
 
     fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
@@ -79,11 +80,7 @@ mod tests {
     #[test]
     fn what_is_no_chunk_is_noticed() {
         let file = file();
-        let with = |at: usize, byte: u8| {
-            let mut file = file.clone();
-            file[at] = byte;
-            check(&file)
-        };
+        let with = |at, byte| check(&with_byte(&file, at, byte));
         assert_eq!(with(52, 1), Some(52), "no name");
         assert_eq!(with(56, 40), Some(100), "another size");
         assert_eq!(with(70, 1), None, "what a chunk holds");

@@ -70,6 +70,7 @@ fn goes_on_behind(data: &(impl Bytes + ?Sized), tag: u64, length: u64) -> io::Re
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_byte;
     use super::*;
 
     fn tag(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -104,11 +105,7 @@ mod tests {
     #[test]
     fn a_chain_that_breaks_is_noticed() {
         let file = file();
-        let with = |at: usize, byte: u8| {
-            let mut file = file.clone();
-            file[at] = byte;
-            check(&file)
-        };
+        let with = |at, byte| check(&with_byte(&file, at, byte));
         let second = 13 + TAG;
         assert_eq!(with(second, 7), Some(second as u64), "no such tag");
         assert_eq!(with(second + 10, 1), Some(second as u64), "no such stream");

@@ -100,6 +100,7 @@ fn number(bytes: &[u8], longest: usize) -> Option<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_byte;
     use super::*;
 
     fn check(bytes: &[u8]) -> Option<u64> {
@@ -127,11 +128,8 @@ mod tests {
 
     #[test]
     fn a_chain_that_breaks_is_noticed() {
-        let with = |at: usize, byte: u8| {
-            let mut file = FILE;
-            file[at] = byte;
-            check(&[&file[..], &[0xa3, 0x8a], &[1; 10]].concat())
-        };
+        let file = [&FILE[..], &[0xa3, 0x8a], &[1; 10]].concat();
+        let with = |at, byte| check(&with_byte(&file, at, byte));
         assert_eq!(with(0, 0x1a), None);
         assert_eq!(with(15, 0xe5), Some(15), "nothing that there is");
         assert_eq!(with(16, 0x8f), Some(15), "more than its cluster");

@@ -65,6 +65,7 @@ fn first_pack(data: &(impl Bytes + ?Sized), from: u64) -> io::Result<Option<u64>
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_byte;
     use super::*;
 
     fn check(bytes: &[u8]) -> Option<u64> {
@@ -107,11 +108,7 @@ mod tests {
     #[test]
     fn what_is_no_packet_is_noticed() {
         let stream = stream();
-        let with = |at: usize, byte: u8| {
-            let mut stream = stream.clone();
-            stream[at] = byte;
-            check(&stream)
-        };
+        let with = |at, byte| check(&with_byte(&stream, at, byte));
         assert_eq!(with(41, 1), Some(41), "no start code");
         assert_eq!(with(44, 0xb3), Some(41), "no packet");
         assert_eq!(with(20, 21), Some(42), "another length");

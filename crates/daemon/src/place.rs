@@ -1,11 +1,10 @@
 //! Whether a place that settings name can be used, and what is said of one that cannot: which, why, and what to do about it.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
-use rustix::fs::Access;
-use rustix::io::Errno;
+use anyhow::anyhow;
 
 /// What a person may do about the place that the settings call `key`.
 pub fn advice(key: &str, error: &io::Error) -> String {
@@ -13,6 +12,7 @@ pub fn advice(key: &str, error: &io::Error) -> String {
         ErrorKind::PermissionDenied => "let the user who runs this write there (chown), or ",
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => "a file is in the way; ",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or ",
+        ErrorKind::ReadOnlyFilesystem => "check how its file system is mounted, or ",
         _ => "",
     };
     format!("{first}give another {key}")
@@ -31,20 +31,27 @@ pub fn unusable(key: &str, error: impl Into<anyhow::Error>) -> anyhow::Error {
     }
 }
 
-/// Looks whether `dir`, which settings call `key`, can be written to, or made where it is not there. Changes nothing.
+/// Looks whether files can be written in `dir` or, where it is not there, in the nearest directory above it, in which it would
+/// be made: writes one and removes it.
 ///
 /// # Errors
-/// It cannot.
-pub fn check(key: &str, dir: &Path) -> anyhow::Result<()> {
-    let there = nearest_existing(dir);
-    let looked = match there.is_dir() {
-        true => rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK),
-        false => Err(Errno::NOTDIR),
-    };
-    looked
-        .map_err(io::Error::from)
-        .with_context(|| format!("{} cannot be written to", dir.display()))
-        .map_err(|error| unusable(key, error))
+/// They cannot; tells why, and what to do about it in terms of `key`.
+pub fn check(key: &str, dir: &Path) -> Result<(), String> {
+    try_write(nearest_existing(dir)).map_err(|error| {
+        let advice = advice(key, &error);
+        format!("{} cannot be written to: {error}; {advice}", dir.display())
+    })
+}
+
+/// The right to write is not enough: a disk may be full, a share may refuse.
+fn try_write(dir: &Path) -> io::Result<()> {
+    if !dir.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    let probe = dir.join(format!(".write-test-{}", std::process::id()));
+    let written = File::create(&probe)?.write_all(b"x");
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed)
 }
 
 /// Checks each of `places`, by the keys of the settings, and tells on standard error which cannot be used; true when all can.
@@ -55,8 +62,7 @@ pub fn all_usable<'a>(
     let mut are_good = true;
     for (key, dir) in places {
         if let Err(problem) = check(key, dir) {
-            let problem = format!("{problem:#}");
-            crate::complain!("{program}: {}", crate::redact::text(&problem));
+            crate::complain!("{program}: {key}: {}", crate::redact::text(&problem));
             are_good = false;
         }
     }
@@ -77,6 +83,7 @@ pub fn nearest_existing(dir: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context as _;
 
     #[test]
     fn a_place_that_can_be_made_is_good() {
@@ -84,9 +91,9 @@ mod tests {
         check("output_dir", &dir.path().join("a/b")).unwrap();
         check("output_dir", Path::new("not/there")).unwrap();
         assert_eq!(nearest_existing(Path::new("not/there")), Path::new("."));
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "changed nothing");
         std::fs::write(dir.path().join("a"), "").unwrap();
         let said = check("output_dir", &dir.path().join("a/b")).unwrap_err();
-        let said = format!("{said:#}");
         assert!(
             said.contains("cannot be written to") && said.contains("a file is in the way"),
             "{said}"
@@ -106,6 +113,7 @@ mod tests {
         );
         assert!(said(ErrorKind::NotADirectory).contains("a file is in the way"));
         assert!(said(ErrorKind::PermissionDenied).contains("(chown), or give another output_dir"));
+        assert!(said(ErrorKind::ReadOnlyFilesystem).contains("how its file system is mounted"));
         assert!(said(ErrorKind::StorageFull).ends_with("; make room, or give another output_dir"));
         assert!(said(ErrorKind::TimedOut).ends_with("; give another output_dir"));
         let other = unusable("queue_dir", anyhow!("on a network; choose a local disk"));

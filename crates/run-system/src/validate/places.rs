@@ -5,7 +5,6 @@ use crate::plain::span;
 use crate::report::free_bytes;
 use crate::setup::Loaded;
 use daemon::disk::bytes_text;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Whether the directories can be written to.
@@ -36,37 +35,13 @@ pub(super) fn directories(loaded: &Loaded) -> Vec<Finding> {
     findings
 }
 
-/// Tries to write where the directory is or, as long as there is none, would be made.
 fn writable(what: &str, dir: &Path) -> Finding {
     let what = format!("directory of {what}");
-    let existing = daemon::place::nearest_existing(dir);
-    if !existing.is_dir() {
-        return Finding::wrong(
-            what,
-            format!(
-                "{} is not a directory; give another place",
-                existing.display()
-            ),
-        );
-    }
-    let probe = existing.join(format!(".write-test-{}", std::process::id()));
-    let written = std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe));
-    match written {
-        Ok(()) if existing == dir => Finding::ok(what, dir.display().to_string()),
+    match daemon::place::check("place", dir) {
+        Ok(()) if dir.is_dir() => Finding::ok(what, dir.display().to_string()),
         Ok(()) => Finding::ok(what, format!("{} will be made", dir.display())),
-        Err(error) => Finding::wrong(what, not_writable(existing, &error)),
+        Err(problem) => Finding::wrong(what, problem),
     }
-}
-
-fn not_writable(dir: &Path, error: &std::io::Error) -> String {
-    let advice = match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "let the user who runs this write there (chown), or give another place"
-        }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or give another place",
-        _ => "check how its file system is mounted, or give another place",
-    };
-    format!("{} cannot be written to: {error}; {advice}", dir.display())
 }
 
 /// Whether there is as much space as the settings count on.
@@ -148,25 +123,6 @@ fn judge(room: u64, rate: u64, age: Option<u64>) -> Finding {
 mod tests {
     use super::*;
     use crate::validate::Verdict;
-
-    #[test]
-    fn what_to_do_about_a_directory_depends_on_what_keeps_from_writing() {
-        for (kind, advice) in [
-            (
-                ErrorKind::PermissionDenied,
-                "let the user who runs this write there",
-            ),
-            (
-                ErrorKind::ReadOnlyFilesystem,
-                "how its file system is mounted",
-            ),
-            (ErrorKind::StorageFull, "make room"),
-        ] {
-            let said = not_writable(Path::new("./logs"), &kind.into());
-            assert!(said.starts_with("./logs cannot be written to: "), "{said}");
-            assert!(said.contains(advice), "{said}");
-        }
-    }
 
     #[test]
     fn the_forecast_counts_days_and_knows_what_ends_first() {

@@ -207,9 +207,10 @@ impl Engine {
             resize: recipe.resize,
             threads: recipe.threads,
             lossy: job.lossy,
-            packets: may_splice,
+            packets: may_splice && index.unfit_for_splicing.is_none(),
             audio,
         };
+        *spliced = how.packets;
         let mut source = Source::open(input, index, how)?;
         let mut decode = Duration::ZERO;
         let mut next = timed_next(&mut source, &mut decode)?;

@@ -241,6 +241,10 @@ impl<'a> Source<'a> {
             Times::Rising => match self.waiting.last() {
                 None if place <= self.next => self.place_at(place, frame),
                 Some((last, _)) if place < *last => {
+                    if self.keep_packets {
+                        // Packets and pictures would be paired wrongly, and one be copied because another is untouched.
+                        return Err(Failure::attempt("its times are those of decoding"));
+                    }
                     tracing::debug!(frame = self.next, "times are those of decoding");
                     self.times = Times::Decoded;
                     for (place, frame) in std::mem::take(&mut self.waiting) {
@@ -374,5 +378,56 @@ impl Shaper {
             slot => slot.insert(Scaler::new(wanted.0, wanted.1, format, quality)),
         };
         scaler.scale(&frame).map_err(Failure::of_input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use media::synth::TestVideo;
+    use media::{FileWriter, Track, WriterOptions};
+
+    #[test]
+    fn packets_are_not_paired_with_pictures_by_times_of_decoding() {
+        let video = TestVideo {
+            b_frames: 2,
+            ..TestVideo::default()
+        };
+        let mut encoded = video.encode().unwrap();
+        let mut rising: Vec<_> = encoded.packets.iter().filter_map(Packet::pts).collect();
+        rising.sort_unstable();
+        let file = tempfile::tempfile().unwrap();
+        let tracks = [Track::Video(encoded.track.clone())];
+        let options = WriterOptions::default();
+        let mut writer = FileWriter::create(file.try_clone().unwrap(), &tracks, &options).unwrap();
+        for (packet, &time) in encoded.packets.iter_mut().zip(&rising) {
+            packet.set_times(Some(time), Some(time), packet.duration());
+            writer.write(0, packet).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut index = Index::read(&file).unwrap();
+        // As of a stream that shows pictures in another order without a slice that tells so.
+        index.unfit_for_splicing = None;
+        let read = |packets| {
+            let how = Reading {
+                resize: None,
+                threads: 1,
+                lossy: false,
+                packets,
+                audio: None,
+            };
+            let mut source = Source::open(&file, &index, how)?;
+            let mut count = 0;
+            while source.next()?.is_some() {
+                count += 1;
+            }
+            Ok(count)
+        };
+        assert_eq!(read(false).unwrap(), rising.len());
+        let refused: Result<usize, Failure> = read(true);
+        assert!(
+            matches!(refused, Err(Failure::Attempt { .. })),
+            "{refused:?}"
+        );
     }
 }

@@ -10,7 +10,7 @@
 //! pairs stand in one `avcC`, and decoding times stay the original's. Played in FFmpeg, Chromium,
 //! VLC and mpv. Pure: plans only.
 
-use media::h26x::{ParameterSets, max_parameter_set_ids, sps_info};
+use media::h26x::{ParameterSets, SpsInfo, max_parameter_set_ids, sps_info};
 use media::{Frame, PixelFormat, VideoCodec};
 
 use super::index::{Entry, Index};
@@ -20,6 +20,8 @@ use super::job::Recipe;
 const LONGEST_BLOCK: usize = 24;
 /// Highest id a sequence parameter set may have (H.264 7.4.2.1.1).
 const LAST_SPS_ID: u32 = 31;
+/// Side of a macroblock, pixels: so much less than that is coded too much where a picture's size is no multiple of it.
+const MACROBLOCK: u32 = 16;
 /// The one encoder whose parameter-set ids can be chosen.
 const ENCODER: &str = "libx264";
 
@@ -76,16 +78,19 @@ impl Plan {
         }
         let sets = ParameterSets::from_extradata(VideoCodec::H264, &index.track.extradata)
             .map_err(|_| "its parameter sets cannot be read")?;
-        let simple = |unit: &Vec<u8>| {
-            sps_info(VideoCodec::H264, unit).is_some_and(|sps| {
-                sps.progressive
-                    && sps.chroma_format == 1
-                    && sps.luma_bits == 8
-                    && sps.chroma_bits == 8
-            })
+        let all = |rule: fn(&SpsInfo) -> bool| {
+            let keeps =
+                |unit: &Vec<u8>| sps_info(VideoCodec::H264, unit).as_ref().is_some_and(rule);
+            sets.sps.iter().all(keeps)
         };
-        if !sets.sps.iter().all(simple) {
+        if !all(|sps| {
+            sps.progressive && sps.chroma_format == 1 && sps.luma_bits == 8 && sps.chroma_bits == 8
+        }) {
             return Err("it is interlaced or of an unusual profile");
+        }
+        // Nobody looked for heads there, and a copy would hold it still.
+        if !all(|sps| sps.cropped.0 < MACROBLOCK && sps.cropped.1 < MACROBLOCK) {
+            return Err("a part of its pictures is cropped away");
         }
         let (sps, pps) = max_parameter_set_ids(&sets).ok_or("its parameter sets cannot be read")?;
         let free_id = sps.max(pps) + 1;

@@ -330,6 +330,24 @@ fn made_by_ffmpeg(site: &Site, name: &str, options: &str) -> bool {
 }
 
 #[test]
+fn what_is_cropped_away_is_not_copied() {
+    let mut site = Site::new(json!({ "plugin": { "from": 1_000_000 }, "delete_original": false }));
+    for (name, crop) in [("a", "crop_bottom=120"), ("b", "crop_left=16")] {
+        let options = format!("-c:v libx264 -bf 0 -bsf:v h264_metadata={crop}");
+        if !made_by_ffmpeg(&site, name, &options) {
+            return;
+        }
+        let stem = site.add_ticket(name);
+        site.run_until(|site| site.is_done(&stem) || site.why(&stem).is_some());
+        assert_eq!(site.why(&stem), None);
+        let report = site.report(name).video;
+        assert_eq!(report.gops_copied, 0, "{crop}");
+        let why = report.not_copied_because.expect("a reason");
+        assert!(why.contains("cropped"), "{crop}: {why}");
+    }
+}
+
+#[test]
 fn what_no_attempt_can_do_is_told_with_a_way_out() {
     let mut site = Site::new(json!({ "keep_audio": true }));
     let tone = "-f lavfi -i sine=d=2 -c:v libx264 -c:a";

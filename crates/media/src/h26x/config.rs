@@ -40,6 +40,8 @@ pub struct SpsInfo {
     pub width: u32,
     /// Height after cropping, in pixels.
     pub height: u32,
+    /// Columns and rows, pixels, that are coded and cropped away: no player shows them, but they are there.
+    pub cropped: (u32, u32),
     /// Whether every picture is a frame (not interlaced); always true for H.265.
     pub progressive: bool,
 }
@@ -346,6 +348,7 @@ fn h264_sps(payload: &[u8]) -> Option<SpsInfo> {
         chroma_bits,
         width,
         height,
+        cropped: crop,
         progressive,
     })
 }
@@ -422,6 +425,7 @@ fn h265_sps(payload: &[u8]) -> Option<SpsInfo> {
         chroma_bits,
         width: width.checked_sub(crop.0)?,
         height: height.checked_sub(crop.1)?,
+        cropped: crop,
         progressive: true,
     })
 }

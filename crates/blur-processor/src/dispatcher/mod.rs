@@ -104,7 +104,11 @@ pub async fn run(
         Err(Start::Failed(error)) => return Ended::Failed(error),
     };
     info!(queue = %shared.settings.queue_dir.display(), "trying the plugin");
-    let first = match WorkerProcess::start(0, &shared.setup).await {
+    let started = tokio::select! {
+        started = WorkerProcess::start(0, &shared.setup) => started,
+        () = shared.shutdown.requested() => return Ended::Stopped,
+    };
+    let first = match started {
         Ok(worker) => worker,
         Err(StartError::Unfit(reason)) => return Ended::Unfit(reason),
         Err(StartError::Failed(reason)) => return Ended::Failed(anyhow::anyhow!(reason)),

@@ -57,7 +57,11 @@ async fn start(shared: &Shared, number: u32) -> Option<WorkerProcess> {
     shared.board.set_worker(number, None);
     let mut backoff = FIRST_BACKOFF;
     while !shared.shutdown.is_requested() {
-        match WorkerProcess::start(number, &shared.setup).await {
+        let started = tokio::select! {
+            started = WorkerProcess::start(number, &shared.setup) => started,
+            () = shared.shutdown.requested() => return None,
+        };
+        match started {
             Ok(worker) => return Some(worker),
             Err(error) => {
                 error!(worker = number, %error, retry_in = ?backoff, "no worker; tickets wait");

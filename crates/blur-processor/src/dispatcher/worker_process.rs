@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::child::{Child, Orphan};
+use daemon::child::{Child, Exit, Orphan, Signal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::ChildStderr;
 use tokio::sync::mpsc;
@@ -106,7 +106,7 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits until its plugin is loaded and tried.
+    /// Starts a worker and waits until its plugin is loaded and tried; given up, it is killed.
     pub(crate) async fn start(slot: u32, setup: &Setup) -> Result<Self, StartError> {
         let failed = |error: io::Error| StartError::Failed(format!("worker not started: {error}"));
         let (ours, theirs) = Channel::pair().map_err(failed)?;
@@ -164,11 +164,18 @@ impl WorkerProcess {
                 let text = format!("worker answered its set-up with {other:?}");
                 Err(StartError::Failed(text))
             }
-            // A plugin that crashes on one grey picture will do so again.
-            Ok(None) => Err(StartError::Unfit(format!(
-                "the plugin's process died while the plugin was loaded and tried: {}",
-                self.death().await
-            ))),
+            Ok(None) => {
+                let (exit, words) = self.death().await;
+                let reason = format!(
+                    "the plugin's process died while the plugin was loaded and tried: {words}"
+                );
+                Err(match exit.signal().and_then(Signal::from_named_raw) {
+                    // Killed from outside, most likely because memory was short.
+                    Some(Signal::KILL | Signal::TERM) => StartError::Failed(reason),
+                    // A plugin that crashes on one grey picture will do so again.
+                    _ => StartError::Unfit(reason),
+                })
+            }
             Err(_) => Err(StartError::Unfit(format!(
                 "the plugin did not load and pass its self-test within {} s",
                 SETUP_LIMIT.as_secs()
@@ -255,11 +262,12 @@ impl WorkerProcess {
     }
 
     async fn lost(&self, what: &str) -> Ending {
-        Ending::Lost(format!("{what}: {}", self.death().await))
+        let (_, words) = self.death().await;
+        Ending::Lost(format!("{what}: {words}"))
     }
 
-    /// How it ended, with its last words; kills it if it only closed its socket.
-    async fn death(&self) -> String {
+    /// How it ended, also in words, with its last ones; kills it if it only closed its socket.
+    async fn death(&self) -> (Exit, String) {
         if timeout(DYING_TIME, self.child.exited()).await.is_err() {
             self.child.kill_group();
         }
@@ -271,10 +279,11 @@ impl WorkerProcess {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let words: Vec<&str> = lines.iter().map(String::as_str).collect();
-        match words.is_empty() {
+        let words = match words.is_empty() {
             true => exit.to_string(),
             false => format!("{exit}; its last words: {}", words.join(" | ")),
-        }
+        };
+        (exit, words)
     }
 }
 

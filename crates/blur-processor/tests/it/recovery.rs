@@ -1,11 +1,14 @@
 //! Killed at any time, started again: exactly one published file, no original lost.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use daemon::exit;
 use media::synth::TestVideo;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Site, look};
+use crate::support::{Daemon, Site, look};
 
 fn slow(frames: u32) -> (Site, String) {
     let mut site = Site::new(json!({ "plugin": { "sleep_ms": 20 } }));
@@ -47,6 +50,45 @@ fn killed_at_work_the_next_one_does_it_again() {
     daemon.stop();
     assert_done_once(&site, &stem, 60);
     assert_eq!(site.report("a").attempt, 2);
+}
+
+/// A daemon whose plugin takes a minute for its self-test, and its worker, which has it loaded.
+fn trying_the_plugin() -> (Site, Daemon, Pid) {
+    let site = Site::new(json!({ "plugin": { "sleep_ms": 60_000 } }));
+    let mut daemon = site.start();
+    let tasks = format!("/proc/{}/task", daemon.child.id());
+    let worker = || -> Option<i32> {
+        let mut children = fs::read_dir(&tasks)
+            .ok()?
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        children.find_map(|children| children.trim().parse().ok())
+    };
+    let has_plugin = |pid| {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps"));
+        maps.is_ok_and(|maps| maps.contains("libfixed_box"))
+    };
+    daemon.wait_for(&site, |_| worker().is_some_and(has_plugin));
+    let worker = worker().and_then(Pid::from_raw).expect("a worker");
+    (site, daemon, worker)
+}
+
+#[test]
+fn it_stops_while_a_plugin_is_tried() {
+    let (_site, daemon, _) = trying_the_plugin();
+    let began = Instant::now();
+    daemon.stop();
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_worker_killed_while_its_plugin_is_tried_is_no_reason_to_stay_away() {
+    let (_site, mut daemon, worker) = trying_the_plugin();
+    kill_process(worker, Signal::KILL).unwrap();
+    let code = daemon.child.wait().unwrap().code();
+    let log = daemon.log();
+    assert!(log.contains("killed by signal 9"), "{log}");
+    assert_eq!(code, Some(i32::from(exit::FAILED)));
 }
 
 #[test]

@@ -140,6 +140,14 @@ pub(super) fn output_path(ticket: &Ticket) -> Result<RelPath, Failure> {
         && source.len() <= 200
         && !source.chars().any(|c| c == '/' || c.is_control());
     let stem = raw.file_stem().and_then(|stem| stem.to_str());
+    if stem.is_some_and(|stem| stem.starts_with('.')) {
+        return Err(Failure::Corrupt {
+            reason: format!(
+                "{} is hidden: a recorder may still write to it",
+                ticket.filepath
+            ),
+        });
+    }
     match (plain, stem) {
         (true, Some(stem)) => RelPath::new(Path::new(source).join(format!("blurred_{stem}.mp4"))),
         _ => None,
@@ -231,6 +239,8 @@ mod tests {
             Some("cam/blurred_x.mp4")
         );
         assert_eq!(name("x.mp4", "").as_deref(), Some("unnamed/blurred_x.mp4"));
+        // As recorders name what they have open.
+        assert_eq!(name("raw_videos/cam/.x.mp4.part", "cam"), None);
     }
 
     #[test]

@@ -135,9 +135,8 @@ async fn work_on(
         ..work.job.clone()
     };
     let ticket = work.lease.ticket();
-    let limits = shared
-        .limits
-        .for_video(ticket.media_duration.unwrap_or(ticket.duration));
+    let seconds = ticket.media_duration.unwrap_or(ticket.duration);
+    let limits = shared.limits.for_video(seconds, work.input.bytes);
     let files = (&work.original.file, work.draft.file());
     let mut drop_work = shared.drop_work.subscribe();
     let stop = async move {

@@ -109,7 +109,7 @@ pub(crate) struct Work {
     pub(crate) job: VideoJob,
     pub(crate) original: Opened,
     pub(crate) draft: Draft,
-    input: FileFacts,
+    pub(crate) input: FileFacts,
     output: RelPath,
     started: Timestamp,
 }

@@ -56,15 +56,23 @@ pub(crate) struct Limits {
 
 /// Seconds of video that `process_timeout` is for: a segment of the default length.
 const USUAL_SECONDS: f64 = 30.0;
+/// Bytes of a second of video at least, where a ticket does not tell how long it is: 1 Mbit/s.
+const LEAST_BYTE_RATE: f64 = 125e3;
+/// Bytes a second that any disk can read: files are read through before the first frame, and an output is moved at its end.
+const SLOWEST_DISK: f64 = 1e7;
 
 impl Limits {
-    /// The limits for a video of so many seconds, as its ticket says: longer ones than usual get more time.
-    pub(crate) fn for_video(self, seconds: f64) -> Self {
+    /// The limits for a video of so many seconds, as its ticket says, and of so many bytes: longer and larger ones than usual get
+    /// more time.
+    pub(crate) fn for_video(self, seconds: f64, bytes: u64) -> Self {
+        let seconds = match seconds > 0.0 {
+            true => seconds,
+            false => bytes as f64 / LEAST_BYTE_RATE,
+        };
         let longer = (seconds / USUAL_SECONDS).clamp(1.0, 86_400.0 / USUAL_SECONDS);
         Self {
-            time: self
-                .time
-                .mul_f64(if longer.is_nan() { 1.0 } else { longer }),
+            time: self.time.mul_f64(longer),
+            stall: self.stall + Duration::from_secs((bytes as f64 / SLOWEST_DISK) as u64),
             ..self
         }
     }
@@ -242,7 +250,7 @@ impl WorkerProcess {
         }
         if last_sign.elapsed() > limits.stall {
             return Some(format!(
-                "no frame finished for {} s, the plugin or a codec hangs; killed",
+                "no frame finished for {} s, the plugin, a codec or a disk hangs; killed",
                 limits.stall.as_secs_f64()
             ));
         }
@@ -392,7 +400,7 @@ mod tests {
             stall: Duration::from_secs(60),
             memory: None,
         };
-        let seconds = |video| limits.for_video(video).time.as_secs();
+        let seconds = |video| limits.for_video(video, 0).time.as_secs();
         assert_eq!(
             (seconds(5.0), seconds(30.0), seconds(600.0)),
             (300, 300, 6000)
@@ -400,5 +408,21 @@ mod tests {
         // A ticket may say anything.
         let odd = [f64::NAN, -1.0, 0.0].map(seconds);
         assert_eq!((odd, seconds(f64::INFINITY)), ([300; 3], 864_000));
+    }
+
+    #[test]
+    fn a_large_video_may_take_long_until_its_first_frame() {
+        let limits = Limits {
+            time: Duration::from_secs(300),
+            stall: Duration::from_secs(60),
+            memory: None,
+        };
+        let stall = |bytes| limits.for_video(3600.0, bytes).stall.as_secs();
+        assert_eq!((stall(15_000_000), stall(3_600_000_000)), (61, 420));
+        // Of one that does not say how long it is.
+        let time = |bytes| limits.for_video(0.0, bytes).time.as_secs();
+        assert_eq!((time(1_000_000), time(450_000_000)), (300, 36_000));
+        let endless = limits.for_video(f64::NAN, u64::MAX);
+        assert_eq!(endless.time.as_secs(), 864_000);
     }
 }

@@ -1,5 +1,6 @@
 //! File names in the queue: stems, attempts, and the time in a ticket's name.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -32,12 +33,13 @@ impl Stem {
 
     /// The stem in the name of a ready ticket, or `None` if `file_name` is not one.
     pub(crate) fn of_ready(file_name: &str) -> Option<Self> {
-        file_name.strip_suffix(SUFFIX)?.parse().ok()
+        Self::text_of_ready(file_name)?.parse().ok()
     }
 
-    /// Whether [`Stem::of_ready`] takes a name.
-    pub(crate) fn is_of_ready(file_name: &str) -> bool {
-        file_name.strip_suffix(SUFFIX).is_some_and(is_stem)
+    /// As [`Stem::of_ready`], as text.
+    pub(crate) fn text_of_ready(file_name: &str) -> Option<&str> {
+        let stem = file_name.strip_suffix(SUFFIX)?;
+        is_stem(stem).then_some(stem)
     }
 
     /// `<stem>.json`
@@ -53,6 +55,12 @@ impl Stem {
     /// `<stem>.why.json`
     pub(crate) fn why_name(&self) -> String {
         format!("{}{WHY}{SUFFIX}", self.0)
+    }
+}
+
+impl Borrow<str> for Stem {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

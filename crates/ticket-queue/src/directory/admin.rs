@@ -124,7 +124,7 @@ impl DirectoryQueue {
         let mut count = 0;
         for entry in fs::read_dir(&done).map_err(Error::io("list", &done))? {
             let name = entry.map_err(Error::io("list", &done))?.file_name();
-            count += u64::from(name.to_str().is_some_and(Stem::is_of_ready));
+            count += u64::from(name.to_str().and_then(Stem::text_of_ready).is_some());
         }
         *known = is_settled(&changed).then_some(ReceiptCount { changed, count });
         Ok(count)

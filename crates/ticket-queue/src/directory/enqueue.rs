@@ -1,15 +1,16 @@
 //! Putting tickets in, each id once.
 //!
 //! To know the ids that are there, the tickets' files are read, but each only once in a process'
-//! life: their content never changes, and a stem is never used twice. Enqueuers of all processes
-//! take turns by a lock, so that two cannot both find an id missing.
+//! life: their content never changes, and a stem is never used twice. Receipts, of which there are
+//! hundreds of thousands after some weeks, are listed now and then only: what is finished was a ticket
+//! before. Enqueuers of all processes take turns by a lock, so that two cannot both find an id missing.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -28,16 +29,32 @@ pub(super) const LOCK_NAME: &str = "enqueue.lock";
 /// Which ids are in the queue or were finished. Ids stand as the first half of their hash.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    stems: HashMap<Stem, Option<IdHash>>,
+    stems: HashMap<Stem, Known>,
     ids: HashMap<IdHash, Stem>,
     /// Tickets that are not finished, with or without a receipt.
     live: HashSet<Stem>,
     /// When the directories had last changed as they were read, by [`DIRS`].
     changed: Option<[SystemTime; DIRS.len()]>,
+    /// When all receipts were last listed, and how often they were.
+    listed: Option<Instant>,
+    listings: u32,
 }
 
-/// Where tickets and receipts lie, `done/` last.
-const DIRS: [&str; 6] = [READY, "active", "deferred", "failed", "corrupt", "done"];
+/// What is known of a ticket or receipt.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// None where its file does not tell.
+    id: Option<IdHash>,
+    /// The listing of receipts that last met it.
+    listing: u32,
+}
+
+/// Where tickets lie.
+const DIRS: [&str; 5] = [READY, "active", "deferred", "failed", "corrupt"];
+
+/// Receipts are listed again after this. In between, only those are missed whose tickets came and went between two looks at the
+/// directories of tickets.
+const LIST_AGAIN: Duration = Duration::from_secs(600);
 
 /// Coarsest step of a file system's clock. A change that is younger may have a sibling that is
 /// not seen yet and has the same time.
@@ -55,14 +72,32 @@ struct Identified {
 impl Index {
     fn insert(&mut self, stem: Stem, id: Option<IdHash>) {
         if let Some(id) = id {
-            self.ids.insert(id, stem.clone());
+            // The newest counts.
+            let newest = self.ids.entry(id).or_insert_with(|| stem.clone());
+            if *newest < stem {
+                newest.clone_from(&stem);
+            }
         }
-        self.stems.insert(stem, id);
+        let listing = self.listings;
+        self.stems.insert(stem, Known { id, listing });
     }
 
-    fn keep_only(&mut self, there: &HashSet<Stem>) {
-        self.stems.retain(|stem, _| there.contains(stem));
-        self.ids.retain(|_, stem| there.contains(stem));
+    /// Whether the id of that name is known; it is then noted as met.
+    fn meets(&mut self, stem: &str) -> bool {
+        let Some(known) = self.stems.get_mut(stem) else {
+            return false;
+        };
+        known.listing = self.listings;
+        known.id.is_some()
+    }
+
+    /// Forgets what is neither a ticket nor was met by this listing.
+    fn forget_others(&mut self) {
+        let (live, listings) = (&self.live, self.listings);
+        self.stems
+            .retain(|stem, known| known.listing == listings || live.contains(stem));
+        let stems = &self.stems;
+        self.ids.retain(|_, stem| stems.contains_key(stem));
     }
 }
 
@@ -79,9 +114,29 @@ impl DirectoryQueue {
     /// The stem that belongs to an id, and whether it has a ticket rather than a receipt alone.
     fn look_up(&self, id: &str) -> Result<Option<(Stem, bool)>, Error> {
         let mut index = self.lock_index();
-        self.refresh(&mut index)?;
-        let stem = index.ids.get(&hash(id));
-        Ok(stem.map(|stem| (stem.clone(), index.live.contains(stem))))
+        let stem = self.search(&mut index, &hash(id))?;
+        Ok(stem.map(|stem| {
+            let is_live = index.live.contains(&stem);
+            (stem, is_live)
+        }))
+    }
+
+    /// The newest ticket or receipt of this id.
+    fn search(&self, index: &mut Index, id: &IdHash) -> Result<Option<Stem>, Error> {
+        self.refresh(index)?;
+        if let Some(stem) = index.ids.get(id)
+            && !index.live.contains(stem)
+            && !self.has_receipt(stem)?
+        {
+            // Removed since the receipts were listed.
+            self.list_receipts(index)?;
+        }
+        Ok(index.ids.get(id).cloned())
+    }
+
+    fn has_receipt(&self, stem: &Stem) -> Result<bool, Error> {
+        let path = self.receipt_path(stem);
+        path.try_exists().map_err(Error::io("look for", &path))
     }
 
     /// Whether nothing is left to do for the video of this size at `id`, its path below the raw directory: there is a
@@ -105,10 +160,9 @@ impl DirectoryQueue {
         })?;
         let _turn = self.wait_for_turn()?;
         let mut index = self.lock_index();
-        self.refresh(&mut index)?;
         let id = hash(ticket.id());
-        if let Some(stem) = index.ids.get(&id) {
-            return Ok(Enqueued::Duplicate(stem.clone()));
+        if let Some(stem) = self.search(&mut index, &id)? {
+            return Ok(Enqueued::Duplicate(stem));
         }
         let stem = self.write_ticket(&index, &bytes)?;
         index.insert(stem.clone(), Some(id));
@@ -150,7 +204,7 @@ impl DirectoryQueue {
         loop {
             let stem = stem_at(time);
             time += SignedDuration::from_micros(1);
-            if index.stems.contains_key(&stem) {
+            if index.stems.contains_key(&stem) || self.has_receipt(&stem)? {
                 continue;
             }
             let path = self.root.join(stem.file_name());
@@ -194,10 +248,6 @@ impl DirectoryQueue {
         if index.changed == Some(changed) {
             return Ok(());
         }
-        let done = DIRS.len() - 1;
-        let full = index
-            .changed
-            .is_none_or(|before| before[done] != changed[done]);
         index.live.clear();
         for _ in 0..2 {
             for (stem, path) in self.live_stems()? {
@@ -205,15 +255,32 @@ impl DirectoryQueue {
                 index.live.insert(stem);
             }
         }
-        if full {
-            let mut there = index.live.clone();
-            for (stem, path) in self.stems("done")? {
-                learn(index, &stem, &path)?;
-                there.insert(stem);
-            }
-            index.keep_only(&there);
+        // After the tickets: what was finished meanwhile is met here.
+        if index.listed.is_none_or(|at| at.elapsed() >= LIST_AGAIN) {
+            self.list_receipts(index)?;
         }
         index.changed = changed.iter().all(is_settled).then_some(changed);
+        Ok(())
+    }
+
+    /// Learns all receipts, and forgets those that are gone.
+    fn list_receipts(&self, index: &mut Index) -> Result<(), Error> {
+        let done = self.dir("done");
+        index.listings = index.listings.wrapping_add(1);
+        for entry in fs::read_dir(&done).map_err(Error::io("list", &done))? {
+            let entry = entry.map_err(Error::io("list", &done))?;
+            let name = entry.file_name();
+            let Some(stem) = name.to_str().and_then(Stem::text_of_ready) else {
+                continue;
+            };
+            if !index.meets(stem)
+                && let Ok(stem) = stem.parse()
+            {
+                learn(index, &stem, &entry.path())?;
+            }
+        }
+        index.forget_others();
+        index.listed = Some(Instant::now());
         Ok(())
     }
 
@@ -248,7 +315,7 @@ impl DirectoryQueue {
 /// Reads a ticket's or receipt's id, unless it is known. One that has just moved on is read where
 /// it is met next.
 fn learn(index: &mut Index, stem: &Stem, path: &Path) -> Result<(), Error> {
-    if index.stems.get(stem).is_some_and(Option::is_some) {
+    if index.meets(stem.as_str()) {
         return Ok(());
     }
     let id = match read_id(path) {

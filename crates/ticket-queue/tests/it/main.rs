@@ -9,6 +9,7 @@ mod common;
 
 mod chaos;
 mod crash_points;
+mod known_ids;
 mod model;
 mod no_space;
 mod publishing;

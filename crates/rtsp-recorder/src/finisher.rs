@@ -162,6 +162,19 @@ struct Backlog {
 struct Attempt {
     job: Job,
     failures: u32,
+    /// Its ticket and its size in bytes, once it has its name: what was read to make it is not read again for a queue that
+    /// takes no tickets.
+    ticket: Option<(Ticket, u64)>,
+}
+
+impl Attempt {
+    fn new(job: Job) -> Self {
+        Attempt {
+            job,
+            failures: 0,
+            ticket: None,
+        }
+    }
 }
 
 impl Finisher {
@@ -212,10 +225,7 @@ impl Finisher {
 impl FinisherHandle {
     /// Hands a segment over.
     pub fn push(&self, job: Job) {
-        self.shared
-            .lock()
-            .jobs
-            .push_back(Attempt { job, failures: 0 });
+        self.shared.lock().jobs.push_back(Attempt::new(job));
         self.shared.wake.notify_one();
     }
 
@@ -257,27 +267,21 @@ impl Shared {
         }
     }
 
-    fn keep_for_later(&self, attempt: Attempt, error: &FinishError, last_chance: bool) {
-        let Attempt { job, failures } = attempt;
-        let (name, error) = (&job.paths.name, chain(error));
+    fn keep_for_later(&self, mut attempt: Attempt, error: &FinishError, last_chance: bool) {
+        let (name, error) = (&attempt.job.paths.name, chain(error));
         if last_chance {
             return warn!(segment = %name, error, "segment not finished; the next start does it");
         }
         // One line for a segment, however long the disk stays full.
-        match failures {
+        match attempt.failures {
             0 => {
                 error!(segment = %name, error, "segment not finished; kept, and tried again every 10 s")
             }
-            _ => debug!(segment = %name, error, failures, "segment still not finished"),
+            failures => debug!(segment = %name, error, failures, "segment still not finished"),
         }
+        attempt.failures += 1;
         let due = Instant::now() + RETRY_AFTER;
-        self.lock().later.push_back((
-            due,
-            Attempt {
-                job,
-                failures: failures + 1,
-            },
-        ));
+        self.lock().later.push_back((due, attempt));
     }
 
     /// The next job, and whether it will not be tried again in this process.
@@ -305,23 +309,13 @@ impl Shared {
     }
 
     fn finish(&self, attempt: &mut Attempt) -> Result<(), FinishError> {
+        let (ticket, bytes) = match &mut attempt.ticket {
+            Some(made) => made,
+            none => none.insert(made_ticket(&attempt.job, attempt.failures == 0)?),
+        };
         let job = &mut attempt.job;
-        let mut hash = None;
-        if job.stage != Stage::Named {
-            let _lock = job.paths.lock_part().map_err(|source| FinishError::Io {
-                action: "lock",
-                path: job.paths.part().display().to_string(),
-                source,
-            })?;
-            // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
-            let in_place = job.stage == Stage::Complete && attempt.failures == 0;
-            if name_segment(job, in_place)? {
-                hash = job.hash.as_ref();
-            }
-        }
-        let (mut ticket, bytes) = ticket_for(job, hash)?;
-        while let Enqueued::Duplicate(known) = self.queue.enqueue(&ticket)?
-            && self.is_about_other_content(&known, &ticket)?
+        while let Enqueued::Duplicate(known) = self.queue.enqueue(ticket)?
+            && self.is_about_other_content(&known, ticket)?
         {
             let before = job.paths.name.clone();
             job.paths = renamed(&job.paths)?;
@@ -360,6 +354,24 @@ impl Shared {
         let bytes = entry.and_then(|entry| std::fs::read(entry.path).ok());
         Ok(bytes.and_then(|bytes| Ticket::parse(&bytes).ok()))
     }
+}
+
+/// Gives the segment its form and name, and makes its ticket. Tells its size, bytes, too.
+fn made_ticket(job: &Job, is_first_attempt: bool) -> Result<(Ticket, u64), FinishError> {
+    let mut hash = None;
+    if job.stage != Stage::Named {
+        let _lock = job.paths.lock_part().map_err(|source| FinishError::Io {
+            action: "lock",
+            path: job.paths.part().display().to_string(),
+            source,
+        })?;
+        // After a failed `fsync` the kernel takes what it could not write for written; only writing it anew helps.
+        let in_place = job.stage == Stage::Complete && is_first_attempt;
+        if name_segment(job, in_place)? {
+            hash = job.hash.as_ref();
+        }
+    }
+    ticket_for(job, hash)
 }
 
 fn media_error(action: &'static str, path: &str) -> impl FnOnce(MediaError) -> FinishError {
@@ -410,6 +422,23 @@ mod tests {
         DirectoryQueue::open(&dir.join("queue"), Options::default()).expect("a queue")
     }
 
+    fn job(paths: SegmentPaths) -> Job {
+        Job {
+            paths,
+            origin: Origin::unknown("cam"),
+            facts: SegmentFacts {
+                reason: CutReason::Duration,
+                start: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
+                wall_duration: None,
+                packets_lost: 0,
+                gap_before: None,
+                hidden_key: None,
+            },
+            stage: Stage::Complete,
+            hash: None,
+        }
+    }
+
     impl Place {
         fn new() -> Self {
             let dir = tempfile::tempdir().expect("a directory");
@@ -445,20 +474,7 @@ mod tests {
         fn finish_job(&self, paths: SegmentPaths) {
             let queue = open_queue(self.dir.path());
             let finisher = Finisher::start(queue, || {}).expect("threads");
-            finisher.handle().push(Job {
-                paths,
-                origin: Origin::unknown("cam"),
-                facts: SegmentFacts {
-                    reason: CutReason::Duration,
-                    start: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
-                    wall_duration: None,
-                    packets_lost: 0,
-                    gap_before: None,
-                    hidden_key: None,
-                },
-                stage: Stage::Complete,
-                hash: None,
-            });
+            finisher.handle().push(job(paths));
             finisher.close();
         }
 
@@ -553,5 +569,29 @@ mod tests {
         place.finish_job(paths.unwrap());
         assert_eq!(place.segments(), [NAME]);
         assert_eq!(place.tickets(), []);
+    }
+
+    #[test]
+    fn a_segment_is_not_read_again_for_a_queue_that_takes_no_tickets() {
+        let place = Place::new();
+        let paths = SegmentPaths::of_final(&place.dir.path().join("raw/cam").join(NAME)).unwrap();
+        TestVideo::default().write(paths.part()).unwrap();
+        let shared = Shared {
+            queue: open_queue(place.dir.path()),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            on_fatal: Box::new(|| {}),
+        };
+        let scratch = place.dir.path().join("queue/.tmp");
+        std::fs::remove_dir_all(&scratch).unwrap();
+        let mut attempt = Attempt::new(job(paths.clone()));
+        let error = shared.finish(&mut attempt).unwrap_err();
+        assert!(matches!(error, FinishError::Queue(_)), "{error}");
+        // What nobody could make a ticket of.
+        std::fs::write(paths.finished(), "").unwrap();
+        std::fs::create_dir(&scratch).unwrap();
+        attempt.failures += 1;
+        shared.finish(&mut attempt).unwrap();
+        assert_eq!(place.tickets(), [(format!("cam/{NAME}"), false)]);
     }
 }

@@ -18,6 +18,7 @@ pub mod alignment;
 pub mod backoff;
 pub mod board;
 pub mod demux;
+pub mod descriptors;
 pub mod disk;
 pub mod finisher;
 pub mod frame;

@@ -102,6 +102,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         level: arguments.log_level.clone(),
         format: arguments.log_format,
     })?;
+    rtsp_recorder::descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

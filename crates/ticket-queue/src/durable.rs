@@ -10,13 +10,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::protocol::{CommitSteps, Disk, NewFileSteps, RealDisk, Step};
+
+/// Longest wait for a descriptor.
+const PATIENCE_FOR_DESCRIPTORS: Duration = Duration::from_secs(10);
 
 /// Makes the names in `dir` durable.
 ///
@@ -265,7 +268,26 @@ fn link_then_unlink(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    open_dir(dir)?.sync_all()
+}
+
+/// Waits for a descriptor where there is none: what this process or another has too many open of says nothing of the disk, and
+/// a directory that is not synced stops the program.
+fn open_dir(dir: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + PATIENCE_FOR_DESCRIPTORS;
+    loop {
+        match File::open(dir) {
+            Err(error) if is_short_of_descriptors(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_short_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn write_temp(disk: &dyn Disk, step: Step, temp: &Path, bytes: &[u8]) -> Result<File, Error> {

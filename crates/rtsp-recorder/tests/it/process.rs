@@ -73,6 +73,39 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_low_limit_of_open_files_is_raised() {
+    let clips = tempfile::tempdir().unwrap();
+    let file = clip(clips.path(), "a.mp4");
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{"name": "cam", "url": simulator.url("cam").unwrap()}]));
+    let config = rig.path("config.json");
+    std::fs::write(&config, Value::Object(rig.settings.clone()).to_string()).unwrap();
+    let recorder = Command::new("sh")
+        .args(["-c", "ulimit -S -n 256; exec \"$0\" --config \"$1\""])
+        .args([Path::new(env!("CARGO_BIN_EXE_rtsp-recorder")), &config])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = format!("/proc/{}/limits", recorder.id());
+    let soft_and_hard = || -> Option<(String, String)> {
+        let limits = std::fs::read_to_string(&limits).ok()?;
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"))?;
+        let mut words = line.split_whitespace().skip(3).map(str::to_owned);
+        words.next().zip(words.next())
+    };
+    wait_until("a ticket", || {
+        rig.path("queue").exists() && !rig.tickets().is_empty()
+    });
+    let limits = soft_and_hard();
+    end(recorder);
+    let (soft, hard) = limits.unwrap();
+    assert_eq!(soft, hard);
+}
+
+#[test]
 fn after_a_kill_less_than_a_second_is_missing_and_every_segment_has_its_ticket() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - Footage that is not processed is counted and never deleted, whatever the budget.
+//! - Nothing goes without the word of whoever knows the queue: a published video may be what an original still depends on.
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
 //! - In the directories of finished videos only files count, and go, whose names and places are ours ([`names`]). Whatever
@@ -77,7 +78,7 @@ impl Add<Duration> for Moment {
 }
 
 /// A file as a listing found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoredFile {
     /// Where it is.
     pub path: PathBuf,
@@ -214,8 +215,8 @@ pub struct DiskKeeper {
     budget: Budget,
     /// Segments that were not processed when last asked, and when that was.
     waiting: HashMap<PathBuf, Instant>,
-    /// Segments that are.
-    processed: HashSet<PathBuf>,
+    /// Segments that are. Another file that takes the name of one is not.
+    processed: HashSet<StoredFile>,
     /// [`free_bytes`], but in tests.
     free_bytes: fn(&Path) -> io::Result<u64>,
     /// Since when space is short.
@@ -242,16 +243,13 @@ impl DiskKeeper {
         }
     }
 
-    /// Looks at all directories and deletes what may go. Blocks. `is_processed` tells whether there is a receipt for a
-    /// segment in the raw directory; it may be slow and is asked as rarely as possible.
+    /// Looks at all directories and deletes what may go. Blocks. `may_go` tells whether nobody needs a video any more: of a
+    /// segment in the raw directory, whether it is processed, which it may be slow to tell and is asked as rarely as
+    /// possible; of a finished video, whether the original that it was made from does without it.
     ///
     /// # Errors
     /// The disk cannot be asked, which says nothing about how full it is.
-    pub fn look(
-        &mut self,
-        now: Moment,
-        is_processed: &mut dyn FnMut(&Path) -> bool,
-    ) -> io::Result<Room> {
+    pub fn look(&mut self, now: Moment, may_go: &mut MayGo<'_>) -> io::Result<Room> {
         self.clock.note(now);
         let raw = files_below(&self.dirs.raw);
         self.forget_gone(&raw);
@@ -261,10 +259,10 @@ impl DiskKeeper {
             free_bytes: self.free()?,
             ..Room::default()
         };
-        self.ask_in_passing(&raw, now.monotonic, is_processed);
+        self.ask_in_passing(&raw, now.monotonic, may_go);
         self.measure(&raw, &mut room);
         let candidates = self.candidates(raw, finished, now.wall);
-        self.make_room(candidates, &mut room, now.monotonic, is_processed)?;
+        self.make_room(candidates, &mut room, now.monotonic, may_go)?;
         self.measure(&files_below(&self.dirs.raw), &mut room);
         room.hours_left = self.forecast(now.monotonic, &room);
         Ok(room)
@@ -362,7 +360,7 @@ impl DiskKeeper {
         candidates: Vec<Candidate>,
         room: &mut Room,
         now: Instant,
-        is_processed: &mut dyn FnMut(&Path) -> bool,
+        may_go: &mut MayGo<'_>,
     ) -> io::Result<()> {
         let may_for_space = self.may_delete_for_space(room, now);
         for Candidate { file, kind, age } in candidates {
@@ -372,7 +370,11 @@ impl DiskKeeper {
             let Some(reason) = self.reason(age, room, may_for_space, is_short) else {
                 continue;
             };
-            if kind == Kind::Segment && !self.knows_processed(&file.path, now, is_processed) {
+            let is_free = match kind {
+                Kind::Segment => self.knows_processed(&file, now, may_go),
+                Kind::Published | Kind::Backup => may_go(&file, kind),
+            };
+            if !is_free {
                 continue;
             }
             if let Some(freed) = delete(&file, kind, reason) {
@@ -406,7 +408,7 @@ impl DiskKeeper {
     fn measure(&self, raw: &[StoredFile], room: &mut Room) {
         room.waiting_bytes = raw
             .iter()
-            .filter(|file| !self.processed.contains(&file.path))
+            .filter(|file| !self.processed.contains(*file))
             .map(|file| file.bytes)
             .sum();
         room.over_bytes = room.used_bytes.saturating_sub(self.budget.max_usage_bytes);
@@ -438,26 +440,21 @@ impl DiskKeeper {
     }
 
     fn forget_gone(&mut self, raw: &[StoredFile]) {
-        let there: HashSet<&Path> = raw.iter().map(|file| file.path.as_path()).collect();
+        let names: HashSet<&Path> = raw.iter().map(|file| file.path.as_path()).collect();
         self.waiting
-            .retain(|path, _| there.contains(path.as_path()));
-        self.processed.retain(|path| there.contains(path.as_path()));
+            .retain(|path, _| names.contains(path.as_path()));
+        let there: HashSet<&StoredFile> = raw.iter().collect();
+        self.processed.retain(|file| there.contains(file));
     }
 
-    fn ask_in_passing(
-        &mut self,
-        raw: &[StoredFile],
-        now: Instant,
-        is_processed: &mut dyn FnMut(&Path) -> bool,
-    ) {
-        let due: Vec<&Path> = raw
+    fn ask_in_passing(&mut self, raw: &[StoredFile], now: Instant, may_go: &mut MayGo<'_>) {
+        let due: Vec<&StoredFile> = raw
             .iter()
-            .map(|file| file.path.as_path())
-            .filter(|path| !self.processed.contains(*path) && self.is_due(path, now))
+            .filter(|file| !self.processed.contains(*file) && self.is_due(&file.path, now))
             .take(ASKED_IN_PASSING)
             .collect();
-        for path in due {
-            self.knows_processed(path, now, is_processed);
+        for file in due {
+            self.knows_processed(file, now, may_go);
         }
     }
 
@@ -466,23 +463,18 @@ impl DiskKeeper {
         asked.is_none_or(|asked| now.saturating_duration_since(*asked) >= ASK_AGAIN)
     }
 
-    fn knows_processed(
-        &mut self,
-        path: &Path,
-        now: Instant,
-        is_processed: &mut dyn FnMut(&Path) -> bool,
-    ) -> bool {
-        if self.processed.contains(path) {
+    fn knows_processed(&mut self, file: &StoredFile, now: Instant, may_go: &mut MayGo<'_>) -> bool {
+        if self.processed.contains(file) {
             return true;
         }
-        if !self.is_due(path, now) {
+        if !self.is_due(&file.path, now) {
             return false;
         }
-        if is_processed(path) {
-            self.waiting.remove(path);
-            self.processed.insert(path.to_owned())
+        if may_go(file, Kind::Segment) {
+            self.waiting.remove(&file.path);
+            self.processed.insert(file.clone())
         } else {
-            self.waiting.insert(path.to_owned(), now);
+            self.waiting.insert(file.path.clone(), now);
             false
         }
     }
@@ -607,14 +599,19 @@ struct Candidate {
     age: Option<Duration>,
 }
 
+/// What a video is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// In the raw directory: goes only with a receipt.
     Segment,
     /// With a report, unless the scripts made it.
     Published,
+    /// An original that was moved away.
     Backup,
 }
+
+/// Whether nobody needs a video any more; see [`DiskKeeper::look`].
+pub type MayGo<'a> = dyn FnMut(&StoredFile, Kind) -> bool + 'a;
 
 fn total(files: &[StoredFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()

@@ -5,7 +5,7 @@
 //! - Recording pauses while less than the floor is free, so that the processor can still publish what it has and
 //!   thereby make room.
 
-use daemon::disk::{Budget, Deletes, Moment, Room, VideoDirs, bytes_text};
+use daemon::disk::{Budget, Deletes, Kind, Moment, Room, StoredFile, VideoDirs, bytes_text};
 use daemon::status::DiskStatus;
 use settings::{RecorderSettings, WhenFull};
 use std::path::{Path, PathBuf};
@@ -66,9 +66,9 @@ impl DiskKeeper {
     /// The disk cannot be asked, which says nothing about how full it is.
     pub fn look(&mut self, queue: &DirectoryQueue, now: Moment) -> std::io::Result<DiskReport> {
         let raw_dir = &self.raw_dir;
-        let room = self
-            .keeper
-            .look(now, &mut |path| is_processed(queue, raw_dir, path))?;
+        let room = self.keeper.look(now, &mut |file, kind| {
+            kind == Kind::Segment && is_processed(queue, raw_dir, file)
+        })?;
         // Also footage waits below the floor of the file system that it is recorded to.
         let is_short = daemon::disk::free_bytes(&self.raw_dir)? < self.min_free_bytes;
         let is_over = room.over_bytes > 0 && self.when_full == WhenFull::StopRecording;
@@ -117,15 +117,13 @@ fn forecast_alarm(room: &Room) -> Option<String> {
 
 /// True when nothing is left to do for the segment. It goes by its whole path within the raw directory: one that lies
 /// deeper, put aside by somebody, has the name of the segment that a receipt speaks of, and is not that one.
-fn is_processed(queue: &DirectoryQueue, raw_dir: &Path, path: &Path) -> bool {
+fn is_processed(queue: &DirectoryQueue, raw_dir: &Path, file: &StoredFile) -> bool {
+    let path = &file.path;
     let Some(id) = path.strip_prefix(raw_dir).ok().and_then(Path::to_str) else {
         return false;
     };
-    let Ok(meta) = path.metadata() else {
-        return false;
-    };
     queue
-        .is_finished(id, meta.len())
+        .is_finished(id, file.bytes)
         .unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "cannot tell whether a segment is processed; it is kept");
             false

@@ -1,12 +1,15 @@
 //! Keeps all videos within the disk budget and the age limit, by the rules of [`daemon::disk`], and removes old receipts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::disk::{Budget, Deletes, DiskKeeper, Moment, Room, VideoDirs};
+use daemon::disk::{
+    Budget, Deletes, DiskKeeper, Kind, Moment, Room, StoredFile, VideoDirs, real_place,
+};
 use settings::BlurSettings;
-use ticket_queue::DirectoryQueue;
+use ticket_queue::{DirectoryQueue, Receipt};
 use tracing::{info, warn};
 
 use super::original::chain;
@@ -23,6 +26,7 @@ const RECEIPT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) struct Janitor {
     raw: PathBuf,
     output: PathBuf,
+    backup: Option<PathBuf>,
     max_file_age: Duration,
     keeper: Mutex<DiskKeeper>,
 }
@@ -46,6 +50,7 @@ impl Janitor {
         Self {
             raw: settings.raw_dir.clone(),
             output: settings.output_dir.clone(),
+            backup: settings.backup_dir.clone(),
             max_file_age: settings.disk.max_file_age,
             keeper: Mutex::new(DiskKeeper::new(dirs, budget)),
         }
@@ -54,28 +59,57 @@ impl Janitor {
     /// Deletes what is too old or too much, oldest first; `None` when the disk cannot be asked.
     pub(super) fn tidy(&self, queue: &DirectoryQueue, now: Moment) -> Option<Room> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let looked = keeper.look(now, &mut |path| self.is_processed(queue, path));
+        // Asked for when something is about to go, so that what was published since counts, too.
+        let mut needed = None;
+        let looked = keeper.look(now, &mut |file, kind| match kind {
+            Kind::Segment => self.is_processed(queue, file),
+            Kind::Published | Kind::Backup => {
+                let needed = needed.get_or_insert_with(|| self.needed(queue));
+                (needed.as_ref()).is_some_and(|needed| !needed.contains(&file.path))
+            }
+        });
         looked
             .inspect_err(|error| warn!(%error, "cannot tell how full the disk is"))
             .ok()
     }
 
-    fn is_processed(&self, queue: &DirectoryQueue, path: &Path) -> bool {
+    fn is_processed(&self, queue: &DirectoryQueue, file: &StoredFile) -> bool {
+        let path = &file.path;
         let Some(id) = path.strip_prefix(&self.raw).ok().and_then(Path::to_str) else {
             return false;
         };
-        let Ok(meta) = path.metadata() else {
-            return false;
-        };
-        queue.is_finished(id, meta.len()).unwrap_or_else(|error| {
+        queue.is_finished(id, file.bytes).unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "cannot tell whether a video is processed; it is kept");
             false
         })
     }
 
+    /// Finished videos whose tickets are not: an original goes only while its video is there, and one that is gone only
+    /// leaves its ticket while its backup is. `None` when nobody can tell.
+    fn needed(&self, queue: &DirectoryQueue) -> Option<HashSet<PathBuf>> {
+        let receipts = queue
+            .unfinished()
+            .inspect_err(|error| {
+                warn!(
+                    error = chain(error),
+                    "cannot tell which videos are needed; all are kept"
+                )
+            })
+            .ok()?;
+        let (output, backup) = (
+            real_place(&self.output),
+            self.backup.as_deref().map(real_place),
+        );
+        let places = |receipt: Receipt| {
+            let backup = backup.as_ref().map(|dir| dir.join(receipt.input.path));
+            [Some(output.join(receipt.output.path)), backup]
+        };
+        Some(receipts.into_iter().flat_map(places).flatten().collect())
+    }
+
     /// Removes old receipts of videos of which nothing is left.
     pub(super) fn prune(&self, queue: &DirectoryQueue) {
-        let nothing_left = |receipt: &ticket_queue::Receipt| {
+        let nothing_left = |receipt: &Receipt| {
             !self.raw.join(&receipt.input.path).exists()
                 && !self.output.join(&receipt.output.path).exists()
         };

@@ -1,13 +1,11 @@
 //! The way of a ticket that meets no trouble.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::fs;
 
 use media::synth::TestVideo;
 use serde_json::{Value, json};
 
-use crate::support::{Site, look};
+use crate::support::{Site, look, two_days_old};
 
 fn numbers_are_hidden(numbers: &[Option<u32>]) -> bool {
     !numbers.is_empty() && numbers.iter().all(Option::is_none)
@@ -116,13 +114,6 @@ fn a_frame_filter_changes_frames_and_originals_are_backed_up() {
 fn a_backup_of_old_footage_is_kept_as_long_as_any_and_other_files_stay() {
     let mut site = Site::new(json!({ "backup_original": true, "backup_dir": "backup" }));
     let name = "cam_20260131_120000_seg0001";
-    let two_days_old = |path: &Path| {
-        File::options()
-            .write(true)
-            .open(path)
-            .and_then(|file| file.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)))
-            .expect("the file can be dated");
-    };
     let others =
         ["backup/family/wedding.jpg", "processed_videos/notes.txt"].map(|at| site.path(at));
     for path in &others {

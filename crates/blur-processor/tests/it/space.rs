@@ -7,7 +7,7 @@ use std::process::Command;
 use media::synth::TestVideo;
 use serde_json::json;
 
-use crate::support::{Site, look};
+use crate::support::{Site, look, two_days_old};
 
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -173,6 +173,35 @@ fn originals_that_cannot_be_removed_are_an_alarm() {
     daemon.stop();
     assert!(!site.raw("a").exists());
     assert_eq!(site.report("a").attempt, 1);
+}
+
+#[test]
+fn a_published_video_stays_as_long_as_its_original_is_to_go() {
+    let mut site = Site::new(json!({ "blur_module_path": null }));
+    let Some(disk) = SmallDisk::mount(&site.path("raw_videos"), "20m") else {
+        eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
+        return;
+    };
+    fs::create_dir(site.path("raw_videos/cam")).unwrap();
+    let stem = site.add("a", &TestVideo::default());
+    disk.remount("ro");
+    site.run_until(|site| {
+        site.names("processing_queue/done").len() == 1
+            && site.names("processing_queue/deferred").len() == 1
+    });
+    let other = "cam_20260131_120000_seg0001";
+    fs::write(site.published(other), "its original is gone").unwrap();
+    for name in ["a", other] {
+        two_days_old(&site.published(name));
+    }
+    site.run_until(|site| !site.published(other).exists());
+    assert!(site.published("a").exists());
+    disk.remount("rw");
+    site.end_waiting();
+    site.run_until(|site| {
+        site.is_done(&stem) && site.names("processing_queue/deferred").is_empty()
+    });
+    assert!(!site.raw("a").exists());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use blur_processor::report::FileReport;
 use media::synth::{TestVideo, read_number};
@@ -247,6 +247,15 @@ impl Site {
                 .unwrap();
         }
     }
+}
+
+/// Dates a file by a time that is longer ago than videos are kept.
+pub(crate) fn two_days_old(path: &Path) {
+    File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)))
+        .expect("the file can be dated");
 }
 
 /// Decodes a file and reads its frame numbers.

@@ -44,7 +44,7 @@ impl Disk {
         DiskKeeper::new(dirs, budget)
     }
 
-    /// One look; only segments whose names hold `done` are processed.
+    /// One look; only segments whose names hold `done` are processed, and nobody needs what is finished.
     fn look(&self, max_usage_bytes: u64) -> Room {
         self.keeper(max_usage_bytes, Deletes::All)
             .look(self.now, &mut done)
@@ -64,8 +64,8 @@ impl Disk {
     }
 }
 
-fn done(path: &Path) -> bool {
-    path.to_str().unwrap().contains("done")
+fn done(file: &StoredFile, kind: Kind) -> bool {
+    kind != Kind::Segment || file.path.to_str().unwrap().contains("done")
 }
 
 #[test]
@@ -99,6 +99,44 @@ fn one_budget_covers_everything_and_the_oldest_processed_goes_first() {
         (0, 499, 500)
     );
     assert_eq!(disk.left(), ["raw/cam/waiting.mp4"], "never what waits");
+}
+
+#[test]
+fn what_an_original_depends_on_stays() {
+    let disk = Disk::new();
+    let [needed, free] = ["0001", "0002"]
+        .map(|number| format!("out/cam/blurred_cam_20260101_120000_seg{number}.mp4"));
+    let backup = "backup/cam/cam_20260101_120000_seg0001.mp4";
+    for path in [&needed, &free, backup] {
+        disk.file(path, 10, 30);
+    }
+    let mut keeper = disk.keeper(0, Deletes::All);
+    let is_needed = |file: &StoredFile, kind| {
+        let name = file.path.to_str().unwrap();
+        kind == Kind::Backup || name.contains("seg0001")
+    };
+    let look = |file: &StoredFile, kind: Kind| !is_needed(file, kind);
+    let room = keeper.look(disk.now, &mut { look }).unwrap();
+    assert_eq!((room.deleted, room.over_bytes), (1, 20));
+    assert_eq!(disk.left(), [backup, &needed]);
+    assert_eq!(disk.look(0).deleted, 2, "nobody needs them any more");
+}
+
+#[test]
+fn a_file_that_takes_the_name_of_a_processed_one_is_not_processed() {
+    let disk = Disk::new();
+    disk.file("raw/cam/kept.mp4", 10, 3);
+    let mut keeper = disk.keeper(1000, Deletes::All);
+    let mut look = |seconds| {
+        let now = disk.now + Duration::from_secs(seconds);
+        let mut is_the_one = |file: &StoredFile, _| file.bytes == 10;
+        keeper.look(now, &mut is_the_one).unwrap()
+    };
+    assert_eq!(look(0).waiting_bytes, 0);
+    disk.file("raw/cam/kept.mp4", 20, 30);
+    let room = look(30);
+    assert_eq!((room.deleted, room.waiting_bytes), (0, 20));
+    assert_eq!(disk.left(), ["raw/cam/kept.mp4"]);
 }
 
 #[test]
@@ -215,9 +253,9 @@ fn a_segment_is_not_asked_about_at_every_look() {
     let mut asked = 0;
     for seconds in [0, 5, 10, 400] {
         let now = disk.now + Duration::from_secs(seconds);
-        let room = keeper.look(now, &mut |path| {
+        let room = keeper.look(now, &mut |file, kind| {
             asked += 1;
-            done(path)
+            done(file, kind)
         });
         assert_eq!(room.unwrap().waiting_bytes, 10);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
@@ -79,6 +80,31 @@ impl DirectoryQueue {
         let corrupt = self.stems("corrupt")?.into_iter();
         let stems = failed.map(|(name, _)| name.stem);
         Ok(stems.chain(corrupt.map(|(stem, _)| stem)).collect())
+    }
+
+    /// The receipts of tickets that are still to be finished: their originals, which only go while the outputs are there, may
+    /// not be dealt with yet. One that is damaged belongs to a ticket that is held back when it is met.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<Receipt>, Error> {
+        let mut stems: HashSet<Stem> = HashSet::new();
+        // Tickets move while they are listed: from the first of these to the second and third, and back.
+        for _ in 0..2 {
+            stems.extend(self.stems(READY)?.into_iter().map(|(stem, _)| stem));
+            for dir in ["active", "deferred"] {
+                stems.extend(self.attempts(dir)?.into_iter().map(|(name, _)| name.stem));
+            }
+        }
+        let mut receipts = Vec::new();
+        for stem in &stems {
+            match self.read_receipt(stem) {
+                Ok(receipt) => receipts.extend(receipt),
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(receipts)
     }
 
     /// The tickets that have a receipt, by name only.

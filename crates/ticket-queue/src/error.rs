@@ -93,7 +93,7 @@ pub enum Error {
     /// The output that the receipt is about is gone or not whole. The original is kept.
     #[error(
         "output {} of this ticket is missing or not whole; its original is kept; to process it \
-         again remove its receipt in done/ and what is left of the output",
+         again remove what is left of the output and put the ticket back",
         path.display()
     )]
     OutputMissing {

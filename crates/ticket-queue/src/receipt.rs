@@ -1,5 +1,9 @@
 //! The receipt: proof that a ticket's work is done, and what was done.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +49,16 @@ pub struct Receipt {
     /// More of the caller's facts, and fields of other versions.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl Receipt {
+    /// Whether it proves nothing any more, and its ticket can be done again: the output is gone, the original is not.
+    pub(crate) fn is_void(&self, raw_dir: &Path, output_dir: &Path) -> bool {
+        let output = fs::symlink_metadata(output_dir.join(&self.output.path));
+        let original = fs::symlink_metadata(raw_dir.join(&self.input.path));
+        output.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            && original.is_ok_and(|meta| meta.is_file() && meta.len() == self.input.bytes)
+    }
 }
 
 /// A file as it was read or written.

@@ -62,7 +62,7 @@ pub fn retry(arguments: &RetryArguments, settings: &BlurSettings) -> anyhow::Res
         Some(stem) => RetryWhich::One(stem.trim_end_matches(".json").parse()?),
         None => RetryWhich::All,
     };
-    match open(settings)?.retry(&which) {
+    match open(settings)?.retry_in(&which, &settings.raw_dir, &settings.output_dir) {
         Ok(stems) => {
             print_put_back(&stems);
             Ok(ExitCode::SUCCESS)

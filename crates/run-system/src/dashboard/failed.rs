@@ -75,9 +75,16 @@ pub(super) async fn retry(
     Path(stem): Path<String>,
 ) -> Result<Json<Vec<Stem>>, Refusal> {
     let stem: Stem = stem.parse().map_err(|_| Refusal::not_found())?;
-    let put_back = on_disk(state.0, move |shared| match shared.queue()? {
-        Some(queue) => queue.retry(&RetryWhich::One(stem)),
-        None => Ok(Vec::new()),
+    let put_back = on_disk(state.0, move |shared| {
+        let Some(queue) = shared.queue()? else {
+            return Ok(Vec::new());
+        };
+        let which = RetryWhich::One(stem);
+        let dirs = ["raw", "processed"].map(|kind| shared.setup.video_dir(kind));
+        match dirs {
+            [Some(raw), Some(processed)] => queue.retry_in(&which, raw, processed),
+            _ => queue.retry(&which),
+        }
     })
     .await?
     .map_err(refusal)?;

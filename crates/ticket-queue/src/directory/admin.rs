@@ -197,7 +197,25 @@ impl DirectoryQueue {
         })
     }
 
-    pub(super) fn put_back(&self, which: &RetryWhich) -> Result<Vec<Stem>, Error> {
+    /// [`crate::Queue::retry`], after which what has a receipt is done again, rather than finished, where that is all that
+    /// can be done: its output is gone from `output_dir`, and its original is still in `raw_dir`.
+    ///
+    /// # Errors
+    /// As [`crate::Queue::retry`].
+    pub fn retry_in(
+        &self,
+        which: &RetryWhich,
+        raw_dir: &Path,
+        output_dir: &Path,
+    ) -> Result<Vec<Stem>, Error> {
+        self.put_back(which, &|receipt| receipt.is_void(raw_dir, output_dir))
+    }
+
+    pub(super) fn put_back(
+        &self,
+        which: &RetryWhich,
+        is_void: &dyn Fn(&Receipt) -> bool,
+    ) -> Result<Vec<Stem>, Error> {
         let failed: Vec<_> = self
             .attempts("failed")?
             .into_iter()
@@ -216,7 +234,7 @@ impl DirectoryQueue {
         let mut back = Vec::new();
         let mut first = None;
         for (stem, path) in chosen {
-            match self.put_back_one(&stem, &path) {
+            match self.put_back_one(&stem, &path, is_void) {
                 Ok(true) => back.push(stem),
                 Ok(false) => {}
                 Err(error) if error.must_stop() => return Err(error),
@@ -239,10 +257,22 @@ impl DirectoryQueue {
     }
 
     /// `false` if somebody else is at this ticket.
-    fn put_back_one(&self, stem: &Stem, path: &Path) -> Result<bool, Error> {
+    fn put_back_one(
+        &self,
+        stem: &Stem,
+        path: &Path,
+        is_void: &dyn Fn(&Receipt) -> bool,
+    ) -> Result<bool, Error> {
         let Locked::Held(mut hold) = Hold::try_lock(path)? else {
             return Ok(false);
         };
+        // Before the ticket moves: whoever claims it goes by its receipt.
+        if let Ok(ticket) = hold.read()?
+            && let Ok(Some(receipt)) = self.receipt_of(stem, &ticket)?
+            && is_void(&receipt)
+        {
+            durable::remove_durable(&self.receipt_path(stem))?;
+        }
         self.move_held(&mut hold, &self.root.join(stem.file_name()))?;
         let why = durable::parent(path).join(stem.why_name());
         durable::remove_durable(&why)?;

@@ -268,7 +268,7 @@ impl Queue for DirectoryQueue {
     }
 
     fn retry(&self, which: &RetryWhich) -> Result<Vec<Stem>, Error> {
-        self.put_back(which)
+        self.put_back(which, &|_| false)
     }
 
     fn stats(&self) -> Result<Stats, Error> {

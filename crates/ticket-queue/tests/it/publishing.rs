@@ -385,6 +385,57 @@ fn a_ticket_that_failed_after_its_receipt_is_finished_on_retry() {
 }
 
 #[test]
+fn a_ticket_whose_output_is_gone_is_done_again_on_retry() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let without_backup = Publisher::open(&bench.scene.out, None, real_disk()).unwrap();
+    let (raw, out) = (&bench.scene.raw, &bench.scene.out);
+    let given_up = |lease: Lease| {
+        let raw = bench.scene.raw_dir();
+        let fate = bench.scene.fate;
+        process(&bench.queue, &without_backup, &raw, fate, lease).unwrap_err();
+        let Some(Reaped::Finish(lease)) = bench.queue.reap().unwrap().pop() else {
+            panic!("nothing to finish")
+        };
+        let reason = "no backup".to_owned();
+        let dead = ticket_queue::Failure::Dead { reason };
+        bench.queue.fail(*lease, dead).unwrap();
+    };
+    let retried = || {
+        bench
+            .queue
+            .retry_in(&RetryWhich::All, raw, out)
+            .unwrap()
+            .len()
+    };
+    let has_receipt = || bench.queue.stats().unwrap().done == 1;
+    let (output, original) = (bench.scene.published("a.mp4"), bench.scene.segment("a.mp4"));
+    given_up(bench.claim());
+    // Nothing can be done again of which the original is gone as well.
+    let aside = original.with_extension("aside");
+    fs::rename(&original, &aside).unwrap();
+    fs::rename(&output, out.join("aside")).unwrap();
+    assert_eq!((retried(), has_receipt()), (1, true));
+    bench
+        .queue
+        .fail(
+            bench.claim(),
+            ticket_queue::Failure::Dead {
+                reason: String::new(),
+            },
+        )
+        .unwrap();
+    // Nor is there anything to do again while the output is there.
+    fs::rename(&aside, &original).unwrap();
+    fs::rename(out.join("aside"), &output).unwrap();
+    assert_eq!((retried(), has_receipt()), (1, true));
+    given_up(bench.claim());
+    fs::remove_file(&output).unwrap();
+    assert_eq!((retried(), has_receipt()), (1, false));
+    recover_processor(&bench.scene, &bench.queue, &bench.publisher).unwrap();
+    verdict(&bench.scene, &["a.mp4"]).unwrap();
+}
+
+#[test]
 fn an_original_that_a_ticket_still_needs_is_not_finished() {
     let bench = Bench::new(OriginalFate::BackedUp);
     let without_backup = Publisher::open(&bench.scene.out, None, real_disk()).unwrap();

@@ -16,8 +16,8 @@ mod ticket;
 mod wake;
 mod worker_process;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::Shutdown;
@@ -82,8 +82,8 @@ struct Shared {
     /// Rings when a ticket may have come.
     wake: Notify,
     board: Board,
-    /// Tickets in `active/` that could not be taken over when last tried.
-    stuck: Mutex<HashSet<Stem>>,
+    /// Tickets in `active/` that could not be taken over when last tried, and why.
+    stuck: Mutex<BTreeMap<Stem, String>>,
     claiming: Mutex<Repeated>,
     reaping: Mutex<Repeated>,
     /// Why the program must stop, if it must.
@@ -254,6 +254,26 @@ impl Shared {
         (self.places.alarm())
             .or_else(|| failing(&self.claiming))
             .or_else(|| failing(&self.reaping))
+            .or_else(|| self.first_stuck())
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, BTreeMap<Stem, String>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of the tickets that nobody can take over.
+    fn first_stuck(&self) -> Option<String> {
+        let stuck = self.stuck();
+        let (stem, why) = stuck.first_key_value()?;
+        let others = match stuck.len() - 1 {
+            0 => String::new(),
+            others => format!(", and so with {others} more"),
+        };
+        Some(format!(
+            "the owner of {stem} died, and it cannot be taken over: {why}{others}; see to its file in {}/active, which the user \
+             of blur-processor must own",
+            self.settings.queue_dir.display()
+        ))
     }
 
     /// Drops work under way when asked twice, or when draining takes too long.
@@ -336,8 +356,9 @@ impl Shared {
         let Some(found) = self.note_repeated(&self.reaping, what, reaped) else {
             return;
         };
-        let mut told = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut stuck = HashSet::new();
+        // Finishing what is found can take long, and whoever reports wants to know of them meanwhile.
+        let told = self.stuck().clone();
+        let mut stuck = BTreeMap::new();
         for reaped in found {
             match reaped {
                 Reaped::Finish(lease) => {
@@ -362,17 +383,17 @@ impl Shared {
                     error,
                 } => {
                     // It is met each second for as long as this lasts.
-                    if error.must_stop() || !told.contains(&stem) {
+                    if error.must_stop() || !told.contains_key(&stem) {
                         self.queue_fails(
                             &error,
                             &format!("the owner of {stem}, attempt {attempt}, died, and it cannot be taken over"),
                         );
                     }
-                    stuck.insert(stem);
+                    stuck.insert(stem, original::chain(&error));
                 }
             }
         }
-        *told = stuck;
+        *self.stuck() = stuck;
     }
 
     /// Counts how a ticket ended, and stops everything where it must.

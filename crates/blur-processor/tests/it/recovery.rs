@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::time::{Duration, Instant};
+use std::process::Command;
 
 use daemon::exit;
 use media::synth::TestVideo;
@@ -164,6 +165,33 @@ fn killed_after_publishing_only_the_rest_is_done() {
             "done again"
         );
     }
+}
+
+#[test]
+fn a_ticket_that_cannot_be_taken_over_is_an_alarm() {
+    let mut site = Site::new(json!({ "blur_module_path": null }));
+    let stem = site.add("a", &TestVideo::default());
+    let active = site.path(&format!("processing_queue/active/{stem}.a1.json"));
+    fs::create_dir(active.parent().unwrap()).unwrap();
+    fs::rename(site.path(&format!("processing_queue/{stem}.json")), &active).unwrap();
+    // One that not even root may write to stands for one of another user.
+    let immutable = |flag| Command::new("chattr").arg(flag).arg(&active).status();
+    if !immutable("+i").is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a file that cannot be opened for writing needs root and chattr");
+        return;
+    }
+    let alarmed = |site: &Site| {
+        fs::read_to_string(site.path("logs/blur_processor.status.json"))
+            .is_ok_and(|status| status.contains("cannot be taken over"))
+    };
+    let mut daemon = site.start();
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        daemon.wait_for(&site, alarmed);
+    }));
+    immutable("-i").unwrap();
+    told.unwrap();
+    daemon.wait_for(&site, |site| site.is_done(&stem) && !alarmed(site));
+    daemon.stop();
 }
 
 #[test]

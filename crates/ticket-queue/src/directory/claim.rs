@@ -85,7 +85,7 @@ impl DirectoryQueue {
     }
 
     /// # Errors
-    /// A ticket that this user may not open does not keep the others from being taken, and is not
+    /// A ticket that this user may not open, or give back, does not keep the others from being taken, and is not
     /// moved: the owners of the files are to be put right. It is an error when nothing else is
     /// left.
     fn take_any(&self, mut candidates: Vec<Candidate>) -> Result<Option<Lease>, Error> {
@@ -145,6 +145,9 @@ impl DirectoryQueue {
         ticket: Ticket,
         receipt: Option<Receipt>,
     ) -> Result<Option<Lease>, Error> {
+        // Who may write to a file need not be able to date it, which giving it back takes: that is for its owner. It is found
+        // out before there is a claim that nobody could end.
+        hold.set_modified(hold.modified)?;
         let name = AttemptName {
             stem: candidate.stem.clone(),
             attempt: candidate.used + 1,

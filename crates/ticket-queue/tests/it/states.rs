@@ -418,6 +418,56 @@ fn a_ticket_of_another_user_is_left_alone_and_told_of() {
     assert_eq!(bench.claim().ticket(), &ticket_for("b.mp4"));
 }
 
+/// Does `work` in a thread that may open files of other users, but is not taken for their owner; `None` where that cannot be had.
+fn as_no_owner<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let there = || {
+        let mut sets = capabilities(None).ok()?;
+        if !sets
+            .effective
+            .contains(CapabilitySet::FOWNER | CapabilitySet::DAC_OVERRIDE)
+        {
+            return None;
+        }
+        sets.effective.remove(CapabilitySet::FOWNER);
+        set_capabilities(None, sets).ok()?;
+        Some(work())
+    };
+    let done = std::thread::scope(|scope| scope.spawn(there).join().unwrap());
+    if done.is_none() {
+        skipped("a file of another user needs root");
+    }
+    done
+}
+
+#[test]
+fn a_ticket_that_could_not_be_given_back_is_not_claimed() {
+    let bench = Bench::new();
+    let name = "queue_20990101_000000_000000.json";
+    bench.foreign(name, &ticket_for("b.mp4").to_json().unwrap());
+    let path = bench.dir.path().join(name);
+    // All may write to it, but only its owner may say when it is due.
+    std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    bench.put("a.mp4");
+    let Some((taken, told)) = as_no_owner(|| (bench.claim(), bench.queue.claim())) else {
+        return;
+    };
+    assert_eq!(taken.ticket(), &ticket_for("a.mp4"));
+    let error = told.map(|lease| lease.is_some()).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot set the time of") && error.contains(name),
+        "{error}"
+    );
+    assert_eq!(bench.queue.stats().unwrap().ready, 1);
+    assert_eq!(bench.claim().ticket(), &ticket_for("b.mp4"));
+    let active = bench
+        .dir
+        .path()
+        .join(format!("active/{}", name.replace(".json", ".a1.json")));
+    assert_eq!(fs::metadata(active).unwrap().modified().unwrap(), written);
+}
+
 /// Makes a file that nobody may open for writing, root included; `None` where that cannot be done.
 struct Immutable(PathBuf);
 

@@ -20,6 +20,7 @@ pub(crate) fn process(queue: &DirectoryQueue, bytes: u64) {
         input: facts(ticket.id()),
         output: facts("out.mp4"),
         original: OriginalFate::Kept,
+        original_dir: None,
         plugin: None,
         frames: 1,
         heads: 0,

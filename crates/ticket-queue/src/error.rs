@@ -90,6 +90,27 @@ pub enum Error {
         /// The difference.
         why: &'static str,
     },
+    /// Neither the original is there nor anything else where it lay, as while its disk is not mounted.
+    #[error("original {} is not there, nor is anything else where it lay; mount its disk", path.display())]
+    OriginalAway {
+        /// The original, relative to the raw directory.
+        path: PathBuf,
+    },
+    /// The original was to be backed up. It is not there, and no backup of it is.
+    #[error(
+        "neither original {} of this published video is there nor a backup of it, {}; if the disk of one of them is away, \
+         mount it and put the ticket back",
+        path.display(),
+        backup.display()
+    )]
+    OriginalLost {
+        /// The original, relative to the raw directory.
+        path: PathBuf,
+        /// Where the backup should be.
+        backup: PathBuf,
+        /// Whether the original was removed for certain, so that there is nothing to wait for.
+        is_gone: bool,
+    },
     /// The output that the receipt is about is gone or not whole. The original is kept.
     #[error(
         "output {} of this ticket is missing or not whole; its original is kept; to process it \
@@ -177,6 +198,7 @@ impl Error {
                 Reason::Unreadable(error) => place_refuses(error),
                 _ => false,
             },
+            Self::OriginalAway { .. } => true,
             _ => false,
         }
     }

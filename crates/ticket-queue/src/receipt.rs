@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::beneath::DirId;
 use crate::names::Stem;
 
 /// The version written into new receipts.
@@ -31,6 +32,10 @@ pub struct Receipt {
     pub output: FileFacts,
     /// What becomes of the original.
     pub original: OriginalFate,
+    /// The directory that the original lay in when the receipt was written, which [`crate::publish::Publisher::settle`] fills
+    /// in. It tells later whether an original that is not found is gone, or its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_dir: Option<DirId>,
     /// Which plugin saw the frames; `None` for the built-in whole-frame blur.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginFacts>,

@@ -238,7 +238,7 @@ impl Places {
         )
     }
 
-    /// What becomes of a ticket whose original is neither there nor published. An empty mount point would give up all tickets
+    /// What becomes of a ticket whose original is neither there nor published; of one that is published, see [`Places::finish`]. An empty mount point would give up all tickets
     /// of its disk. It cannot be told from a directory of which all was processed, so the wait has an end. Tickets without a hash are
     /// the old recorder's, which left some behind whose video was done.
     fn missing(&self, ticket: &Ticket) -> Refusal {
@@ -545,6 +545,7 @@ impl Places {
             input: report.input.clone(),
             output: report.output.clone(),
             original: self.fate,
+            original_dir: None,
             plugin: video
                 .plugin
                 .blake3
@@ -570,17 +571,34 @@ impl Places {
             .publisher
             .settle(&self.queue, &lease, receipt, &self.raw, seen)
         {
-            Ok(()) => match self.queue.complete(lease) {
-                Ok(()) => {
-                    self.leftover.set(None);
-                    Settled::Published
-                }
-                // Published and durable; what is left of the ticket is finished by the reaper.
-                Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
-                Err(error) => Settled::Deferred(chain(&error)),
-            },
+            Ok(()) => self.complete(lease),
+            Err(Error::OriginalAway { .. }) if !self.has_waited_enough() => {
+                let refusal = self.unmounted(lease.ticket());
+                self.settle_refusal(lease, refusal)
+            }
+            // Nothing is lost: its video is published, and it was not to be kept.
+            Err(error @ Error::OriginalAway { .. })
+                if receipt.original == OriginalFate::Deleted =>
+            {
+                error!(
+                    ticket = %lease.stem(),
+                    reason = chain(&error),
+                    "a published video's original was not found; if its disk comes back with it, remove it by hand"
+                );
+                self.complete(lease)
+            }
+            Err(error @ Error::OriginalLost { is_gone: true, .. }) => {
+                error!(
+                    ticket = %lease.stem(),
+                    reason = chain(&error),
+                    "a published video's original was removed before it was backed up; there is nothing left to do"
+                );
+                self.complete(lease)
+            }
             Err(
-                error @ (Error::OriginalChanged { .. }
+                error @ (Error::OriginalAway { .. }
+                | Error::OriginalLost { .. }
+                | Error::OriginalChanged { .. }
                 | Error::BackupDiffers { .. }
                 | Error::BackupIsOriginal { .. }),
             ) => self.give_back(
@@ -598,6 +616,19 @@ impl Places {
                 }
                 self.give_back_error(lease, error)
             }
+        }
+    }
+
+    /// Ends a ticket whose receipt is written and whose original is dealt with.
+    fn complete(&self, lease: Lease) -> Settled {
+        match self.queue.complete(lease) {
+            Ok(()) => {
+                self.leftover.set(None);
+                Settled::Published
+            }
+            // Published and durable; what is left of the ticket is finished by the reaper.
+            Err(error) if error.must_stop() => Settled::Stop(chain(&error)),
+            Err(error) => Settled::Deferred(chain(&error)),
         }
     }
 

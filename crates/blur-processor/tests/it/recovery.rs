@@ -149,6 +149,11 @@ fn killed_after_publishing_only_the_rest_is_done() {
         if !receipt_is_there {
             fs::remove_file(&receipt).unwrap();
         }
+        // Without either, an empty directory would be that of a disk which is away.
+        let other = site.raw("another");
+        if !original_is_there && !receipt_is_there {
+            fs::write(other, "of another ticket").unwrap();
+        }
         fs::write(
             site.path(&format!("processing_queue/active/{stem}.a1.json")),
             &ticket,

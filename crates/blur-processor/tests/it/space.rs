@@ -317,6 +317,92 @@ fn tickets_wait_for_no_disk_where_nobody_would_mount_it() {
     assert!(is_given_up(&one, &own));
 }
 
+/// A segment whose video is published and whose receipt is written, with its ticket, as after a kill right then.
+fn killed_with_a_receipt(change: &serde_json::Value) -> (Site, String) {
+    let mut site = Site::new(change.clone());
+    let stem = site.add("a", &TestVideo::default());
+    let ticket = fs::read(site.path(&format!("processing_queue/{stem}.json"))).expect("a ticket");
+    let original = fs::read(site.raw("a")).expect("a video");
+    site.run_until(|site| site.is_done(&stem));
+    fs::write(site.raw("a"), original).expect("a video");
+    if let Some(dir) = change["backup_dir"].as_str() {
+        fs::remove_dir_all(site.path(dir)).expect("a backup");
+    }
+    let active = format!("processing_queue/active/{stem}.a1.json");
+    fs::write(site.path(&active), ticket).expect("a ticket");
+    fs::remove_file(site.path("logs/blur_processor.status.json")).expect("a status");
+    (site, stem)
+}
+
+#[test]
+fn a_published_video_waits_for_the_disk_of_its_original() {
+    let backed_up = json!({
+        "blur_module_path": null, "backup_original": true, "backup_dir": "backup",
+    });
+    let deleted = json!({ "blur_module_path": null });
+    for change in [backed_up, deleted] {
+        let (site, stem) = killed_with_a_receipt(&change);
+        let (cam, disk) = (site.path("raw_videos/cam"), site.path("disk"));
+        fs::rename(&cam, &disk).expect("a directory");
+        let mut daemon = site.start();
+        let waits = |site: &Site| {
+            let status = fs::read_to_string(site.path("logs/blur_processor.status.json"));
+            let is_alarm = status.is_ok_and(|status| status.contains("mount its disk"));
+            is_alarm && site.names("processing_queue/deferred") == [format!("{stem}.a0.json")]
+        };
+        daemon.wait_for(&site, |site| {
+            waits(site) || site.names("processing_queue/active").is_empty()
+        });
+        daemon.wait_for(&site, waits);
+        fs::rename(&disk, &cam).expect("a directory");
+        site.end_waiting();
+        daemon.wait_for(&site, |site| !site.raw("a").exists());
+        daemon.stop();
+        assert_eq!(
+            site.names("processing_queue/deferred"),
+            Vec::<String>::new()
+        );
+        assert_eq!(site.names("processing_queue/failed"), Vec::<String>::new());
+        let is_backed_up = site.path("backup/cam/a.mp4").exists();
+        assert_eq!(is_backed_up, change["backup_dir"].is_string());
+    }
+}
+
+#[test]
+fn published_videos_of_originals_that_never_come_back_have_an_end() {
+    let backed_up = json!({
+        "blur_module_path": null, "backup_original": true, "backup_dir": "backup",
+    });
+    let run = |site: &Site| {
+        let ended = site.command(&["--until-empty"]).output().expect("it runs");
+        assert!(ended.status.success(), "{ended:?}");
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    };
+    // Nobody would mount the disk: what is on it is still to be backed up.
+    let (site, stem) = killed_with_a_receipt(&backed_up);
+    fs::rename(site.path("raw_videos/cam"), site.path("disk")).expect("a directory");
+    run(&site);
+    let why = site.why(&stem).unwrap_or_default();
+    assert!(why.contains("mount its disk"), "{why}");
+    fs::rename(site.path("disk"), site.path("raw_videos/cam")).expect("a directory");
+    let put_back = site.command(&["retry", &stem]).output().expect("it runs");
+    assert!(put_back.status.success(), "{put_back:?}");
+    run(&site);
+    assert!(site.path("backup/cam/a.mp4").exists() && !site.raw("a").exists());
+    // What is gone for certain is: there is nothing left to do.
+    let (site, stem) = killed_with_a_receipt(&backed_up);
+    fs::remove_file(site.raw("a")).expect("a video");
+    let log = run(&site);
+    assert!(log.contains("was removed before it was backed up"), "{log}");
+    assert_eq!(site.why(&stem), None);
+    // And what was to be deleted needs no more than to be told of.
+    let (site, stem) = killed_with_a_receipt(&json!({ "blur_module_path": null }));
+    fs::remove_dir_all(site.path("raw_videos/cam")).expect("a directory");
+    let log = run(&site);
+    assert!(log.contains("remove it by hand"), "{log}");
+    assert_eq!(site.why(&stem), None);
+}
+
 #[test]
 fn without_free_space_nothing_is_claimed() {
     let mut site = Site::new(json!({ "min_free_disk_gb": 900_000 }));

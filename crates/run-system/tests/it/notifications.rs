@@ -463,6 +463,7 @@ fn receipt(stem: &ticket_queue::Stem, id: &str) -> Receipt {
         input: facts(id),
         output: facts(&format!("yard/blurred_{id}")),
         original: OriginalFate::Deleted,
+        original_dir: None,
         plugin: None,
         frames: 1,
         heads: 0,

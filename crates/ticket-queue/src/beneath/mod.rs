@@ -23,6 +23,10 @@ use rustix::io::Errno;
 use crate::error::{Error, is_away};
 use crate::queue::Failure;
 
+mod absence;
+
+pub use absence::{Absence, DirId};
+
 /// A relative path of plain names only: no `..`, no root, at least one name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(PathBuf);

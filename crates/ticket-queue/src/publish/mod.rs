@@ -11,6 +11,9 @@
 //! | no final file, perhaps a draft | [`Stage::Work`] | process ([`Publisher::draft`] drops old drafts) |
 //! | final file, no receipt | [`Stage::Published`] | make a receipt from the final file, finish |
 //! | receipt; original there, gone or back | [`Stage::Receipted`] | finish with that receipt |
+//!
+//! An original that is not found is gone for certain only where its directory is the one that the receipt says it lay in, or
+//! where its backup is there. Otherwise its disk may be away, and to complete the ticket would be to forget it.
 
 mod draft;
 mod original;
@@ -156,8 +159,8 @@ impl Publisher {
     /// compared by content with the receipt before it goes.
     ///
     /// # Errors
-    /// [`Error::OriginalChanged`], [`Error::OutputMissing`] and [`Error::BackupDiffers`] need a
-    /// human; others may pass. The ticket stays in `active/`, unlocked, for the reaper.
+    /// [`Error::OriginalChanged`], [`Error::OriginalLost`], [`Error::OutputMissing`] and
+    /// [`Error::BackupDiffers`] need a human; others may pass. The ticket stays in `active/`, unlocked, for the reaper.
     pub fn finish(
         &self,
         queue: &dyn Queue,
@@ -183,6 +186,12 @@ impl Publisher {
         raw: &RawDir,
         seen: Option<FileId>,
     ) -> Result<(), Error> {
+        let original_dir =
+            RelPath::new(&receipt.input.path).and_then(|original| raw.home_of(&original));
+        let receipt = &Receipt {
+            original_dir,
+            ..receipt.clone()
+        };
         queue.write_receipt(lease, receipt)?;
         let stored = queue.receipt(lease.stem())?;
         let receipt = stored.as_ref().unwrap_or(receipt);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Publisher;
 use super::draft::{DRAFTS, Readers, create_draft, drop_drafts};
-use crate::beneath::{FileId, Opened, RawDir, Reason, RelPath, Unlinked};
+use crate::beneath::{Absence, FileId, Opened, RawDir, Reason, RelPath, Unlinked};
 use crate::durable::{commit_new_on, create_private_dir_all_durable, parent, sync_dirs_on};
 use crate::error::Error;
 use crate::protocol::{NewFileSteps, Step};
@@ -26,12 +26,21 @@ pub(super) struct Original<'a> {
     pub(super) receipt: &'a Receipt,
 }
 
+/// Where an original is.
+enum Found {
+    There(Opened),
+    Not(Absence),
+}
+
 impl Original<'_> {
     /// Opens it if it is there and still the one that was processed.
-    fn find(&self) -> Result<Option<Opened>, Error> {
+    fn find(&self) -> Result<Found, Error> {
         let (file, id) = match self.raw.open_file(&self.path) {
             Ok(opened) => opened,
-            Err(refused) if matches!(refused.reason, Reason::Missing) => return Ok(None),
+            Err(refused) if matches!(refused.reason, Reason::Missing) => {
+                let home = self.receipt.original_dir;
+                return Ok(Found::Not(self.raw.absence_of(&self.path, home)));
+            }
             Err(refused) => return Err(refused.into()),
         };
         match self.seen {
@@ -41,7 +50,7 @@ impl Original<'_> {
             Some(_) => return Err(self.changed("another file has its name")),
             None => self.compare(&file, id)?,
         }
-        Ok(Some(Opened {
+        Ok(Found::There(Opened {
             path: self.path.clone(),
             file,
             id,
@@ -52,14 +61,42 @@ impl Original<'_> {
         if id.size != self.receipt.input.bytes {
             return Err(self.changed("its size differs from the receipt"));
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher
-            .update_reader(file)
-            .map_err(Error::io("read original", self.path.as_path()))?;
-        if hasher.finalize().to_hex().as_str() != self.receipt.input.blake3 {
-            return Err(self.changed("its hash differs from the receipt"));
+        let same = self.is_content(file);
+        match same.map_err(Error::io("read original", self.path.as_path()))? {
+            true => Ok(()),
+            false => Err(self.changed("its hash differs from the receipt")),
         }
-        Ok(())
+    }
+
+    /// Whether this is what the receipt says that the original held.
+    fn is_content(&self, file: &File) -> io::Result<bool> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file)?;
+        Ok(hasher.finalize().to_hex().as_str() == self.receipt.input.blake3)
+    }
+
+    /// It is not there: its backup must be, or there is no saying that it was backed up.
+    fn require_backup(&self, absence: Absence, backup: &Path) -> Result<(), Error> {
+        let is_there = match File::open(backup) {
+            Ok(file) => self.is_content(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        match (is_there.map_err(Error::io("read", backup))?, absence) {
+            (true, _) => Ok(()),
+            (false, Absence::Away) => Err(self.away()),
+            (false, Absence::Gone | Absence::Unknown) => Err(Error::OriginalLost {
+                path: self.path.as_path().to_owned(),
+                backup: backup.to_owned(),
+                is_gone: absence == Absence::Gone,
+            }),
+        }
+    }
+
+    fn away(&self) -> Error {
+        Error::OriginalAway {
+            path: self.path.as_path().to_owned(),
+        }
     }
 
     fn expect_same(&self, found: Unlinked) -> Result<(), Error> {
@@ -79,9 +116,13 @@ impl Original<'_> {
 
 impl Publisher {
     pub(super) fn delete(&self, original: &Original<'_>) -> Result<(), Error> {
-        if let Some(opened) = original.find()? {
-            self.require_output(original.receipt)?;
-            self.unlink(original, opened.id)?;
+        match original.find()? {
+            Found::There(opened) => {
+                self.require_output(original.receipt)?;
+                self.unlink(original, opened.id)?;
+            }
+            Found::Not(Absence::Away) => return Err(original.away()),
+            Found::Not(Absence::Gone | Absence::Unknown) => {}
         }
         self.sync_original_dir(original)
     }
@@ -129,15 +170,18 @@ impl Publisher {
     ) -> Result<(), Error> {
         let target = dir.join(original.path.as_path());
         create_private_dir_all_durable(parent(&target))?;
-        if let Some(mut opened) = original.find()? {
-            self.require_output(original.receipt)?;
-            if fs::symlink_metadata(&target).is_ok() {
-                require_equal(&opened.file, &target)?;
-                self.sync_backup_dir(&target)?;
-                self.unlink(original, opened.id)?;
-            } else if !self.move_within(original, &mut opened, &target)? {
-                self.copy(lease, &opened, dir, &target)?;
-                self.unlink(original, opened.id)?;
+        match original.find()? {
+            Found::Not(absence) => original.require_backup(absence, &target)?,
+            Found::There(mut opened) => {
+                self.require_output(original.receipt)?;
+                if fs::symlink_metadata(&target).is_ok() {
+                    require_equal(&opened.file, &target)?;
+                    self.sync_backup_dir(&target)?;
+                    self.unlink(original, opened.id)?;
+                } else if !self.move_within(original, &mut opened, &target)? {
+                    self.copy(lease, &opened, dir, &target)?;
+                    self.unlink(original, opened.id)?;
+                }
             }
         }
         self.sync_backup_dir(&target)?;
@@ -171,6 +215,8 @@ impl Publisher {
             })
             .map_err(Error::io("move original to", target))?;
         match found {
+            // It was there a moment ago. The next attempt finds out what became of it.
+            Some(Unlinked::Gone) => Err(original.away()),
             Some(found) => original.expect_same(found).map(|()| true),
             None => Ok(false),
         }

@@ -234,6 +234,7 @@ pub(crate) fn receipt(
             &fs::read(output).unwrap(),
         ),
         original,
+        original_dir: None,
         plugin: None,
         frames: 1,
         heads: 0,

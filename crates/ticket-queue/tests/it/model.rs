@@ -479,6 +479,7 @@ fn receipt(lease: &Lease) -> Receipt {
         input: facts("in", b"in"),
         output: facts("out", b"out"),
         original: OriginalFate::Kept,
+        original_dir: None,
         plugin: None,
         frames: 0,
         heads: 0,

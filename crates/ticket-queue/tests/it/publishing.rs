@@ -4,16 +4,18 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ticket_queue::beneath::RelPath;
+use ticket_queue::protocol::Step;
 use ticket_queue::publish::{Committed, Publisher, Stage};
 use ticket_queue::{
     DirectoryQueue, Error, Lease, OriginalFate, Queue, Reaped, Receipt, RetryWhich,
 };
 
 use crate::common::{
-    Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
+    FailAt, Scene, fast_tempdir, output_of, process, real_disk, receipt, record, recover_processor,
     ticket_for, verdict, video,
 };
 use crate::no_space::SmallDisk;
@@ -207,6 +209,99 @@ fn an_original_whose_output_vanished_is_kept() {
         );
         assert!(bench.scene.segment("a.mp4").exists());
     }
+}
+
+/// Settles with this receipt after a restart.
+fn settle_again(bench: &Bench, lease: &Lease, receipt: &Receipt) -> Result<(), Error> {
+    let raw = bench.scene.raw_dir();
+    bench
+        .publisher
+        .settle(&bench.queue, lease, receipt, &raw, None)
+}
+
+/// A claimed ticket whose output is published and whose receipt is written, and that receipt.
+fn receipted(bench: &Bench) -> (Lease, Receipt) {
+    let lease = bench.claim();
+    let raw = bench.scene.raw_dir();
+    let opened = raw.open_ticket_file("cam/a.mp4").unwrap();
+    let content = crate::common::blurred(&video("a.mp4"));
+    bench.publish(&lease, &content);
+    let output = bench.scene.published("a.mp4");
+    let receipt = receipt(&lease, &opened, &output, bench.scene.fate);
+    // As by a process that dies before it has touched the original.
+    let step = match bench.scene.fate {
+        OriginalFate::BackedUp => Step::RenameBackup,
+        _ => Step::UnlinkOriginal,
+    };
+    let (out, backup) = (&bench.scene.out, &bench.scene.backup);
+    let failing = Publisher::open(out, Some(backup), Arc::new(FailAt::new(step))).unwrap();
+    let settled = failing.settle(&bench.queue, &lease, &receipt, &raw, None);
+    assert!(settled.is_err_and(|error| error.is_of_place()));
+    (lease, receipt)
+}
+
+#[test]
+fn an_original_on_a_disk_that_is_away_is_not_gone() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let (lease, receipt) = receipted(&bench);
+    let (raw, disk) = (&bench.scene.raw, bench.scene.raw.with_extension("disk"));
+    fs::rename(raw, &disk).unwrap();
+    // The mount point of all, that of a camera, and one into which a recorder writes by now.
+    fs::create_dir(raw).unwrap();
+    for make in [None, Some(false), Some(true)] {
+        match make {
+            None => {}
+            Some(false) => fs::create_dir(raw.join("cam")).unwrap(),
+            Some(true) => fs::write(raw.join("cam/new.mp4"), "new").unwrap(),
+        }
+        let settled = settle_again(&bench, &lease, &receipt);
+        let is_told = match make {
+            Some(true) => matches!(settled, Err(Error::OriginalLost { .. })),
+            _ => matches!(settled, Err(Error::OriginalAway { .. })),
+        };
+        assert!(is_told, "{make:?}: {settled:?}");
+    }
+    fs::remove_dir_all(raw).unwrap();
+    fs::rename(&disk, raw).unwrap();
+    settle_again(&bench, &lease, &receipt).unwrap();
+    bench.queue.complete(lease).unwrap();
+    verdict(&bench.scene, &["a.mp4"]).unwrap();
+}
+
+#[test]
+fn an_original_is_gone_from_the_directory_that_it_lay_in() {
+    let bench = Bench::new(OriginalFate::BackedUp);
+    let (lease, receipt) = receipted(&bench);
+    fs::remove_file(bench.scene.segment("a.mp4")).unwrap();
+    let settled = settle_again(&bench, &lease, &receipt);
+    assert!(
+        matches!(settled, Err(Error::OriginalLost { is_gone: true, .. })),
+        "{settled:?}"
+    );
+    // Its backup is what was to become of it, and nothing else of its name is.
+    let backup = bench.scene.backup.join("cam/a.mp4");
+    fs::create_dir_all(backup.parent().unwrap()).unwrap();
+    fs::write(&backup, video("b.mp4")).unwrap();
+    let settled = settle_again(&bench, &lease, &receipt);
+    assert!(
+        matches!(settled, Err(Error::OriginalLost { .. })),
+        "{settled:?}"
+    );
+    fs::write(&backup, video("a.mp4")).unwrap();
+    fs::remove_dir(bench.scene.raw.join("cam")).unwrap();
+    settle_again(&bench, &lease, &receipt).unwrap();
+    // What was to be deleted is, where its directory is empty now.
+    let bench = Bench::new(OriginalFate::Deleted);
+    let (lease, receipt) = receipted(&bench);
+    fs::remove_file(bench.scene.segment("a.mp4")).unwrap();
+    settle_again(&bench, &lease, &receipt).unwrap();
+    fs::rename(bench.scene.raw.join("cam"), bench.scene.raw.join("old")).unwrap();
+    fs::create_dir(bench.scene.raw.join("cam")).unwrap();
+    let settled = settle_again(&bench, &lease, &receipt);
+    assert!(
+        matches!(settled, Err(Error::OriginalAway { .. })),
+        "{settled:?}"
+    );
 }
 
 #[test]

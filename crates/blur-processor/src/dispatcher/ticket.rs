@@ -7,7 +7,8 @@
 //! - the report beside the video is durable **before** the video gets its name. It holds the
 //!   hashes of original and output, so that after a crash a file under the final name is believed
 //!   only if it is what the report says; any other file there is in the way, and nothing of the
-//!   ticket is touched.
+//!   ticket is touched. Whoever writes them has the directory to itself, so that no other ticket's
+//!   report gets between the two.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -470,13 +471,17 @@ impl Places {
         };
         let target = self.output_dir.join(output.as_path());
         let temp = draft.companion("json");
+        // Another ticket's video may be to have the same name. From here to the commit nobody else's report gets there.
+        let turn = draft.wait_for_turn();
         // Where a video has the name by now, the report beside it is that video's.
         if !target.exists()
             && let Err(error) = report.write_durably(&FileReport::path_beside(&target), &temp)
         {
             return self.give_back_error(lease, error);
         }
-        let receipt = match draft.commit() {
+        let committed = draft.commit();
+        drop(turn);
+        let receipt = match committed {
             Ok(Committed::New(_)) => self.receipt(&lease, &report, &output),
             Ok(Committed::AlreadyThere(video)) => {
                 match self.receipt_from_report(&lease, &video, &output, Some(&report.input)) {

@@ -1,8 +1,8 @@
 //! Killed at any time, started again: exactly one published file, no original lost.
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::fs::{self, File};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use daemon::exit;
 use media::synth::TestVideo;
@@ -209,6 +209,59 @@ fn a_foreign_file_under_the_final_name_is_never_taken_for_the_output() {
     assert!(site.why(&stem).unwrap().contains("is in the way"));
     assert!(site.raw("a").exists());
     assert_eq!(fs::read(site.published("a")).unwrap(), b"something else");
+}
+
+#[test]
+fn of_two_videos_with_one_name_the_report_is_that_of_the_published_one() {
+    let mut site = Site::new(json!({ "max_concurrent_processes": 2 }));
+    let stems = ["a.mp4", "a.mov"].map(|name| {
+        let video = TestVideo {
+            frames: if name == "a.mp4" { 30 } else { 40 },
+            ..TestVideo::default()
+        };
+        let raw = site.path(&format!("raw_videos/cam/{name}"));
+        let written = site.path("raw_videos/written.mp4");
+        video.write(&written).unwrap();
+        fs::rename(written, raw).unwrap();
+        let filepath = format!("raw_videos/cam/{name}");
+        site.add_ticket_with(
+            "a",
+            &json!({ "id": name, "filepath": filepath, "file_size": 0, "blake3": null }),
+        )
+    });
+    fs::create_dir_all(site.path("processed_videos/cam")).unwrap();
+    // As another process does that is just publishing there.
+    let turn = File::open(site.path("processed_videos/cam")).unwrap();
+    turn.lock().unwrap();
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| {
+        site.names("processing_queue/active").len() == 2
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(site.names("processed_videos/cam"), Vec::<String>::new());
+    drop(turn);
+    daemon.wait_for(&site, |site| {
+        site.names("processing_queue/active").is_empty()
+    });
+    daemon.stop();
+    let why = stems.each_ref().map(|stem| site.why(stem));
+    let is_in_the_way = |why: &Option<String>| {
+        why.as_ref()
+            .is_some_and(|why| why.contains("made from another video of this name"))
+    };
+    assert_eq!(
+        why.iter().filter(|why| is_in_the_way(why)).count(),
+        1,
+        "{why:?}"
+    );
+    let (video, report) = (fs::read(site.published("a")).unwrap(), site.report("a"));
+    assert_eq!(
+        report.output.blake3,
+        blake3::hash(&video).to_hex().to_string()
+    );
+    let given_up = stems.iter().position(|stem| site.why(stem).is_some());
+    let kept = ["a.mp4", "a.mov"].map(|name| site.path(&format!("raw_videos/cam/{name}")).exists());
+    assert_eq!(kept.iter().position(|kept| *kept), given_up, "{kept:?}");
 }
 
 #[test]

@@ -34,7 +34,31 @@ pub enum Committed {
     AlreadyThere(PathBuf),
 }
 
+/// While it lives nobody else's [`Draft::wait_for_turn`] returns for the same directory, in whichever process. The kernel frees
+/// it when its owner dies.
+#[derive(Debug)]
+#[must_use = "another's turn begins when it is dropped"]
+pub struct Turn(Option<File>);
+
+impl Drop for Turn {
+    /// Closing alone would not do, as for a ticket's lock: a child that is just being started has a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0 {
+            // If it fails, closing the last copy frees it all the same.
+            dir.unlock().ok();
+        }
+    }
+}
+
 impl Draft {
+    /// Waits until nobody publishes into the output's directory. For what is written beside the output: two drafts can have one
+    /// target, and only the file that is committed is to be described. Where a directory cannot be opened or locked, as on
+    /// some network file systems, nobody waits.
+    pub fn wait_for_turn(&self) -> Turn {
+        let dir = File::open(parent(&self.target));
+        Turn(dir.and_then(|dir| dir.lock().map(|()| dir)).ok())
+    }
+
     /// The file to write the output into. Empty at first.
     pub fn file(&self) -> &File {
         &self.file

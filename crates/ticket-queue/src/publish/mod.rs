@@ -34,7 +34,7 @@ use crate::protocol::{Disk, Step};
 use crate::queue::{Lease, Queue};
 use crate::receipt::{OriginalFate, Receipt};
 
-pub use draft::{Committed, Draft};
+pub use draft::{Committed, Draft, Turn};
 
 use draft::{DRAFTS, Readers};
 use original::Original;

@@ -7,6 +7,7 @@
 //! May touch: everything the settings name; it decodes nothing and loads no plugin.
 
 mod before;
+mod health;
 mod janitor;
 pub(crate) mod memory;
 mod original;

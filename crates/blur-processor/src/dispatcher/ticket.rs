@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::place::unusable;
 use jiff::Timestamp;
@@ -29,54 +29,13 @@ use ticket_queue::{
 use tracing::{debug, error, info, warn};
 
 use super::before;
+use super::health::Health;
 use super::original::{
     Refusal, answers, chain, dead, facts_of, hash, is_origin, job_of, lock_original, model_hash,
     output_io, output_path,
 };
 use crate::pipeline::{StaticZones, VideoJob, VideoReport};
 use crate::report::FileReport;
-
-/// What is wrong with a place now, if anything is.
-#[derive(Debug)]
-struct Fault<T = String>(Mutex<Option<T>>);
-
-impl<T> Default for Fault<T> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
-impl<T: Clone> Fault<T> {
-    fn get(&self) -> Option<T> {
-        self.lock().clone()
-    }
-
-    /// Notes what is wrong now, and returns what was before.
-    fn set(&self, now: Option<T>) -> Option<T> {
-        std::mem::replace(&mut self.lock(), now)
-    }
-
-    /// Notes what is wrong unless something was before, which stays, or each ticket that waits would be news. True if it is
-    /// new.
-    fn begin(&self, now: T) -> bool {
-        let mut noted = self.lock();
-        let is_new = noted.is_none();
-        noted.get_or_insert(now);
-        is_new
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An original that is not there, and nothing else either.
-#[derive(Clone, Debug)]
-struct Missed {
-    /// As its ticket calls it.
-    filepath: String,
-    since: Instant,
-}
 
 /// Where tickets, originals and outputs are, opened once.
 #[derive(Debug)]
@@ -89,16 +48,8 @@ pub(crate) struct Places {
     zones: BTreeMap<String, CameraZones>,
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
-    /// Why nothing can be written to the output directory, while that is so.
-    trouble: Fault,
-    /// Why the originals of published videos stay, while that is so.
-    leftover: Fault,
-    /// The first original that was missed, while its disk may not be mounted.
-    unmounted: Fault<Missed>,
-    /// How long such tickets wait.
-    mount_patience: Duration,
-    /// Why originals cannot be read, while their disk fails.
-    unreadable: Fault,
+    /// What is wrong with them.
+    health: Health,
     /// Spare bytes with which any video is tried, however large it is.
     enough: u64,
 }
@@ -169,11 +120,7 @@ impl Places {
             output_dir: settings.output_dir.clone(),
             publisher,
             fate,
-            trouble: Fault::default(),
-            leftover: Fault::default(),
-            unmounted: Fault::default(),
-            mount_patience,
-            unreadable: Fault::default(),
+            health: Health::new(mount_patience),
             zones: settings.zones.clone(),
             // Recording pauses at the whole floor. What is left below it is for publishing, which makes room again.
             min_free: settings.disk.min_free_bytes / 4,
@@ -190,53 +137,19 @@ impl Places {
             .saturating_sub(self.min_free)
     }
 
-    /// Whether outputs can be written; tried only after that has failed. Until it goes well no ticket is to be claimed.
+    /// Whether outputs can be written. Until they can no ticket is to be claimed.
     pub(crate) fn is_writable(&self) -> bool {
-        if self.trouble.get().is_none() {
-            return true;
-        }
-        let is_well = self.publisher.try_output().is_ok();
-        if is_well && self.trouble.set(None).is_some() {
-            info!("outputs can be written again; going on");
-        }
-        is_well
+        self.health.is_writable(&self.publisher)
     }
 
-    /// Why no output can be written, originals are not found, cannot be read, or stay though their videos are published: for
-    /// whoever looks after the machine.
+    /// What keeps tickets waiting, or originals where they are, for whoever looks after the machine.
     pub(crate) fn alarm(&self) -> Option<String> {
-        (self.trouble.get())
-            .or_else(|| self.no_originals())
-            .or_else(|| self.unreadable.get())
-            .or_else(|| self.leftover.get())
+        self.health.alarm(&self.queue, &self.raw)
     }
 
-    /// Whether there may be originals: not where the whole raw directory is as bare as when one was last missed.
+    /// Whether there may be originals.
     pub(crate) fn has_originals(&self) -> bool {
-        self.unmounted.get().is_none() || !self.raw.is_all_bare() || self.has_waited_enough()
-    }
-
-    /// Which originals are not there, while that is so and a ticket wants them.
-    fn no_originals(&self) -> Option<String> {
-        let Missed { filepath, .. } = self.unmounted.get()?;
-        let waiting = self.queue.stats().ok();
-        let is_wanted = waiting.is_none_or(|stats| stats.ready + stats.active + stats.deferred > 0);
-        if !is_wanted || !self.raw.is_bare_at(&filepath) {
-            info!(filepath, "originals are looked for again");
-            self.unmounted.set(None);
-            return None;
-        }
-        Some(self.unmounted_text(&filepath))
-    }
-
-    fn unmounted_text(&self, filepath: &str) -> String {
-        format!(
-            "originals are not there, their tickets wait: nothing lies where {filepath} should, in {}; mount its disk, or, \
-             if these recordings are gone for good, remove their tickets from {}/deferred; after an hour they are held back, and \
-             `blur-processor retry --all` brings them back",
-            self.raw.path().display(),
-            self.queue.path().display()
-        )
+        self.health.has_originals(&self.raw)
     }
 
     /// What becomes of a ticket whose original is neither there nor published; of one that is published, see [`Places::finish`]. An empty mount point would give up all tickets
@@ -244,7 +157,7 @@ impl Places {
     /// the old recorder's, which left some behind whose video was done.
     fn missing(&self, ticket: &Ticket) -> Refusal {
         let filepath = &ticket.filepath;
-        let may_come = ticket.blake3.is_some() && !self.has_waited_enough();
+        let may_come = ticket.blake3.is_some() && !self.health.has_waited_enough();
         if !may_come || !self.raw.is_bare_at(filepath) {
             return dead(format!(
                 "the video {filepath} does not exist in {}; it was neither published nor found",
@@ -256,35 +169,8 @@ impl Places {
 
     /// Has the ticket wait for the disk of its original.
     fn unmounted(&self, ticket: &Ticket) -> Refusal {
-        let reason = self.unmounted_text(&ticket.filepath);
-        let missed = Missed {
-            filepath: ticket.filepath.clone(),
-            since: Instant::now(),
-        };
-        if self.unmounted.begin(missed) {
-            error!(reason, "no attempt is counted");
-        }
-        Refusal::Ticket(Failure::NotNow { reason })
-    }
-
-    /// Whether the disk that tickets wait for had its time to come back.
-    fn has_waited_enough(&self) -> bool {
-        let waited = |missed: Missed| missed.since.elapsed() >= self.mount_patience;
-        self.mount_patience.is_zero() || self.unmounted.get().is_some_and(waited)
-    }
-
-    /// After a fault of a place: if it is the output directory's, says so once.
-    fn look_for_trouble(&self) {
-        let Err(error) = self.publisher.try_output() else {
-            return;
-        };
-        let trouble = format!("no output can be written, tickets wait: {}", chain(&error));
-        if self.trouble.set(Some(trouble.clone())).is_none() {
-            error!(
-                reason = trouble,
-                "put the disk or the permissions of output_dir right; no attempt is counted"
-            );
-        }
+        let missed = (self.health).unmounted(&ticket.filepath, &self.queue, &self.raw);
+        Refusal::Ticket(missed)
     }
 
     /// Whether a ticket whose owner died only needs finishing. A mistake here costs an attempt
@@ -382,7 +268,7 @@ impl Places {
             let reason = format!("cannot read {}: {error}", original.path);
             self.unreadable(&original.file, reason)
         })?;
-        self.unreadable.set(None);
+        self.health.readable();
         facts_of(ticket, original, blake3)
     }
 
@@ -396,14 +282,7 @@ impl Places {
     }
 
     fn disk_fails(&self, reason: String) -> Refusal {
-        let alarm = format!(
-            "originals cannot be read, their tickets wait: {reason}; see to the disk of {}",
-            self.raw.path().display()
-        );
-        if self.unreadable.begin(alarm.clone()) {
-            error!(reason = alarm, "no attempt is counted");
-        }
-        Refusal::Ticket(Failure::NotNow { reason })
+        Refusal::Ticket(self.health.unreadable(reason, &self.raw))
     }
 
     /// Looks for room before the original is read as a whole, which a ticket that waits for room would do each time.
@@ -577,7 +456,7 @@ impl Places {
             .settle(&self.queue, &lease, receipt, &self.raw, seen)
         {
             Ok(()) => self.complete(lease),
-            Err(Error::OriginalAway { .. }) if !self.has_waited_enough() => {
+            Err(Error::OriginalAway { .. }) if !self.health.has_waited_enough() => {
                 let refusal = self.unmounted(lease.ticket());
                 self.settle_refusal(lease, refusal)
             }
@@ -613,12 +492,7 @@ impl Places {
                 },
             ),
             Err(error) => {
-                if error.is_of_place() {
-                    self.leftover.set(Some(format!(
-                        "videos are published, but their originals cannot be removed or backed up: {}",
-                        chain(&error)
-                    )));
-                }
+                self.health.left(&error);
                 self.give_back_error(lease, error)
             }
         }
@@ -628,7 +502,7 @@ impl Places {
     fn complete(&self, lease: Lease) -> Settled {
         match self.queue.complete(lease) {
             Ok(()) => {
-                self.leftover.set(None);
+                self.health.dealt_with();
                 Settled::Published
             }
             // Published and durable; what is left of the ticket is finished by the reaper.
@@ -653,7 +527,7 @@ impl Places {
             Error::LeaseLost { .. } => return Settled::Deferred(reason),
             error if error.is_no_space() => Failure::NotNow { reason },
             error if error.is_of_place() => {
-                self.look_for_trouble();
+                self.health.look_for_trouble(&self.publisher);
                 Failure::NotNow { reason }
             }
             _ => Failure::Retry { reason },
@@ -670,8 +544,8 @@ impl Places {
             | Failure::Dead { reason }
             | Failure::Corrupt { reason } => reason.clone(),
         };
-        let waits_for_originals = matches!(failure, Failure::NotNow { .. })
-            && (self.unmounted.get().is_some() || self.unreadable.get().is_some());
+        let waits_for_originals =
+            matches!(failure, Failure::NotNow { .. }) && self.health.lacks_originals();
         match self.queue.fail(lease, failure) {
             // The alarm has told of it, and many tickets may wait for the same disk.
             Ok(ticket_queue::Failed::Deferred(_)) if waits_for_originals => {

@@ -90,8 +90,8 @@ pub enum Error {
         /// The difference.
         why: &'static str,
     },
-    /// Neither the original is there nor anything else where it lay, as while its disk is not mounted.
-    #[error("original {} is not there, nor is anything else where it lay; mount its disk", path.display())]
+    /// The original is not there, and neither is the directory that it lay in, as while its disk is not mounted.
+    #[error("original {} is not there, and its disk seems to be away; mount it", path.display())]
     OriginalAway {
         /// The original, relative to the raw directory.
         path: PathBuf,

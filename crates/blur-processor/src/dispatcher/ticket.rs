@@ -456,7 +456,11 @@ impl Places {
             .settle(&self.queue, &lease, receipt, &self.raw, seen)
         {
             Ok(()) => self.complete(lease),
-            Err(Error::OriginalAway { .. }) if !self.health.has_waited_enough() => {
+            // Where other files lie by now there is no telling when the disk is back.
+            Err(Error::OriginalAway { .. })
+                if !self.health.has_waited_enough()
+                    && self.raw.is_bare_at(&lease.ticket().filepath) =>
+            {
                 let refusal = self.unmounted(lease.ticket());
                 self.settle_refusal(lease, refusal)
             }

@@ -121,8 +121,10 @@ impl Publisher {
                 self.require_output(original.receipt)?;
                 self.unlink(original, opened.id)?;
             }
-            Found::Not(Absence::Away) => return Err(original.away()),
-            Found::Not(Absence::Gone | Absence::Unknown) => {}
+            Found::Not(Absence::Gone) => {}
+            // Of one that was processed before receipts told of directories nobody knows more.
+            Found::Not(Absence::Unknown) if original.receipt.original_dir.is_none() => {}
+            Found::Not(Absence::Away | Absence::Unknown) => return Err(original.away()),
         }
         self.sync_original_dir(original)
     }

@@ -152,9 +152,10 @@ impl Places {
         self.health.has_originals(&self.raw)
     }
 
-    /// What becomes of a ticket whose original is neither there nor published; of one that is published, see [`Places::finish`]. An empty mount point would give up all tickets
-    /// of its disk. It cannot be told from a directory of which all was processed, so the wait has an end. Tickets without a hash are
-    /// the old recorder's, which left some behind whose video was done.
+    /// What becomes of a ticket whose original is neither there nor published; for those that are published see
+    /// [`Places::finish`]. An empty mount point would give up all tickets of its disk. It cannot be told from a directory of which
+    /// all was processed, so the wait has an end. Tickets without a hash are the old recorder's, which left some behind whose
+    /// video was done.
     fn missing(&self, ticket: &Ticket) -> Refusal {
         let filepath = &ticket.filepath;
         let may_come = ticket.blake3.is_some() && !self.health.has_waited_enough();

@@ -7,17 +7,17 @@ use std::borrow::Cow;
 /// What credentials are replaced by.
 const STARS: &str = "***";
 
-/// The text without `user:password@` in addresses, secret parameters in their path (`/user=...&password=...`) and in
+/// The text without `user:password@` in addresses, with and without a scheme, secret parameters in their path (`/user=...&password=...`) and in
 /// queries anywhere (`?password=...`), and `Authorization` headers.
 pub fn text(text: &str) -> Cow<'_, str> {
     let suspicious = text.contains("://")
-        || text.contains('=')
+        || text.contains(['=', '@'])
         || contains_ignoring_case(text, "authorization:");
     if !suspicious {
         return Cow::Borrowed(text);
     }
-    let clean = without_headers(&without_parameters(&without_pieces(&without_userinfo(
-        text,
+    let clean = without_headers(&without_parameters(&without_pieces(&without_logins(
+        &without_userinfo(text),
     ))));
     if clean == text {
         Cow::Borrowed(text)
@@ -32,10 +32,13 @@ fn contains_ignoring_case(text: &str, wanted: &str) -> bool {
         .any(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// Where an address ends: at blanks, quotes and brackets.
+/// What stands around an address: blanks, quotes and brackets.
+fn is_around_addresses(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || "\"'`<>".contains(c)
+}
+
 fn address_end(text: &str) -> usize {
-    text.find(|c: char| c.is_whitespace() || c.is_control() || "\"'`<>".contains(c))
-        .unwrap_or(text.len())
+    text.find(is_around_addresses).unwrap_or(text.len())
 }
 
 fn without_userinfo(text: &str) -> String {
@@ -57,6 +60,17 @@ fn without_userinfo(text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Without `user:password@` where the scheme in front is missing or mistyped.
+fn without_logins(text: &str) -> String {
+    let hidden = |word: &str| match secrets::login(word) {
+        Some(login) => format!("{}{STARS}{}", &word[..login.start], &word[login.end..]),
+        None => word.to_owned(),
+    };
+    text.split_inclusive(is_around_addresses)
+        .map(hidden)
+        .collect()
 }
 
 /// Without the secret pieces of addresses. Elsewhere `_` and `/` mean nothing: `second_pass=3` is no password.

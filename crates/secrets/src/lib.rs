@@ -23,14 +23,29 @@ struct Secret {
 }
 
 /// Text of unknown form with what may be credentials in it replaced by `***`: all between `://` and
-/// the last `@`, since a password may hold any character.
+/// the last `@`, since a password may hold any character, and `user:password` before an `@` without `://`.
 pub fn hide_secrets(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(start), Some(end)) if start < end => {
-            hide_values(&format!("{}***{}", &text[..start + 3], &text[end..]))
-        }
-        _ => hide_values(text),
+    match login(text) {
+        Some(login) => hide_values(&format!(
+            "{}***{}",
+            &text[..login.start],
+            &text[login.end..]
+        )),
+        None => hide_values(text),
     }
+}
+
+/// Where the login of an address is, which ends with the last `@`. It begins behind `://` or, where that was forgotten or
+/// mistyped, with the word in front of the first colon.
+pub fn login(text: &str) -> Option<Range<usize>> {
+    let end = text.rfind('@')?;
+    let colon = text[..end].find(':')?;
+    if text[colon..].starts_with("://") {
+        return Some(colon + 3..end);
+    }
+    let is_name = |c: char| c.is_alphanumeric() || "-_.+%$".contains(c);
+    let start = text[..colon].trim_end_matches(is_name).len();
+    (colon + 1 < end).then_some(start..end)
 }
 
 /// A path with its query, or an address without credentials, with `***` for secret values.
@@ -167,5 +182,21 @@ mod tests {
     fn all_before_the_last_at_sign_is_hidden() {
         assert_eq!(hide_secrets("rtsp://a:b@c/@cam/x"), "rtsp://***@cam/x");
         assert_eq!(hide_secrets("a@cam?key=1"), "a@cam?key=***");
+    }
+
+    #[test]
+    fn a_login_is_hidden_without_a_scheme_too() {
+        for (text, hidden) in [
+            ("admin:ge heim@cam/1", "***@cam/1"),
+            ("admin:a@b:c@cam/1", "***@cam/1"),
+            ("rtsp;//admin:geheim@cam/1", "rtsp;//***@cam/1"),
+            ("rtsp//admin:ge/heim@cam/1", "rtsp//***@cam/1"),
+            ("admin:geheim@cam?next=http://h/", "***@cam?next=http://h/"),
+            ("a@b", "a@b"),
+            (":@", ":@"),
+            ("a@b:c", "a@b:c"),
+        ] {
+            assert_eq!(hide_secrets(text), hidden);
+        }
     }
 }

@@ -1,12 +1,18 @@
 //! The address of a source, which prints without its credentials.
 
+use crate::keys::nearest;
 use secrets::hide_values;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// What is said of an address whose password may have been taken for something else.
 const UNREADABLE: &str = "host or port cannot be read; special characters in a password must be percent-encoded \
     (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`";
+
+/// What is said of an address that does not begin like one. It is not repeated: its password could be anywhere in it.
+const NO_BEGINNING: &str = "an address begins with rtsp://, as in rtsp://user:password@192.168.1.20/stream1; the path of \
+    a file that looks like one begins with / or ./";
 
 /// How a source is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +67,11 @@ impl SourceUrl {
         if text.is_empty() {
             return Err("the address is empty".to_owned());
         }
-        let Some((scheme, after)) = text.split_once("://") else {
+        let is_scheme = |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric());
+        let Some((scheme, after)) = text
+            .split_once("://")
+            .filter(|(scheme, _)| is_scheme(scheme))
+        else {
             return Self::file_or_slip(text);
         };
         let scheme = scheme.to_ascii_lowercase();
@@ -113,6 +123,9 @@ impl SourceUrl {
             scheme.len() < text.len() && matches!(&*scheme, "rtsp" | "rtsps" | "http" | "https");
         if begins_like_one {
             return Err(format!("an address begins with {scheme}:// (two slashes)"));
+        }
+        if lacks_beginning(text) {
+            return Err(NO_BEGINNING.to_owned());
         }
         Ok(Self::file(text))
     }
@@ -247,6 +260,36 @@ impl fmt::Display for SourceUrl {
 impl fmt::Debug for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SourceUrl({self})")
+    }
+}
+
+/// Whether a text without a scheme looks like an address all the same: its password would be shown as part of a path. Files
+/// are not asked whether they exist, since what counts as a password must not depend on that.
+fn lacks_beginning(text: &str) -> bool {
+    if let Some((before, after)) = text.split_once("//") {
+        // `rtsp;//`, `rtps//`
+        let word = before.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let schemes = ["rtsp", "rtsps", "http", "https"];
+        if before.is_empty() && (after.contains('@') || begins_with_host(after))
+            || !before.contains(['/', '@']) && nearest(word, schemes.into_iter()).is_some()
+        {
+            return true;
+        }
+    }
+    if let Some(path) = text.strip_prefix('/') {
+        let first = path.split('/').next().unwrap_or_default();
+        return secrets::login(first).is_some();
+    }
+    let is_path = text.starts_with("./") || text.starts_with("../");
+    !is_path && (text.contains('@') || begins_with_host(text) || hide_values(text) != text)
+}
+
+/// Whether a text begins with an IPv4 address, or with a host and a port.
+fn begins_with_host(text: &str) -> bool {
+    let endpoint = text.split(['/', '?']).next().unwrap_or_default();
+    match host_and_port(endpoint) {
+        Some((host, port)) => port.is_some() || host.parse::<Ipv4Addr>().is_ok(),
+        None => false,
     }
 }
 

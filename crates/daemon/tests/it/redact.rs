@@ -47,6 +47,15 @@ fn credentials_are_taken_out() {
             "\"Authorization: Basic YTpi\\r\\nCSeq: 1\"",
             "\"Authorization: ***\\r\\nCSeq: 1\"",
         ),
+        (
+            "open admin:ge/h@eim@10.0.0.7:554/a: No such file, then b:c@h and (d:e@h)",
+            "open ***@10.0.0.7:554/a: No such file, then ***@h and (***@h)",
+        ),
+        (
+            "rtsp;//admin:geheim@h rtsp//a:b@h url=a:b@h {\"url\":\"a:b@h\"}",
+            "rtsp;//***@h rtsp//***@h url=***@h {\"url\":\"***@h\"}",
+        ),
+        ("a:b@h?next=http://c:d@i/", "***@i/"),
     ] {
         assert_eq!(text(from), to);
     }
@@ -58,6 +67,7 @@ fn other_text_stays_as_it_is() {
         "",
         "plain",
         "a@b",
+        "[h264 @ 0x5] a: b@c :@ a:@ 12:30 @ b@c:554 reason: gate@10.0.0.7:554",
         "rtsp://h/x",
         "x=1&y=2 ?",
         "://@",

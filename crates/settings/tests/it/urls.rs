@@ -250,6 +250,84 @@ fn a_password_that_is_taken_for_a_host_is_refused_and_not_shown() {
     }
 }
 
+/// What the message about an address that does not begin like one says.
+const BEGINNING: &str = "an address begins with rtsp://, as in rtsp://user:password@192.168.1.20/stream1; the path of \
+    a file that looks like one begins with / or ./";
+
+#[test]
+fn an_address_without_its_beginning_is_no_file_and_is_not_shown() {
+    for address in [
+        "admin:S3cretPw@192.168.0.13:554/Streaming/Channels/101",
+        "admin:S3cretPw@192.168.0.10",
+        "admin:S3cr/etPw@cam/1",
+        "admin@cam/1",
+        "rtsp;//admin:S3cretPw@cam/1",
+        "rtsp//admin:S3cretPw@cam/1",
+        "rtsp ://admin:S3cretPw@cam/1",
+        "rtsp\u{ff1a}//admin:S3cretPw@cam/1",
+        "//admin:S3cretPw@cam/1",
+        "/admin:S3cretPw@192.168.0.10/1",
+        "admin:S3cretPw@cam/1?next=http://other/1",
+        "rtps//192.168.0.10/1",
+        "rtsp;//cam/1",
+        "rtsp//cam/1",
+        "//192.168.0.10/1",
+        "192.168.0.10",
+        "192.168.0.10:554/1",
+        "192.168.0.10/1",
+        "cam.example:8554",
+        "cam:554/1",
+        "[fe80::1]:554/1",
+        "dvr/user=admin&password=S3cretPw&channel=1",
+    ] {
+        for (entry, key) in [
+            (serde_json::json!(address), "sources[0]"),
+            (serde_json::json!({ "url": address }), "sources[0].url"),
+        ] {
+            let file = serde_json::json!({ "sources": [entry] }).to_string();
+            let refused = RecorderSettings::from_text(&file, &Environment::empty())
+                .expect_err(address)
+                .to_string();
+            assert!(refused.contains(BEGINNING), "{address}: {refused}");
+            assert!(refused.contains(key), "{address}: {refused}");
+            assert!(!refused.contains("S3cr"), "{refused}");
+        }
+    }
+    for file in [
+        "/videos/a@b.mp4",
+        "./a@b.mp4",
+        "../12:30@gate.mp4",
+        "/videos/12:30@gate.mp4",
+        "file:///videos/a@b.mp4",
+        "videos//a.mp4",
+        "//videos/a.mp4",
+        "192.168.0.10.mp4",
+        "192.168.0.10_1/a.mp4",
+        "[front] 1.mp4",
+        "a:b.mp4",
+        "C:\\videos\\a.mp4",
+        "media2",
+    ] {
+        assert_eq!(url(file).kind(), settings::SourceKind::File, "{file}");
+    }
+}
+
+#[test]
+fn a_login_without_a_scheme_is_not_shown_wherever_it_was_put() {
+    let env = Environment::empty();
+    for file in [
+        r#"{"sources": ["rtsp://cam/1"], "source_duration_limits": {"admin:S3cretPw@cam/1": 1}}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "name": "admin:S3cretPw@cam/1"}]}"#,
+        r#"{"sources": [{"url": "rtsp://cam/1", "transport": "admin:S3cretPw@cam/1"}]}"#,
+        r#"{"sources": ["admin:S3cretPw@cam://1"]}"#,
+    ] {
+        let refused = RecorderSettings::from_text(file, &env)
+            .expect_err(file)
+            .to_string();
+        assert!(!refused.contains("S3cr"), "{refused}");
+    }
+}
+
 #[test]
 fn a_limit_names_its_source_as_sources_do_variables_included() {
     let variable = |name: &str| (name == "SECRET").then(|| "p@ss/wort".to_owned());

@@ -91,6 +91,11 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         if !are_places_usable(&settings) {
             return Ok(exit::SETTINGS);
         }
+        for source in &settings.sources {
+            if let Some(doubt) = source.doubt() {
+                daemon::say!("note: {}: {doubt}", source.name);
+            }
+        }
         daemon::say!("settings are good: {} sources", settings.sources.len());
         return Ok(exit::STOPPED);
     }

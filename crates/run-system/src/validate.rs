@@ -132,7 +132,12 @@ fn settings_findings(loaded: &Loaded, problems: Vec<String>) -> Vec<Finding> {
         .into_iter()
         .chain(loaded.contradictions())
         .map(|problem| Finding::wrong("settings", problem));
-    good.chain(wrong).collect()
+    let sources = loaded.recorder.iter().flat_map(|(_, it)| &it.sources);
+    let doubts = sources.filter_map(|source| {
+        let doubt = source.doubt()?;
+        Some(Finding::note(format!("camera {}", source.name), doubt))
+    });
+    good.chain(wrong).chain(doubts).collect()
 }
 
 fn programs(cli: &Cli) -> Vec<Finding> {

@@ -2,7 +2,7 @@
 
 use crate::json::{Member, Node, Value};
 use crate::problem::Problem;
-use crate::url::{decoded, encoded};
+use crate::url::encoded;
 use std::path::PathBuf;
 
 /// What settings may ask of the process they are read in; replaced by a closure in tests.
@@ -29,7 +29,8 @@ impl Environment<'static> {
         Self {
             // Long enough for a token.
             variable: &|name| {
-                Some(std::env::var(name).unwrap_or_else(|_| "not-set-for-onlookers".to_owned()))
+                let set = std::env::var(name).ok().filter(|value| !value.is_empty());
+                Some(set.unwrap_or_else(|| "not-set-for-onlookers".to_owned()))
             },
             ..Self::of_process()
         }
@@ -126,6 +127,12 @@ fn replaced(text: &str, env: &Environment<'_>) -> Result<String, String> {
                 "the environment variable {name} is not set; set it, or write $${{ for the characters themselves"
             ));
         };
+        // As a password it would be refused by the camera; whoever sets variables for services forgets one in this way.
+        if value.is_empty() {
+            return Err(format!(
+                "the environment variable {name} is empty; give it a value, or leave ${{{name}}} out"
+            ));
+        }
         rest = &inside[end + 1..];
         match login_part(&out, rest) {
             Some(part) => out.push_str(&in_login(&value, part)),
@@ -159,13 +166,12 @@ fn login_part(before: &str, after: &str) -> Option<LoginPart> {
 }
 
 /// A variable's value as it must be written in a login: `/`, `@` and the like would end it, and the rest of a password be
-/// taken for host or path, and shown. Who has encoded it already is understood.
+/// taken for host or path, and shown. It is never taken for encoded already: `pass%41word` may be a password.
 fn in_login(value: &str, part: LoginPart) -> String {
-    let written = |text: &str| encoded(&decoded(text));
     match value.split_once(':') {
         Some((name, password)) if part == LoginPart::Beginning => {
-            format!("{}:{}", written(name), written(password))
+            format!("{}:{}", encoded(name), encoded(password))
         }
-        _ => written(value),
+        _ => encoded(value),
     }
 }

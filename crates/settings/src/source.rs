@@ -65,6 +65,14 @@ impl Source {
     pub fn kind(&self) -> SourceKind {
         self.url.kind()
     }
+
+    /// What is allowed but hardly meant, in words for the user.
+    pub fn doubt(&self) -> Option<&'static str> {
+        let password = &self.url.credentials()?.password;
+        let first = password.strip_prefix('$')?.chars().next()?;
+        (first.is_ascii_alphabetic() || first == '_')
+            .then_some("the password begins with `$`; if a variable is meant, write ${NAME}")
+    }
 }
 
 /// What holds for a source that says nothing else.
@@ -335,7 +343,8 @@ fn named(mut unnamed: Vec<Unnamed>, problems: &mut Vec<Problem>) -> Vec<Unnamed>
 }
 
 fn apply_limits(top: &mut Reader<'_>, sources: &mut [Unnamed]) {
-    let Some(node) = top.given("source_duration_limits") else {
+    let given = top.given("source_duration_limits");
+    let Some(node) = given.filter(|node| node.value != Value::Null) else {
         return;
     };
     let Value::Object(members) = &node.value else {

@@ -322,7 +322,7 @@ fn decoded_credentials(userinfo: &str) -> Credentials {
 }
 
 /// Percent-decoding; text that is not properly encoded was meant as it stands.
-pub(crate) fn decoded(text: &str) -> String {
+fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -441,3 +441,24 @@ fn a_place_that_is_a_file_is_told_with_its_key_and_what_to_do() {
         );
     }
 }
+
+#[test]
+fn a_password_that_looks_like_a_variable_is_told_when_settings_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.json");
+    let settings = r#"{"sources": [{"name": "gate", "url": "rtsp://viewer:$GEHEIM@127.0.0.1/1"}]}"#;
+    std::fs::write(&config, settings).unwrap();
+    let output = command(&config)
+        .arg("--validate")
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("note: gate: the password begins with `$`"),
+        "{said}"
+    );
+    assert!(!said.contains("GEHEIM"), "{said}");
+}

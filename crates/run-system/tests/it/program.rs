@@ -196,7 +196,7 @@ fn a_preflight_finds_what_is_wrong() {
     );
     let config = format!(
         r#"{{"sources": [
-            {{"name": "good", "url": "rtsp://admin:geheim@{good}/x"}},
+            {{"name": "good", "url": "rtsp://admin:$geheim@{good}/x"}},
             {{"name": "web", "url": "rtsp://{web}/x"}},
             {{"name": "shut", "url": "rtsp://admin:geheim@127.0.0.1:1/x"}},
             "missing.mp4"
@@ -212,6 +212,7 @@ fn a_preflight_finds_what_is_wrong() {
     let text = text(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in [
+        "note   camera good                   the password begins with `$`",
         "ok     camera good",
         "WRONG  camera web",
         "answers, but not in RTSP",

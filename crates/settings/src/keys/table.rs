@@ -173,7 +173,9 @@ pub const RECORDER: &[Key] = &[
     ),
     key(
         "source_duration_limits",
-        Kind::Other("an object {\"source\": seconds}; source is a name or the URL as in `sources`"),
+        Kind::Other(
+            "null or an object {\"source\": seconds}; source is a name or the URL as in `sources`",
+        ),
         "{}",
         "Time limits for single sources.",
     ),

@@ -14,11 +14,12 @@ mod urls;
 use settings::Environment;
 use std::path::PathBuf;
 
-/// An environment with two variables and a program directory.
+/// An environment with three variables and a program directory.
 fn environment() -> Environment<'static> {
     Environment {
         variable: &|name| match name {
             "CAMERA_PASSWORD" => Some("p@ss/wörd".to_owned()),
+            "EMPTY" => Some(String::new()),
             "PLACE" => Some("gate".to_owned()),
             _ => None,
         },

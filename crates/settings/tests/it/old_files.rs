@@ -61,6 +61,13 @@ fn of_the_recorder() {
 }
 
 #[test]
+fn null_means_no_limits() {
+    let text = r#"{"sources": ["a.mp4"], "source_duration_limits": null}"#;
+    let settings = RecorderSettings::from_text(text, &environment()).unwrap();
+    assert_eq!(settings.sources[0].duration_limit, None);
+}
+
+#[test]
 fn of_the_blur_processor() {
     let settings = BlurSettings::from_text(
         r#"{

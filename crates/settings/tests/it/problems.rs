@@ -334,4 +334,10 @@ fn comments_of_other_languages_and_empty_variables() {
             1 problem in the settings
               line 1: sources[0]: `${}` names no variable; write ${NAME}, or $${ for the characters themselves"#]],
     );
+    recorder(
+        r#"{"sources": [{"url": "rtsp://cam/1", "username": "viewer", "password": "${EMPTY}"}]}"#,
+        expect![[r#"
+            1 problem in the settings
+              line 1: sources[0].password: the environment variable EMPTY is empty; give it a value, or leave ${EMPTY} out"#]],
+    );
 }

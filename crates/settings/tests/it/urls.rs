@@ -202,6 +202,8 @@ fn a_password_from_the_environment_may_hold_anything() {
         "[x]",
         "a\\b",
         "p@ss#1",
+        "pass%41word",
+        "p%40ss%2Fwd",
     ] {
         let (shown, name, read_as, place) =
             read("rtsp://viewer:${SECRET}@10.0.0.7:8554/live/1?x=1", password);
@@ -212,10 +214,45 @@ fn a_password_from_the_environment_may_hold_anything() {
         assert_eq!((&*both.1, &*both.2), ("viewer", password));
         assert_eq!(both.3, "cam:554");
     }
-    let encoded = read("rtsp://viewer:${SECRET}@cam/1", "p%40ss%2Fwd");
-    assert_eq!(encoded.2, "p@ss/wd", "as it had to be written before");
     let half = read("rtsp://viewer:x${SECRET}y@cam/1", "/@");
     assert_eq!(half.2, "x/@y");
+}
+
+#[test]
+fn a_whole_address_in_a_variable_is_one_like_any_other() {
+    let env = Environment {
+        variable: &|_| Some("rtsp://viewer:p%40ss@cam/1".to_owned()),
+        program_dir: None,
+    };
+    let file = r#"{ "sources": ["${CAMERA}"] }"#;
+    let settings = RecorderSettings::from_text(file, &env).unwrap();
+    let credentials = settings.sources[0].url.credentials().unwrap();
+    assert_eq!(credentials.password, "p@ss");
+}
+
+#[test]
+fn a_password_that_looks_like_a_variable_is_doubted() {
+    let doubt = |source: serde_json::Value| {
+        let file = serde_json::json!({ "sources": [source] }).to_string();
+        let settings = RecorderSettings::from_text(&file, &Environment::empty()).unwrap();
+        settings.sources[0].doubt()
+    };
+    let told = doubt(serde_json::json!("rtsp://viewer:$CAMERA_PASSWORD@cam/1")).unwrap();
+    assert_eq!(
+        told,
+        "the password begins with `$`; if a variable is meant, write ${NAME}"
+    );
+    let separate =
+        serde_json::json!({"url": "rtsp://cam/1", "username": "viewer", "password": "$PW"});
+    assert_eq!(doubt(separate), Some(told));
+    for good in [
+        "rtsp://viewer:pa$$word@cam/1",
+        "rtsp://viewer:$1@cam/1",
+        "rtsp://cam/1",
+        "a.mp4",
+    ] {
+        assert_eq!(doubt(serde_json::json!(good)), None, "{good}");
+    }
 }
 
 #[test]

@@ -192,9 +192,7 @@ impl BlurSettings {
             num_cameras: small(reader, "num_cameras"),
             second_look: reader.flag("second_look"),
             sandbox: sandbox(reader),
-            sandbox_writable: reader
-                .optional("sandbox_writable", paths)
-                .unwrap_or_default(),
+            sandbox_writable: sandbox_writable(reader),
             zones: zones::read(reader),
             resize: resize(reader),
             overlay: overlay(reader),
@@ -214,6 +212,7 @@ impl BlurSettings {
         if matches!(settings.blur_module, BlurModule::Python(_)) {
             mistyped_bridge_keys(reader);
         }
+        plugin_paths(reader, &settings.blur_module);
         settings
     }
 
@@ -322,6 +321,9 @@ fn blur_module(reader: &mut Reader<'_>, env: &Environment<'_>) -> BlurModule {
     let Some(text) = reader.nullable("blur_module_path", read::text) else {
         return BlurModule::WholeFrame;
     };
+    if let Some(message) = read::beneath_home(Path::new(&text)) {
+        reader.problem("blur_module_path", Some(node.line), message);
+    }
     match BlurModule::read(&text, env.program_dir.as_deref()) {
         Ok(module) => module,
         Err(message) => {
@@ -359,6 +361,40 @@ fn mistyped_bridge_keys(reader: &mut Reader<'_>) {
             reader.problem(&format!("plugin.{name}"), Some(member.line), message);
         }
     }
+}
+
+/// Refuses `~` in the paths that our own plugins take; what another makes of its settings is its own matter.
+fn plugin_paths(reader: &mut Reader<'_>, module: &BlurModule) {
+    let name = match module {
+        BlurModule::Python(_) => "python_executable",
+        BlurModule::Native(path) if path.ends_with("libhead_blur.so") => "model_dir",
+        _ => return,
+    };
+    let Some(Value::Object(members)) = reader.given("plugin").map(|node| &node.value) else {
+        return;
+    };
+    for member in members.iter().filter(|member| member.key == name) {
+        if let Value::Text(path) = &member.node.value
+            && let Some(message) = read::beneath_home(Path::new(path))
+        {
+            reader.problem(&format!("plugin.{name}"), Some(member.line), message);
+        }
+    }
+}
+
+fn sandbox_writable(reader: &mut Reader<'_>) -> Vec<PathBuf> {
+    let name = "sandbox_writable";
+    let paths = reader.optional(name, paths).unwrap_or_default();
+    let lines: Vec<u32> = match reader.given(name).map(|node| &node.value) {
+        Some(Value::List(items)) => items.iter().map(|item| item.line).collect(),
+        _ => Vec::new(),
+    };
+    for (i, path) in paths.iter().enumerate() {
+        if let Some(message) = read::beneath_home(path) {
+            reader.problem(&format!("{name}[{i}]"), lines.get(i).copied(), message);
+        }
+    }
+    paths
 }
 
 fn object(_: &keys::Kind, node: &crate::json::Node) -> Option<serde_json::Value> {

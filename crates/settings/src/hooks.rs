@@ -11,6 +11,7 @@ use crate::read::{self, Reader};
 use crate::url::{SourceKind, SourceUrl};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Headers that the request has anyway, or that would change where its body ends.
@@ -341,6 +342,13 @@ fn command(reader: &mut Reader<'_>) -> Option<HookTarget> {
         _ => None,
     };
     let words: Vec<String> = words.unwrap_or_default();
+    if let Some(message) = words
+        .first()
+        .and_then(|program| read::beneath_home(Path::new(program)))
+    {
+        reader.problem("command", Some(node.line), message);
+        return None;
+    }
     match words.split_first() {
         Some((program, arguments)) if !program.is_empty() => Some(HookTarget::Command {
             program: program.clone(),

@@ -10,6 +10,9 @@ use serde_json::Number;
 /// Deeper nesting than this is refused, so that no file can exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
+/// What ends an object or a list.
+const BRACKETS: [char; 2] = ['}', ']'];
+
 /// A value and the line it starts on, counted from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
@@ -55,7 +58,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     parser.skip_blanks()?;
     match parser.peek() {
         None => Ok(node),
-        Some(found) => Err(parser.error(format!("expected the end of the file, found `{found}`"))),
+        Some(_) => Err(parser.unexpected("expected the end of the file", false)),
     }
 }
 
@@ -155,15 +158,38 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn expect(&mut self, wanted: char, place: &str) -> Result<(), SyntaxError> {
-        if self.take(wanted) {
+    /// Takes the comma behind a member or an element, unless `close` is next.
+    fn separator(&mut self, close: char, place: &str, value: &Node) -> Result<(), SyntaxError> {
+        let line = self.line;
+        self.skip_blanks()?;
+        let next = self.peek();
+        if next == Some(close) || self.take(',') {
             return Ok(());
         }
-        Err(match self.peek() {
-            Some(found) => self.error(format!("expected `{wanted}` {place}, found `{found}`")),
-            None => self.error(format!(
-                "expected `{wanted}` {place}, found the end of the file"
-            )),
+        if self.line > line && next.is_some_and(|next| !BRACKETS.contains(&next)) {
+            return Err(SyntaxError {
+                line,
+                message: "`,` missing after this value".to_owned(),
+            });
+        }
+        let after_text = self.line == line && matches!(value.value, Value::Text(_));
+        Err(self.unexpected(&format!("expected `,` or `{close}` {place}"), after_text))
+    }
+
+    /// What stands here instead. It may be a letter of a password, above all when that holds a `"`, so that only its place
+    /// is told.
+    fn unexpected(&self, expected: &str, after_text: bool) -> SyntaxError {
+        let Some(found) = self.peek() else {
+            return self.error(format!("{expected}, found the end of the file"));
+        };
+        let line = self.rest().lines().next().unwrap_or_default();
+        let column = self.column();
+        self.error(if after_text && line.contains('"') {
+            format!("{expected} in column {column}; a `\"` within text is written `\\\"`")
+        } else if BRACKETS.contains(&found) {
+            format!("{expected}, found `{found}`")
+        } else {
+            format!("{expected} in column {column}")
         })
     }
 
@@ -201,27 +227,21 @@ impl<'a> Parser<'a> {
                     message,
                 });
             }
+            self.separator('}', "after a value", &member.node)?;
             members.push(member);
-            self.skip_blanks()?;
-            if self.peek() != Some('}') {
-                self.expect(',', "after a value")?;
-            }
         }
     }
 
     fn member(&mut self, depth: usize) -> Result<Member, SyntaxError> {
         let line = self.line;
         if self.peek() != Some('"') {
-            let found = self
-                .peek()
-                .map_or("the end of the file".to_owned(), |c| format!("`{c}`"));
-            return Err(self.error(format!(
-                "expected a key in double quotes or `}}`, found {found}"
-            )));
+            return Err(self.unexpected("expected a key in double quotes or `}`", false));
         }
         let key = self.text()?;
         self.skip_blanks()?;
-        self.expect(':', "after a key")?;
+        if !self.take(':') {
+            return Err(self.unexpected("expected `:` after a key", true));
+        }
         Ok(Member {
             key,
             line,
@@ -237,11 +257,9 @@ impl<'a> Parser<'a> {
             if self.take(']') {
                 return Ok(Value::List(list));
             }
-            list.push(self.value(depth + 1)?);
-            self.skip_blanks()?;
-            if self.peek() != Some(']') {
-                self.expect(',', "after an element")?;
-            }
+            let element = self.value(depth + 1)?;
+            self.separator(']', "after an element", &element)?;
+            list.push(element);
         }
     }
 

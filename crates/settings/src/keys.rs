@@ -5,6 +5,26 @@ mod table;
 
 pub use table::{BLUR, HOOK, RECORDER, SOURCE, SYSTEM};
 
+/// What our own plugins take out of `plugin`, which is handed to them as it is: to tell where such a key belongs.
+pub(crate) const PLUGIN: [&str; 16] = [
+    "python_executable",
+    "frame_timeout",
+    "load_timeout",
+    "model_dir",
+    "threads",
+    "precision",
+    "person_input_sizes",
+    "face_input_size",
+    "detectors",
+    "person_threshold",
+    "face_threshold",
+    "model",
+    "model_input_size",
+    "classes",
+    "model_threshold",
+    "model_objectness",
+];
+
 /// One key of a settings file.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {

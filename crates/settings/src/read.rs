@@ -4,9 +4,9 @@
 //! all problems at once. The settings made that way are thrown away when there is any problem.
 
 use crate::json::{Member, Node, Value, parse};
-use crate::keys::{Key, Kind, find, nearest};
+use crate::keys::{BLUR, HOOK, Key, Kind, PLUGIN, RECORDER, SOURCE, SYSTEM, find, nearest};
 use crate::problem::Problem;
-use crate::size;
+use crate::{BLUR_FILE, RECORDER_FILE, SYSTEM_FILE, size};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,9 +37,11 @@ impl<'a> Reader<'a> {
             find(keys, &member.key).is_none() && !(at_top && member.key == crate::schema::REFERENCE)
         };
         for member in members.iter().filter(unknown) {
-            let message = match nearest(&member.key, keys.iter().map(|key| key.name)) {
-                Some(name) => format!("there is no such key; did you mean `{name}`?"),
-                None => "there is no such key; remove it".to_owned(),
+            let meant = nearest(&member.key, keys.iter().map(|key| key.name));
+            let message = match (belongs(&member.key, keys, &reader.prefix), meant) {
+                (Some(place), _) => format!("it belongs {place}"),
+                (None, Some(name)) => format!("there is no such key; did you mean `{name}`?"),
+                (None, None) => "there is no such key; remove it".to_owned(),
             };
             reader.problem(&member.key, Some(member.line), message);
         }
@@ -114,11 +116,7 @@ impl<'a> Reader<'a> {
                 text(kind, node).filter(|path| !path.is_empty())
             })
             .into();
-        if let Ok(within) = path.strip_prefix("~") {
-            let message = format!(
-                "{path:?} would be a folder with the name ~; write the whole path, or {:?}",
-                Path::new("${HOME}").join(within)
-            );
+        if let Some(message) = beneath_home(&path) {
             self.problem(name, self.given(name).map(|node| node.line), message);
         }
         path
@@ -164,6 +162,46 @@ impl<'a> Reader<'a> {
         }
         self.optional(name, convert)
     }
+}
+
+/// Where a key belongs that the object under `prefix`, with these keys, does not have.
+fn belongs(name: &str, keys: &'static [Key], prefix: &str) -> Option<String> {
+    let top = match prefix {
+        _ if prefix.starts_with("sources[") => RECORDER,
+        _ if prefix.starts_with("notifications[") => SYSTEM,
+        _ => keys,
+    };
+    if find(top, name).is_some() {
+        return Some("at the top of the file".to_owned());
+    }
+    for (list, entry) in [("sources", SOURCE), ("notifications", HOOK)] {
+        if find(top, list).is_some() && find(entry, name).is_some() {
+            return Some(format!("into an entry of `{list}`"));
+        }
+    }
+    if find(top, "plugin").is_some() && PLUGIN.contains(&name) {
+        return Some("under `plugin`".to_owned());
+    }
+    let files = [
+        (RECORDER, RECORDER_FILE),
+        (BLUR, BLUR_FILE),
+        (SYSTEM, SYSTEM_FILE),
+    ];
+    let files: Vec<&str> = files
+        .into_iter()
+        .filter(|(keys, _)| find(keys, name).is_some())
+        .map(|(_, file)| file)
+        .collect();
+    (!files.is_empty()).then(|| format!("into {}", files.join(" and ")))
+}
+
+/// What is said of a path that begins with `~`, which a shell would have replaced.
+pub(crate) fn beneath_home(path: &Path) -> Option<String> {
+    let within = path.strip_prefix("~").ok()?;
+    Some(format!(
+        "{path:?} would be a folder with the name ~; write the whole path, or {:?}",
+        Path::new("${HOME}").join(within)
+    ))
 }
 
 pub(crate) fn flag(_: &Kind, node: &Node) -> Option<bool> {

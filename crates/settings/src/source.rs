@@ -205,20 +205,24 @@ fn url_of(reader: &mut Reader<'_>, written: Option<&str>, line: u32) -> Option<S
             return None;
         }
     };
-    match (username, password) {
-        (Some(username), password) => {
-            Some(url.with_credentials(username, password.unwrap_or_default()))
-        }
-        (None, None) => Some(url),
-        (None, Some(_)) => {
-            reader.problem(
-                "username",
-                Some(line),
-                "missing, since there is a password".to_owned(),
-            );
-            None
-        }
+    if username.is_none() && password.is_none() {
+        return Some(url);
     }
+    // What the keys do not say stands in the address.
+    let (named, known) = match url.credentials() {
+        Some(login) => (Some(login.username.clone()), Some(login.password.clone())),
+        None => (None, None),
+    };
+    let Some(username) = username.or(named) else {
+        reader.problem(
+            "username",
+            Some(line),
+            "missing, since there is a password".to_owned(),
+        );
+        return None;
+    };
+    let password = password.or(known).unwrap_or_default();
+    Some(url.with_credentials(username, password))
 }
 
 fn with_overrides(reader: &mut Reader<'_>, defaults: &Defaults, url: SourceUrl) -> Source {
@@ -326,15 +330,26 @@ fn named(mut unnamed: Vec<Unnamed>, problems: &mut Vec<Problem>) -> Vec<Unnamed>
         let Some(name) = unnamed[i].name.clone() else {
             continue;
         };
-        if let Some(first) = unnamed[..i].iter().find(|other| other.source.name == name) {
-            problems.push(Problem {
-                line: Some(unnamed[i].line),
-                key: format!("sources[{}]", unnamed[i].source.index),
-                message: format!(
+        if let Some(at) = (0..i).find(|other| unnamed[*other].source.name == name) {
+            let [first, second] = [at, i].map(|at| &unnamed[at].source);
+            let nobody_named_them = nameless.contains(&at) && nameless.contains(&i);
+            let address = |source: &Source| source.url.expose_without_userinfo();
+            let message = if nobody_named_them && address(first) == address(second) {
+                format!(
+                    "is the same address as sources[{}]; remove one",
+                    first.index
+                )
+            } else {
+                format!(
                     "has the name {:?} like sources[{}]; give one of them another `name`",
                     name.as_str(),
-                    first.source.index
-                ),
+                    first.index
+                )
+            };
+            problems.push(Problem {
+                line: Some(unnamed[i].line),
+                key: format!("sources[{}]", second.index),
+                message,
             });
         }
         unnamed[i].source.name = name;

@@ -126,8 +126,13 @@ fn token(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
-    let cert = reader.nullable("dashboard_tls_cert", read::text);
-    let key = reader.nullable("dashboard_tls_key", read::text);
+    let [cert, key] = ["dashboard_tls_cert", "dashboard_tls_key"].map(|name| {
+        let path = reader.nullable(name, read::text)?;
+        if let Some(message) = read::beneath_home(Path::new(&path)) {
+            reader.problem(name, reader.given(name).map(|node| node.line), message);
+        }
+        Some(path)
+    });
     match (cert, key) {
         (Some(cert), Some(key)) => Some(TlsFiles {
             cert: cert.into(),

@@ -1,6 +1,7 @@
 //! The address of a source, which prints without its credentials.
 
 use crate::keys::nearest;
+use crate::read::beneath_home;
 use secrets::hide_values;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -9,6 +10,9 @@ use std::path::Path;
 /// What is said of an address whose password may have been taken for something else.
 const UNREADABLE: &str = "host or port cannot be read; special characters in a password must be percent-encoded \
     (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`";
+
+/// The same where there is no login.
+const NO_HOST: &str = "host or port cannot be read; write host:port with a port from 1 to 65535";
 
 /// What is said of an address that does not begin like one. It is not repeated: its password could be anywhere in it.
 const NO_BEGINNING: &str = "an address begins with rtsp://, as in rtsp://user:password@192.168.1.20/stream1; the path of \
@@ -92,7 +96,11 @@ impl SourceUrl {
             Some((userinfo, endpoint)) => (Some(userinfo), endpoint),
             None => (None, authority),
         };
-        let (host, port) = host_and_port(endpoint).ok_or(UNREADABLE)?;
+        let unreadable = match after.contains('@') {
+            true => UNREADABLE,
+            false => NO_HOST,
+        };
+        let (host, port) = host_and_port(endpoint).ok_or(unreadable)?;
         // `viewer:12/34@cam` is a password with a raw `/`, not a host with a port, and so is `viewer:1@2/34@cam`; else the
         // rest of it were shown.
         let path = match rest.starts_with(['?', '#']) {
@@ -126,6 +134,9 @@ impl SourceUrl {
         }
         if lacks_beginning(text) {
             return Err(NO_BEGINNING.to_owned());
+        }
+        if let Some(message) = beneath_home(Path::new(text)) {
+            return Err(message);
         }
         Ok(Self::file(text))
     }

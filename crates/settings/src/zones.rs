@@ -88,7 +88,13 @@ fn polygon(node: &Node) -> Result<ZonePolygon, Mistake> {
 }
 
 fn point(node: &Node) -> Result<(f32, f32), Mistake> {
-    let wanted = || mistake(node, "a point [x, y] with x and y from 0 to 1");
+    let wanted = || {
+        let message = format!(
+            "{} is not allowed; give [x, y] as shares of width and height, from 0 to 1",
+            shown(node)
+        );
+        (node.line, message)
+    };
     let Value::List(numbers) = &node.value else {
         return Err(wanted());
     };
@@ -102,6 +108,14 @@ fn point(node: &Node) -> Result<(f32, f32), Mistake> {
             share(y).ok_or_else(wanted)? as f32,
         )),
         _ => Err(wanted()),
+    }
+}
+
+/// A point in pixels, the usual slip, as it is written.
+fn shown(node: &Node) -> String {
+    match node.to_json().as_array().map(Vec::as_slice) {
+        Some([x, y]) if x.is_number() && y.is_number() => format!("[{x}, {y}]"),
+        _ => node.shown(),
     }
 }
 
@@ -156,6 +170,14 @@ mod tests {
             (
                 r#"{ "yard": { "never": [[[0, 0], [1, 1], [0]]] } }"#,
                 "from 0 to 1",
+            ),
+            (
+                r#"{ "gate": { "never": [[[640, 0], [1, 1], [0, 0.5]]] } }"#,
+                "zones.gate: [640, 0] is not allowed; give [x, y] as shares of width and height, from 0 to 1",
+            ),
+            (
+                r#"{ "gate": { "never": [[[1, "x"], [1, 1], [0, 0.5]]] } }"#,
+                "zones.gate: a list is not allowed; give [x, y]",
             ),
         ] {
             let error = read(zones).expect_err(zones);

@@ -37,7 +37,7 @@ fn all_problems_at_once() {
             15 problems in the settings
               line 3: sources[0].url: ftp:// is not supported; use rtsp://, rtsps://, http://, https:// or a path
               line 3: sources[1]: 7 is no source; give a URL in double quotes or an object with `url`
-              line 3: sources[2].url: host or port cannot be read; special characters in a password must be percent-encoded (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`
+              line 3: sources[2].url: host or port cannot be read; write host:port with a port from 1 to 65535
               line 3: sources[3].url: missing; every source needs one
               line 3: sources[3].name: "a b" cannot be a file name; use letters, digits, `-`, `_` and `.`, at most 80 bytes, such as "a_b"
               line 4: segment_duraton: there is no such key; did you mean `segment_duration`?
@@ -87,7 +87,7 @@ fn syntax() {
         "{\n  // fine\n  \"sources\": [\"a.mp4\"]\n  \"bitrate\": 3\n}",
         expect![[r#"
             1 problem in the settings
-              line 4: expected `,` after a value, found `"`"#]],
+              line 3: `,` missing after this value"#]],
     );
     recorder(
         "{\n  \"sources\": [\"a.mp4\n]}",
@@ -99,7 +99,7 @@ fn syntax() {
         "{\n  sources: []}",
         expect![[r#"
         1 problem in the settings
-          line 2: expected a key in double quotes or `}`, found `s`"#]],
+          line 2: expected a key in double quotes or `}` in column 3"#]],
     );
     recorder(
         "{\n  \"sources\": [rtsp://x/y]}",
@@ -111,7 +111,7 @@ fn syntax() {
         "{\"sources\": [\"a.mp4\"]} x",
         expect![[r#"
         1 problem in the settings
-          line 1: expected the end of the file, found `x`"#]],
+          line 1: expected the end of the file in column 24"#]],
     );
     recorder(
         "/* {}",
@@ -151,7 +151,7 @@ fn sources_must_be_distinct() {
         expect![[r#"
             2 problems in the settings
               line 3: sources[1]: has the name "gate" like sources[0]; give one of them another `name`
-              line 5: sources[3]: has the name "c_1_cc90f63d" like sources[2]; give one of them another `name`"#]],
+              line 5: sources[3]: is the same address as sources[2]; remove one"#]],
     );
 }
 
@@ -176,7 +176,7 @@ fn missing_variables() {
             3 problems in the settings
               line 1: sources[0]: the environment variable NOT_SET is not set; set it, or write $${ for the characters themselves
               line 1: sources[1]: `${` without `}`; write ${NAME}, or $${ for the characters themselves
-              line 1: sources[1].url: host or port cannot be read; special characters in a password must be percent-encoded (/ is %2F, : is %3A, @ is %40), or use the keys `username` and `password`"#]],
+              line 1: sources[1].url: host or port cannot be read; write host:port with a port from 1 to 65535"#]],
     );
 }
 
@@ -248,7 +248,7 @@ fn blur_problems() {
               line 5: video_codec: "copy" is not allowed, since a blurred picture must be encoded; give an encoder such as "libx264"
               line 6: max_concurrent_processes: 1.5 is not allowed; give a whole number from 1 to 256
               line 7: blur_strength: 1000 is not allowed; give a whole number from 1 to 100
-              line 8: sources: there is no such key; remove it
+              line 8: sources: it belongs into rtsp_recorder_config.json
               line 9: delete_orginal: there is no such key; did you mean `delete_original`?"#]],
     );
 }
@@ -318,6 +318,118 @@ fn a_home_that_nobody_replaces_is_no_folder() {
     );
     let good = r#"{"sources": ["a"], "output_dir": "./~", "log_dir": "~logs"}"#;
     RecorderSettings::from_text(good, &environment()).unwrap();
+    recorder(
+        r#"{"sources": ["~/a.mp4"]}"#,
+        expect![[r#"
+            1 problem in the settings
+              line 1: sources[0].url: "~/a.mp4" would be a folder with the name ~; write the whole path, or "${HOME}/a.mp4""#]],
+    );
+    blur(
+        r#"{
+          "blur_module_path": "~/blur.py",
+          "plugin": {
+            "python_executable": "~/venv/bin/python"
+          },
+          "sandbox_writable": ["/tmp/x",
+            "~/cache"]
+        }"#,
+        expect![[r#"
+            3 problems in the settings
+              line 2: blur_module_path: "~/blur.py" would be a folder with the name ~; write the whole path, or "${HOME}/blur.py"
+              line 4: plugin.python_executable: "~/venv/bin/python" would be a folder with the name ~; write the whole path, or "${HOME}/venv/bin/python"
+              line 7: sandbox_writable[1]: "~/cache" would be a folder with the name ~; write the whole path, or "${HOME}/cache""#]],
+    );
+    blur(
+        r#"{"blur_module_path": "head-blur", "plugin": {"model_dir": "~/models"}}"#,
+        expect![[r#"
+            1 problem in the settings
+              line 1: plugin.model_dir: "~/models" would be a folder with the name ~; write the whole path, or "${HOME}/models""#]],
+    );
+    // What another plugin makes of its own keys is its own matter.
+    let good = r#"{"blur_module_path": "own.so", "plugin": {"model_dir": "~/m", "python_executable": "~/p"}}"#;
+    BlurSettings::from_text(good, &environment()).unwrap();
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_told_the_right_one() {
+    recorder(
+        r#"{"sources": [{"url": "rtsp://cam/1", "log_dir": "x", "dashboard": true}], "username": "a", "url": "b"}"#,
+        expect![[r#"
+            4 problems in the settings
+              line 1: username: it belongs into an entry of `sources`
+              line 1: url: it belongs into an entry of `sources`
+              line 1: sources[0].log_dir: it belongs at the top of the file
+              line 1: sources[0].dashboard: it belongs into run_system_config.json"#]],
+    );
+    blur(
+        r#"{"model_dir": "/m", "python_executable": "/p"}"#,
+        expect![[r#"
+            2 problems in the settings
+              line 1: model_dir: it belongs under `plugin`
+              line 1: python_executable: it belongs under `plugin`"#]],
+    );
+}
+
+#[test]
+fn an_address_without_a_login_is_told_of_host_and_port_only() {
+    for address in [
+        "rtsp://1.2.3.4:99999/s",
+        "rtsp://1.2.3.4:55a/s",
+        "rtsp://1.2. 3.4/s",
+        "rtsp:///s",
+    ] {
+        let file = serde_json::json!({ "sources": [address] }).to_string();
+        let problems = RecorderSettings::from_text(&file, &environment()).expect_err(address);
+        let problems = problems.to_string();
+        let advice = "host or port cannot be read; write host:port with a port from 1 to 65535";
+        assert!(problems.ends_with(advice), "{problems}");
+    }
+}
+
+#[test]
+fn slips_with_commas_brackets_and_quotes() {
+    for (text, told) in [
+        (
+            "{\"bitrate\": 1,\n\"sources\": [\"a\"]\n",
+            "line 3: expected `,` or `}` after a value, found the end of the file",
+        ),
+        (
+            "{\"sources\": [\"a\"",
+            "line 1: expected `,` or `]` after an element, found the end of the file",
+        ),
+        (
+            "{\"sources\": [\"a\"\n  // all\n  \"b\"]}",
+            "line 1: `,` missing after this value",
+        ),
+        (
+            "{\"sources\": [\"a\"}\n",
+            "line 1: expected `,` or `]` after an element, found `}`",
+        ),
+        (
+            "{\"sources\": [\"a\"\n}",
+            "line 2: expected `,` or `]` after an element, found `}`",
+        ),
+        (
+            "{\"sources\": [\"rtsp://a:ge\"Zh@cam/1\"]}",
+            "line 1: expected `,` or `]` after an element in column 27; a `\"` within text is written `\\\"`",
+        ),
+        (
+            "{\"sources\": [], \"bitrate\": \"1\"Z\"}",
+            "line 1: expected `,` or `}` after a value in column 31; a `\"` within text is written `\\\"`",
+        ),
+        (
+            "{\"a\": [1 2]}",
+            "line 1: expected `,` or `]` after an element in column 10",
+        ),
+        (
+            "{\"a\": \"b\", \"c\"Z\": 1}",
+            "line 1: expected `:` after a key in column 15; a `\"` within text is written `\\\"`",
+        ),
+        ("{\"a\" 1}", "line 1: expected `:` after a key in column 6"),
+    ] {
+        let problems = RecorderSettings::from_text(text, &environment()).expect_err(text);
+        assert_eq!(problems.list[0].to_string(), told, "{text}");
+    }
 }
 
 #[test]

@@ -203,3 +203,16 @@ fn what_is_wrong_with_hooks_is_told_without_their_secrets() {
           line 18: notifications[16]: no hook; give an object with `name` and `url` or `command`"#]].assert_eq(&told);
     assert!(problems(r#"{"notifications": {}}"#).contains("put the hooks in [ ]"));
 }
+
+#[test]
+fn keys_of_hooks_and_paths_in_a_home_are_told_what_to_do() {
+    let text = r#"{"headers": {}, "dashboard_tls_cert": "~/c.pem", "dashboard_tls_key": "/k.pem",
+        "notifications": [{"name": "a", "command": ["~/tell.sh"], "dashboard_listen": "x"}]}"#;
+    expect![[r#"
+        4 problems in the settings
+          line 1: headers: it belongs into an entry of `notifications`
+          line 1: dashboard_tls_cert: "~/c.pem" would be a folder with the name ~; write the whole path, or "${HOME}/c.pem"
+          line 2: notifications[0].dashboard_listen: it belongs at the top of the file
+          line 2: notifications[0].command: "~/tell.sh" would be a folder with the name ~; write the whole path, or "${HOME}/tell.sh""#]]
+    .assert_eq(&problems(text));
+}

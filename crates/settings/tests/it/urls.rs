@@ -112,6 +112,38 @@ fn decoded_credentials_survive_the_round_trip() {
 }
 
 #[test]
+fn a_login_may_stand_partly_in_the_address() {
+    for (source, username, password) in [
+        (
+            serde_json::json!({"url": "rtsp://admin@cam/1", "password": "geheim"}),
+            "admin",
+            "geheim",
+        ),
+        (
+            serde_json::json!({"url": "rtsp://admin:old@cam/1", "password": "geheim"}),
+            "admin",
+            "geheim",
+        ),
+        (
+            serde_json::json!({"url": "rtsp://admin:geheim@cam/1", "username": "viewer"}),
+            "viewer",
+            "geheim",
+        ),
+        (
+            serde_json::json!({"url": "rtsp://cam/1", "username": "viewer"}),
+            "viewer",
+            "",
+        ),
+    ] {
+        let file = serde_json::json!({ "sources": [source] }).to_string();
+        let settings = RecorderSettings::from_text(&file, &Environment::empty()).unwrap();
+        let credentials = settings.sources[0].url.credentials().unwrap();
+        let read = (&*credentials.username, &*credentials.password);
+        assert_eq!(read, (username, password));
+    }
+}
+
+#[test]
 fn who_logs_in_by_other_means_still_asks_for_the_whole_path_and_query() {
     let url = url("rtsp://admin:geheim@cam/live?user=admin&password=geheim&channel=1");
     assert_eq!(

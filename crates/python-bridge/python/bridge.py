@@ -299,7 +299,8 @@ def advice(error):
     # Libraries wrap what they were refused.
     wrapped, seen = error, []
     while wrapped is not None and wrapped not in seen:
-        if isinstance(wrapped, PermissionError):
+        # Without a network no name is known either.
+        if isinstance(wrapped, (PermissionError, socket.gaierror)):
             return (
                 '; unless "sandbox" is "off", modules have no network and write to temporary folders and those of '
                 '"sandbox_writable" only'

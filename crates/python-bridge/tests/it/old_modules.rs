@@ -173,10 +173,15 @@ fn what_the_sandbox_refuses_is_told_as_such() {
 except OSError as error: raise RuntimeError('no download') from error\n",
         "try: raise PermissionError(1, 'Operation not permitted')
 except OSError: raise ValueError('no model')\n",
+        // A name is asked for over the network, too.
+        "import socket, urllib.error
+try: raise socket.gaierror(-2, 'Name or service not known')
+except OSError as error: raise urllib.error.URLError(error)\n",
     ] {
         let error = create(&module(text).path).err().expect(text);
         let first = error.lines().next().unwrap_or_default();
         assert!(first.contains("\"sandbox_writable\""), "{error}");
+        assert!(first.contains("no network"), "{error}");
     }
     let other = create(&module("raise ValueError('no model')\n").path).err();
     assert!(!other.expect("refused").contains("sandbox"));

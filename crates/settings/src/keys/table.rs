@@ -236,7 +236,7 @@ pub const SOURCE: &[Key] = &[
     ),
     key(
         "name",
-        Kind::Other("letters, digits, `-`, `_` and `.`"),
+        Kind::Other("letters of any script (한글), digits, `-`, `_` and `.`"),
         "",
         "Name of the source, of its directory and of its files; by default made from host and path.",
     ),
@@ -407,7 +407,7 @@ pub const BLUR: &[Key] = &[
         "zones",
         Kind::Other(crate::zones::ALLOWED),
         "{}",
-        "Static zones by name of the source: `always` is masked in every frame; a head that is only ever seen wholly inside one polygon of `never` (a poster, a television) is not masked; who stands there already when a recording, or a video whose predecessor is not processed yet, begins is taken for one, so keep these polygons where nobody stands. Points are shares of the recorded picture's width and height.",
+        "Static zones by name of the source. `always`: masked in every frame. `never`: what is only ever seen wholly inside one of these polygons (a poster, a television) is not masked. Draw them only where nobody can stand: somebody who stands there when a recording begins, or a video whose predecessor is not processed yet, cannot be told from a poster and stays visible. Points are shares of the recorded picture's width and height.",
     ),
     key(
         "second_look",

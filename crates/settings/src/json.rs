@@ -220,7 +220,8 @@ impl<'a> Parser<'a> {
             if let Some(first) = members.iter().find(|m| m.key == member.key) {
                 let message = format!(
                     "{:?} stands here again, first on line {}",
-                    first.key, first.line
+                    hide_secrets(&first.key),
+                    first.line
                 );
                 return Err(SyntaxError {
                     line: member.line,

@@ -20,7 +20,8 @@ impl fmt::Display for Problem {
             write!(f, "line {line}: ")?;
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            // An address may have been written where a key belongs.
+            write!(f, "{}: ", secrets::hide_secrets(&self.key))?;
         }
         f.write_str(&self.message)
     }

@@ -63,7 +63,7 @@ fn of_camera(camera: &Member) -> Result<CameraZones, Mistake> {
             _ => {
                 let message = format!(
                     "`{}` is no kind of zone; give `always` or `never`",
-                    kind.key
+                    secrets::hide_secrets(&kind.key)
                 );
                 return Err((kind.line, message));
             }

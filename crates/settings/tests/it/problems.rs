@@ -196,6 +196,9 @@ fn no_message_shows_a_password() {
         r#"{"sources": [rtsp://admin:geheim@cam/1]}"#,
         r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": "geheim\x"}]}"#,
         r#"{"sources": [{"url": "rtsp://cam/1", "username": "a", "password": geheim}]}"#,
+        r#"{"sources": [{"rtsp://admin:geheim@cam/1": "gate"}]}"#,
+        r#"{"sources": [{"admin:geheim@cam": "a", "admin:geheim@cam": "b"}]}"#,
+        r#"{"sources": ["a"], "source_duration_limits": {"admin:geheim@${NOT_SET}": 1}}"#,
     ] {
         let problems = RecorderSettings::from_text(text, &environment())
             .expect_err(text)

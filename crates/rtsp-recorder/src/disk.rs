@@ -29,10 +29,48 @@ pub struct DiskReport {
 /// Keeps all videos within their budget, as far as that is the recorder's part.
 #[derive(Debug)]
 pub struct DiskKeeper {
-    raw_dir: PathBuf,
-    min_free_bytes: u64,
+    floor: Floor,
     when_full: WhenFull,
     keeper: daemon::disk::DiskKeeper,
+}
+
+/// The free space below which recording waits, of the file system that is recorded to.
+#[derive(Debug, Clone)]
+pub struct Floor {
+    raw_dir: PathBuf,
+    min_free_bytes: u64,
+}
+
+/// So much of the floor must be free above it before recording goes on, at most [`MOST_MARGIN`] bytes.
+const MARGIN: u64 = 20;
+const MOST_MARGIN: u64 = 256 << 20;
+
+impl Floor {
+    /// Bytes that are free.
+    ///
+    /// # Errors
+    /// The disk cannot be asked.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        daemon::disk::free_bytes(&self.raw_dir)
+    }
+
+    /// Whether recording must wait with so many bytes free, by whether it waited before.
+    pub fn is_short(&self, free_bytes: u64, was_short: bool) -> bool {
+        let margin = match was_short {
+            true => (self.min_free_bytes / MARGIN).min(MOST_MARGIN),
+            false => 0,
+        };
+        free_bytes < self.min_free_bytes.saturating_add(margin)
+    }
+
+    /// What to say when it is.
+    pub fn text(&self) -> String {
+        format!(
+            "less than {} free where {} lies; recording waits until there is space",
+            bytes_text(self.min_free_bytes),
+            self.raw_dir.display()
+        )
+    }
 }
 
 impl DiskKeeper {
@@ -53,41 +91,35 @@ impl DiskKeeper {
             max_file_age: settings.disk.max_file_age,
         };
         DiskKeeper {
-            raw_dir: settings.output_dir.clone(),
-            min_free_bytes: settings.disk.min_free_bytes,
+            floor: Floor {
+                raw_dir: settings.output_dir.clone(),
+                min_free_bytes: settings.disk.min_free_bytes,
+            },
             when_full: settings.when_full,
             keeper: daemon::disk::DiskKeeper::new(dirs, budget),
         }
     }
 
-    /// Looks at the disk and deletes what may go. Blocks.
+    /// The free space that it keeps; whether it is there is asked for elsewhere.
+    pub fn floor(&self) -> &Floor {
+        &self.floor
+    }
+
+    /// Looks at what the videos take and deletes what may go. Blocks.
     ///
     /// # Errors
     /// The disk cannot be asked, which says nothing about how full it is.
     pub fn look(&mut self, queue: &DirectoryQueue, now: Moment) -> std::io::Result<DiskReport> {
-        let raw_dir = &self.raw_dir;
+        let raw_dir = &self.floor.raw_dir;
         let room = self.keeper.look(now, &mut |file, kind| {
             kind == Kind::Segment && is_processed(queue, raw_dir, file)
         })?;
-        // Also footage waits below the floor of the file system that it is recorded to.
-        let is_short = daemon::disk::free_bytes(&self.raw_dir)? < self.min_free_bytes;
-        let is_over = room.over_bytes > 0 && self.when_full == WhenFull::StopRecording;
-        let mut report = DiskReport {
-            is_full: is_short || is_over,
-            alarms: Vec::new(),
+        let alarms = [self.budget_alarm(&room), forecast_alarm(&room)];
+        Ok(DiskReport {
+            is_full: room.over_bytes > 0 && self.when_full == WhenFull::StopRecording,
+            alarms: alarms.into_iter().flatten().collect(),
             status: DiskStatus::from(room),
-        };
-        report.status.recording_waits = report.is_full;
-        if is_short {
-            report.alarms.push(format!(
-                "less than {} free where {} lies; recording waits until there is space",
-                bytes_text(self.min_free_bytes),
-                self.raw_dir.display()
-            ));
-        }
-        report.alarms.extend(self.budget_alarm(&room));
-        report.alarms.extend(forecast_alarm(&room));
-        Ok(report)
+        })
     }
 
     fn budget_alarm(&self, room: &Room) -> Option<String> {
@@ -278,10 +310,7 @@ mod tests {
         let (dir, queue, paths) = place();
         let stop = r#", "when_full": "stop_recording""#;
         let report = look(dir.path(), &queue, stop, 10);
-        assert!(
-            report.is_full && report.status.recording_waits,
-            "{report:?}"
-        );
+        assert!(report.is_full, "{report:?}");
         assert_eq!(there(&paths), [false, false, true]);
         assert!(
             !look(dir.path(), &queue, stop, 1000).is_full,
@@ -290,13 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn below_the_floor_recording_waits() {
-        let (dir, queue, paths) = place();
-        let change = r#", "cleanup_old_files": false"#;
-        let mut keeper = DiskKeeper::new(&settings(dir.path(), change));
-        keeper.min_free_bytes = u64::MAX;
-        assert!(keeper.look(&queue, Moment::now()).unwrap().is_full);
-        assert_eq!(there(&paths), [true, true, true]);
+    fn below_the_floor_recording_waits_until_there_is_a_little_more() {
+        let floor = Floor {
+            raw_dir: PathBuf::new(),
+            min_free_bytes: 2 << 30,
+        };
+        let is_short = |mib: u64, was_short| floor.is_short(mib << 20, was_short);
+        assert!(is_short(2047, false) && !is_short(2048, false));
+        assert!(is_short(2048, true) && is_short(2149, true) && !is_short(2151, true));
+        let large = Floor {
+            min_free_bytes: 100 << 30,
+            ..floor
+        };
+        assert!(!large.is_short((100 << 30) + (256 << 20), true));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!     -> [`finisher`]: ordinary MP4, name, ticket                 (two threads for all)
 //! ```
 //! [`recover`] does at the next start what a killed recorder left undone; [`disk`] makes room and says when recording
-//! must wait; [`run`](mod@run) puts it together.
+//! must wait, [`disk_watch`] when it is asked; [`run`](mod@run) puts it together.
 //!
 //! What is absent: the crate never reads pixels (except for sources that are to be encoded again: [`transcode`]), never deletes
 //! footage that is not processed, never gives up on a source, and never shows credentials.
@@ -20,6 +20,7 @@ pub mod board;
 pub mod demux;
 pub mod descriptors;
 pub mod disk;
+pub mod disk_watch;
 pub mod finisher;
 pub mod frame;
 pub mod guard;

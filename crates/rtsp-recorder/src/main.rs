@@ -14,6 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long threads may take that still ask a disk when everything else is done.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Records RTSP cameras, streams and files into segments, one ticket each for the blur processor.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -115,6 +118,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         let shutdown = Shutdown::on_signals(SecondSignal::Exits)?;
         run(settings, shutdown).await
     });
+    // A thread that a disk or a share holds up is not waited for.
+    runtime.shutdown_timeout(LAST_WORDS);
     match end {
         Ok(End::Stopped) => Ok(exit::STOPPED),
         Ok(End::Finished) => Ok(exit::FINISHED),

@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::disk::{DiskKeeper, DiskReport};
+use crate::disk_watch::DiskWatch;
 use crate::finisher::{Finisher, FinisherHandle, Origin};
 use crate::guard::{self, Watched};
 use crate::hosts::Hosts;
@@ -15,24 +16,20 @@ use crate::slots::Slots;
 use crate::source::{SourceEnd, SourceTask};
 use crate::writer::{Feeder, WriterSetup};
 use anyhow::Context as _;
-use daemon::disk::Moment;
 use daemon::place::{self, unusable};
 use daemon::status::{RECORDER, RecorderStatus, lock_file};
 use daemon::{Clock, Shutdown, Singleton, StatusFile, SystemClock};
 use jiff::tz::TimeZone;
 use settings::{RecorderSettings, SourceName};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use ticket_queue::durable::create_dir_all_durable;
 use ticket_queue::{DirectoryQueue, Options};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
-
-/// How often the disk is looked at.
-const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a source is down.
 const OUTAGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -75,8 +72,7 @@ struct Recorder {
     shutdown: Shutdown,
     boards: Vec<Arc<Board>>,
     finisher: Finisher,
-    disk_full: Arc<AtomicBool>,
-    disk: Arc<Mutex<DiskReport>>,
+    disk: DiskWatch,
     fatal: Arc<AtomicBool>,
     /// What an earlier process tells of each source.
     earlier: HashMap<String, Earlier>,
@@ -114,8 +110,7 @@ impl Recorder {
             shutdown,
             boards,
             finisher,
-            disk_full: Arc::default(),
-            disk: Arc::default(),
+            disk: DiskWatch::default(),
             fatal,
             earlier,
         };
@@ -173,12 +168,8 @@ impl Recorder {
             shutdown: self.shutdown.clone(),
             recorded: recorded.clone(),
         }));
-        let keeper = tokio::spawn(keep_disk(
-            DiskKeeper::new(&self.settings),
-            self.finisher.handle(),
-            self.disk_full.clone(),
-            self.disk.clone(),
-        ));
+        let keeper = DiskKeeper::new(&self.settings);
+        let keeper = tokio::spawn(self.disk.clone().run(keeper, self.finisher.handle()));
         let watcher = tokio::spawn(watch_outages(
             self.boards.clone(),
             self.clock.clone(),
@@ -249,7 +240,7 @@ impl Recorder {
             shutdown: self.shutdown.clone(),
             slots: Slots::new(self.settings.max_concurrent_recordings),
             hosts: Hosts::default(),
-            disk_full: self.disk_full.clone(),
+            disk_full: self.disk.is_full.clone(),
             reconnect_interval: self.settings.reconnect_interval,
         };
         let mut tasks = Tasks::default();
@@ -309,7 +300,7 @@ struct Reporter {
     clock: Arc<dyn Clock>,
     status: StatusFile,
     begun: jiff::Timestamp,
-    disk: Arc<Mutex<DiskReport>>,
+    disk: DiskWatch,
     finisher: FinisherHandle,
     shutdown: Shutdown,
     /// Told when there is nothing more to report.
@@ -337,11 +328,7 @@ async fn report(reporter: Reporter) {
             .filter(|source| source.state == "recording")
             .count();
         let megabits = sources.iter().map(|source| source.bitrate_bps).sum::<u64>() as f64 / 1e6;
-        let disk = reporter
-            .disk
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let disk = reporter.disk.report();
         if monitoring.enabled {
             info!(
                 recording,
@@ -414,46 +401,6 @@ async fn watch_outages(boards: Vec<Arc<Board>>, clock: Arc<dyn Clock>, after: Du
                 None => {}
             }
         }
-    }
-}
-
-/// Looks at the disk now and then, makes room, and says when recording must wait.
-async fn keep_disk(
-    keeper: DiskKeeper,
-    finisher: FinisherHandle,
-    disk_full: Arc<AtomicBool>,
-    disk: Arc<Mutex<DiskReport>>,
-) {
-    let keeper = Arc::new(Mutex::new(keeper));
-    let mut last = DiskReport::default();
-    let mut ticks = tokio::time::interval(DISK_INTERVAL);
-    loop {
-        ticks.tick().await;
-        let (keeper, finisher) = (keeper.clone(), finisher.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-            keeper.look(finisher.queue(), Moment::now())
-        })
-        .await;
-        let report = match looked {
-            Ok(Ok(report)) => report,
-            Ok(Err(error)) => {
-                warn!(%error, "cannot tell how full the disk is");
-                continue;
-            }
-            Err(_) => return,
-        };
-        if report.alarms.len() != last.alarms.len() || report.is_full != last.is_full {
-            report.alarms.iter().for_each(|alarm| warn!("{alarm}"));
-            if report.alarms.is_empty() {
-                info!("the disk has room again");
-            }
-        }
-        disk_full.store(report.is_full, Ordering::Relaxed);
-        disk.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&report);
-        last = report;
     }
 }
 

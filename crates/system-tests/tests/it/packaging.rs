@@ -99,6 +99,11 @@ fn services_are_asked_with_their_settings_in_their_folder_and_with_their_passwor
     assert_eq!(ask(&["status", "--watch"]), (Some(0), status.to_owned()));
     let retry = "4: --config DIR/etc/blur_processor_config.json retry --all\n";
     assert_eq!(ask(&["retry", "--all"]), (Some(0), retry.to_owned()));
+    let (code, told) = ask(&["dashboard"]);
+    assert!(
+        code == Some(0) && told.contains(": --dashboard --recorder-config"),
+        "{told}"
+    );
     assert_eq!(ask(&["restart"]).0, Some(2));
 
     // What systemd leaves out keeps nothing from being asked, and blanks count here as they do there.

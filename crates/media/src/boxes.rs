@@ -123,7 +123,7 @@ pub fn whole_part(data: &(impl Bytes + ?Sized)) -> io::Result<WholePart> {
 }
 
 /// All that may lie outermost in a file of fragments (ISO/IEC 14496-12, table 1; QuickTime).
-const OUTERMOST: [[u8; 4]; 17] = [
+pub(crate) const OUTERMOST: [[u8; 4]; 17] = [
     *b"ftyp", *b"styp", *b"pdin", *b"moov", *b"moof", *b"mdat", *b"mfra", *b"sidx", *b"ssix",
     *b"prft", *b"emsg", *b"meta", *b"udta", *b"uuid", *b"free", *b"skip", *b"wide",
 ];
@@ -152,7 +152,8 @@ pub fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
             b"moov" => announces_fragments(data, &next)?,
             _ => false,
         };
-        if next.end() > length && has_fragments && has_fragment_behind(data, at + 8)? {
+        let is_too_long = next.end() > length && has_fragments;
+        if is_too_long && fragment_behind(data, at + 8)?.is_some() {
             return Ok(Some(at));
         }
         at = next.end();
@@ -160,9 +161,9 @@ pub fn broken_at(data: &(impl Bytes + ?Sized)) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// Whether there is a fragment at or behind `from`, with something of its media. Then a box that reaches over it, and to behind the
+/// Where there is a fragment at or behind `from`, with something of its media. Then a box that reaches over it, and to behind the
 /// end of the file, has a wrong size.
-fn has_fragment_behind(data: &(impl Bytes + ?Sized), from: u64) -> io::Result<bool> {
+pub(crate) fn fragment_behind(data: &(impl Bytes + ?Sized), from: u64) -> io::Result<Option<u64>> {
     let length = data.length()?;
     let (mut block, mut at) = (vec![0; 1 << 16], from);
     loop {
@@ -173,11 +174,11 @@ fn has_fragment_behind(data: &(impl Bytes + ?Sized), from: u64) -> io::Result<bo
             if let Some(index) = index.filter(|index| index.end() < length)
                 && header(data, index.end(), length)?.is_some_and(|next| &next.kind == b"mdat")
             {
-                return Ok(true);
+                return Ok(Some(at + offset as u64));
             }
         }
         if have < block.len() {
-            return Ok(false);
+            return Ok(None);
         }
         // What begins at the end of a block is seen in the next one.
         at += have as u64 - 7;
@@ -198,14 +199,25 @@ fn announces_fragments(data: &(impl Bytes + ?Sized), index: &TopBox) -> io::Resu
 }
 
 /// Whether only zeros follow.
-pub(crate) fn is_zero_from(data: &(impl Bytes + ?Sized), mut at: u64) -> io::Result<bool> {
+pub(crate) fn is_zero_from(data: &(impl Bytes + ?Sized), at: u64) -> io::Result<bool> {
+    is_zero_between(data, at, u64::MAX)
+}
+
+/// Whether there is nothing but zeros from `at` to `end`, or to the end of the data.
+pub(crate) fn is_zero_between(
+    data: &(impl Bytes + ?Sized),
+    mut at: u64,
+    end: u64,
+) -> io::Result<bool> {
     let mut block = vec![0; 1 << 16];
     loop {
+        let rest = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+        block.truncate(rest);
         let have = fill(data, &mut block, at)?;
         if block[..have].iter().any(|&byte| byte != 0) {
             return Ok(false);
         }
-        if have < block.len() {
+        if have < block.len() || have == 0 {
             return Ok(true);
         }
         at += have as u64;
@@ -258,7 +270,11 @@ pub(crate) fn fill(
     Ok(have)
 }
 
-fn header(data: &(impl Bytes + ?Sized), at: u64, length: u64) -> io::Result<Option<TopBox>> {
+pub(crate) fn header(
+    data: &(impl Bytes + ?Sized),
+    at: u64,
+    length: u64,
+) -> io::Result<Option<TopBox>> {
     let mut bytes = [0; 16];
     let have = fill(data, &mut bytes, at)?;
     if have < 8 {

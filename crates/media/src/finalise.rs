@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::MediaError;
+use crate::fragments::usable::Usable;
 use crate::fragments::{Stored, stored_samples};
 use crate::h26x;
 use crate::packet::Packet;
@@ -45,7 +46,7 @@ impl Finalised {
 pub fn finalise(part: impl AsRef<Path>, dst: impl AsRef<Path>) -> Result<Finalised, MediaError> {
     let source = open(part.as_ref())?;
     create_or_remove(dst.as_ref(), |target| {
-        let done = remux(source, None, target, Torn::IsAnError)?;
+        let done = remux(source, None, target)?;
         done.ok_or_else(|| MediaError::damaged("finalise", "the recording holds no frame"))
     })
 }
@@ -55,7 +56,7 @@ pub fn finalise(part: impl AsRef<Path>, dst: impl AsRef<Path>) -> Result<Finalis
 /// # Errors
 /// As [`finalise`]; `dst` is useless after one.
 pub fn finalise_file(part: File, dst: File) -> Result<Finalised, MediaError> {
-    let done = remux(Arc::new(part), None, dst, Torn::IsAnError)?;
+    let done = remux(Arc::new(part), None, dst)?;
     done.ok_or_else(|| MediaError::damaged("finalise", "the recording holds no frame"))
 }
 
@@ -89,22 +90,32 @@ pub(crate) fn remove(path: &Path) {
 
 /// What to do about damage in the source.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Torn {
+enum Torn {
     IsAnError,
     IsLeftOut,
 }
 
-/// Copies the first `limit` bytes of `part` into an MP4; `None` if they hold no frame.
+/// Copies `part` into an MP4, or of a torn one what of it is usable; `None` if that holds no frame.
 pub(crate) fn remux(
     part: Arc<File>,
-    limit: Option<u64>,
+    usable: Option<&Usable>,
     dst: File,
-    torn: Torn,
 ) -> Result<Option<Finalised>, MediaError> {
-    let stored = stored_samples(&*part).map_err(|error| MediaError::io("read recording", error))?;
+    let stored = match usable {
+        Some(usable) => (!usable.samples.is_empty()).then(|| usable.samples.clone()),
+        None => stored_samples(&*part).map_err(|error| MediaError::io("read recording", error))?,
+    };
+    let torn = match usable {
+        Some(_) => Torn::IsLeftOut,
+        None => Torn::IsAnError,
+    };
     let room = stored.as_ref().map(|samples| samples.len() as u64);
-    let open =
-        |options: &_| Reader::open_part(Arc::clone(&part), limit, "recording".into(), options);
+    let limit = usable.map(|usable| usable.end);
+    let open = |options: &_| {
+        let veils = usable.map(|usable| usable.veils.clone());
+        let (file, veils) = (Arc::clone(&part), veils.unwrap_or_default());
+        Reader::open_veiled(file, limit, veils, "recording".into(), options)
+    };
     let mut reader = open(&ReaderOptions::as_stored())?;
     let (video_index, video) = reader.require_video()?;
     let mut video = video.clone();
@@ -128,6 +139,9 @@ pub(crate) fn remux(
         early_audio: Vec::new(),
         audio_duration: stored.map_or(0, |samples| last_audio_duration(&samples)),
         waiting_for_key: true,
+        needs_key: usable.is_some_and(Usable::may_have_keys),
+        is_whole: true,
+        behind_holes: usable.map_or(Vec::new(), |usable| usable.behind_holes.clone()),
         done: Finalised {
             track: video,
             frames: 0,
@@ -177,11 +191,22 @@ struct Copy {
     /// AAC frames are all of one length, and FFmpeg's demuxer does not tell it in a fragmented file.
     audio_duration: i64,
     waiting_for_key: bool,
+    /// Behind a hole nothing but a key frame will do. Where there is none at all, a camera with intra refresh sends none.
+    needs_key: bool,
+    /// Nothing torn was met yet.
+    is_whole: bool,
+    /// Decoding times of the first frames behind holes.
+    behind_holes: Vec<i64>,
     done: Finalised,
 }
 
 impl Copy {
     fn video(&mut self, mut packet: Packet, torn: Torn) -> Result<(), MediaError> {
+        let time = packet.dts().unwrap_or(i64::MIN);
+        if self.behind_holes.iter().any(|first| *first <= time) {
+            self.behind_holes.retain(|first| *first > time);
+            (self.waiting_for_key, self.is_whole) = (true, false);
+        }
         let is_torn = self.is_torn(&packet, torn);
         if is_torn {
             if torn == Torn::IsAnError {
@@ -190,10 +215,11 @@ impl Copy {
                     format!("frame {} is torn", self.done.frames),
                 ));
             }
-            self.waiting_for_key = true;
+            (self.waiting_for_key, self.is_whole) = (true, false);
         }
         // A recording may begin without a key frame; a hole may not be followed by anything else.
-        let begins = packet.is_key() || (self.origin.is_none() && torn == Torn::IsAnError);
+        let may_begin = !self.needs_key || (self.origin.is_none() && self.is_whole);
+        let begins = packet.is_key() || may_begin;
         if self.waiting_for_key && (!begins || is_torn) {
             self.done.frames_left_out += 1;
             return Ok(());

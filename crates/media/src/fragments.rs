@@ -5,6 +5,7 @@
 
 use std::io;
 
+pub(crate) mod usable;
 pub(crate) mod write;
 
 use crate::boxes::{Bytes, TopBox, children, fill, top_boxes};
@@ -74,22 +75,37 @@ pub(crate) fn samples_in(
         let Some(payload) = boxes.get(at + 1).filter(|next| &next.kind == b"mdat") else {
             break;
         };
-        let first = all.len();
-        let Some(body) = read_whole(data, fragment)? else {
+        let Some(samples) = samples_of_fragment(data, fragment, payload)? else {
             return Ok(None);
         };
-        if samples_of(&body, fragment.start, &mut all).is_none() {
+        if all.len() + samples.len() > MOST_SAMPLES {
             return Ok(None);
         }
-        let inside = |sample: &Stored| {
-            sample.position >= payload.start + 8
-                && sample.position + u64::from(sample.size) <= payload.end()
-        };
-        if !all[first..].iter().all(inside) {
-            return Ok(None);
-        }
+        all.extend(samples);
     }
     Ok((!all.is_empty()).then_some(all))
+}
+
+/// What the `moof` box `fragment` says of the `mdat` box `payload`; `None` if that makes no sense, or is not all of it.
+fn samples_of_fragment(
+    data: &(impl Bytes + ?Sized),
+    fragment: &TopBox,
+    payload: &TopBox,
+) -> io::Result<Option<Vec<Stored>>> {
+    let mut samples = Vec::new();
+    let Some(body) = read_whole(data, fragment)? else {
+        return Ok(None);
+    };
+    if samples_of(&body, fragment.start, &mut samples).is_none() {
+        return Ok(None);
+    }
+    let inside = |sample: &Stored| {
+        sample.position >= payload.start + 8
+            && sample.position + u64::from(sample.size) <= payload.end()
+    };
+    let bytes: u64 = samples.iter().map(|sample| u64::from(sample.size)).sum();
+    let is_all = !samples.is_empty() && bytes + 8 == payload.size;
+    Ok((is_all && samples.iter().all(inside)).then_some(samples))
 }
 
 fn read_whole(data: &(impl Bytes + ?Sized), found: &TopBox) -> io::Result<Option<Vec<u8>>> {

@@ -53,7 +53,7 @@ pub use in_place::finalise_in_place;
 pub use packet::Packet;
 pub use probe::{probe, probe_index};
 pub use reader::{Reader, ReaderOptions, StopHandle};
-pub use salvage::salvage;
+pub use salvage::{Salvaged, salvage};
 pub use scale::{Quality, Scaler};
 pub use segment::{Sample, SegmentWriter};
 pub use shown::show_until;

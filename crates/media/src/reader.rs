@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::MediaError;
 use crate::ff::input::{From as Source, Input, Setup};
+use crate::fragments::usable::Veil;
 use crate::h26x::ParameterSets;
 use crate::log::{Losses, hide_credentials, take_losses};
 use crate::packet::Packet;
@@ -116,10 +117,22 @@ impl Reader {
         name: String,
         options: &ReaderOptions,
     ) -> Result<Self, MediaError> {
+        Self::open_veiled(file, limit, Vec::new(), name, options)
+    }
+
+    /// [`Self::open_part`] with veils over what is damaged in it.
+    pub(crate) fn open_veiled(
+        file: Arc<File>,
+        limit: Option<u64>,
+        veils: Vec<Veil>,
+        name: String,
+        options: &ReaderOptions,
+    ) -> Result<Self, MediaError> {
         // With no protocol allowed, no demuxer can open a second file.
         let mut all = vec![("protocol_whitelist".to_owned(), "none".to_owned())];
         all.extend(options.options.iter().cloned());
-        Self::open(Source::File { file, limit }, name, all, options)
+        let from = Source::File { file, limit, veils };
+        Self::open(from, name, all, options)
     }
 
     /// Opens a network stream: `http(s)://`, `rtsp(s)://`, `rtp://`, `udp://`. Local files are refused.

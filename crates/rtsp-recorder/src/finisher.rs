@@ -10,6 +10,7 @@
 //!   name. Then the segment gets another one: to the queue it would be processed already.
 //! - Cut off after any step, the next start does the rest: a `.part` is finished again, a segment without a ticket
 //!   gets one ([`crate::recover`]).
+//! - Nothing that holds a frame is removed: a `.part` of which nothing can be made becomes `<name>.damaged`.
 //! - No space is waited out; nothing is deleted for it here.
 
 mod form;
@@ -24,6 +25,7 @@ use jiff::Zoned;
 use media::MediaError;
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -130,6 +132,8 @@ enum FinishError {
     },
     #[error("{0} holds no whole frame")]
     Empty(String),
+    #[error("{why}; kept as {}", kept.display())]
+    Damaged { kept: PathBuf, why: String },
 }
 
 /// The threads that finish segments.
@@ -254,6 +258,15 @@ impl Shared {
                 Ok(()) => {}
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
+                }
+                Err(FinishError::Damaged { kept, why }) => {
+                    error!(
+                        segment = %name,
+                        why,
+                        kept = %kept.display(),
+                        "a segment is damaged and could not be saved; it is kept, other programs may read more of it; \
+                         remove it when it is no longer needed"
+                    );
                 }
                 Err(FinishError::Queue(error)) if error.must_stop() => {
                     error!(segment = %name, error = chain(&error), "stopping: the disk can no longer be trusted");
@@ -555,6 +568,50 @@ mod tests {
             ("cam/cam_20260101_000003_seg0004_2.mp4".to_owned(), true),
         ];
         assert_eq!(place.tickets(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_kept_and_what_holds_nothing_goes() {
+        let place = Place::new();
+        let cam = place.dir.path().join("raw/cam");
+        let paths = SegmentPaths::of_final(&cam.join(NAME)).expect("a path");
+        let video = TestVideo::default();
+        let made = video.encode().expect("a video");
+        let file = std::fs::File::create_new(paths.part()).expect("a file");
+        let options = media::segment::SegmentOptions::default();
+        let mut writer =
+            media::SegmentWriter::create(file, &made.track, None, &options).expect("a segment");
+        for packet in &made.packets {
+            let sample = media::Sample {
+                data: packet.data().to_vec(),
+                pts: packet.pts().expect("a time"),
+                dts: packet.dts().expect("a time"),
+                duration: packet.duration(),
+                key: packet.is_key(),
+            };
+            writer.write_video(sample).expect("written");
+        }
+        writer.finish().expect("finished");
+        let mut bytes = std::fs::read(paths.part()).expect("a recording");
+        let index = bytes.windows(4).position(|it| it == b"moov").expect("one");
+        bytes[index..index + 100].fill(0);
+        for _ in 0..2 {
+            std::fs::write(paths.part(), &bytes).expect("written");
+            place.finish_job(paths.clone());
+        }
+        let kept = [format!("{NAME}.damaged"), format!("{NAME}_2.damaged")];
+        assert_eq!(place.segments(), kept);
+        for name in &kept {
+            assert_eq!(std::fs::read(cam.join(name)).expect("it"), bytes);
+        }
+        std::fs::write(paths.part(), &bytes[..index]).expect("written");
+        place.finish_job(paths);
+        assert_eq!(place.segments(), kept);
+        // The next start leaves them alone, and they count as footage.
+        let raw = place.dir.path().join("raw");
+        assert_eq!(recover::look(&raw), recover::Found::default());
+        assert_eq!(daemon::disk::bytes_below(&raw), 2 * bytes.len() as u64);
+        assert_eq!(place.tickets(), []);
     }
 
     #[test]

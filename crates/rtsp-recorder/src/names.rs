@@ -1,6 +1,7 @@
 //! Names of segments: `<source>_YYYYmmdd_HHMMSS[_loopNNN]_segNNNN.mp4`, local time, never used twice.
 //!
-//! While a segment is written it is `.<name>.part`; while it is being finished, `.<name>.tmp` beside that. A clock
+//! While a segment is written it is `.<name>.part`; while it is being finished, `.<name>.tmp` beside that.
+//! One that was left behind and cannot be read is `<name>.damaged`, and left to people. A clock
 //! set back, or the hour that daylight saving repeats, may lead to a name that was taken before: by a file that lies
 //! there, or by one that was processed and deleted since, which the queue's tickets and receipts still know. Then a
 //! number is added: when the segment is begun, or when the queue does not take its ticket.
@@ -17,6 +18,9 @@ use std::path::{Path, PathBuf};
 
 /// A numbered name is tried this often; more means that the directory does not behave.
 const MOST_TRIES: u32 = 10_000;
+
+/// Ending of what was put aside because it cannot be read.
+pub(crate) const DAMAGED: &str = "damaged";
 
 /// What a segment's name is made of.
 #[derive(Debug, Clone)]
@@ -101,6 +105,16 @@ impl SegmentPaths {
     /// Where its final form is put together.
     pub fn temp(&self) -> PathBuf {
         self.dir.join(format!(".{}.tmp", self.name))
+    }
+
+    /// Where a `.part` is put that cannot be read; `number` tells those of one name apart. It is not hidden, so that it
+    /// counts in the budget of the disk.
+    pub fn damaged(&self, number: u32) -> PathBuf {
+        let again = match number {
+            0 | 1 => String::new(),
+            number => format!("_{number}"),
+        };
+        self.dir.join(format!("{}{again}.{DAMAGED}", self.name))
     }
 
     /// The same with the next number behind the name; `None` for a name that is not made by [`NameParts`].

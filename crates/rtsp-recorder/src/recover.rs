@@ -5,11 +5,12 @@
 //!   recorder, with the same raw directory, has it open.
 //! - A segment that no ticket and no receipt knows gets its ticket.
 //! - A `.tmp` without its `.part` is removed.
+//! - A `.damaged` is left alone: nothing could be made of it, and only people may say that it is of no use.
 
 use crate::disk::files_below;
 use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage};
 use crate::ledger::Ledger;
-use crate::names::SegmentPaths;
+use crate::names::{DAMAGED, SegmentPaths};
 use daemon::status::{self, RecorderStatus};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -63,6 +64,9 @@ pub struct SegmentName {
 impl SegmentName {
     /// Reads the name of `<source>/<source>_YYYYmmdd_HHMMSS[_loopNNN]_segNNNN[_N].<ext>`; other files give `None`.
     pub fn parse(path: &Path) -> Option<Self> {
+        if path.extension().is_some_and(|ending| ending == DAMAGED) {
+            return None;
+        }
         let source = path.parent()?.file_name()?.to_str()?;
         let name = path.file_name()?.to_str()?;
         let rest = name.strip_prefix(source)?.strip_prefix('_')?;
@@ -260,6 +264,8 @@ mod tests {
             start
         );
         assert_eq!(parse("raw/cam_1/cam_2_20250718_033129_seg0001.mp4"), None);
+        let damaged = "raw/cam_1/cam_1_20250718_033129_seg0001.mp4.damaged";
+        assert_eq!(parse(damaged), None);
         assert_eq!(parse("raw/media1.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_2025071_033129_seg0001.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_seg0001é.mp4"), start);

@@ -13,6 +13,7 @@ use super::dict::Dict;
 use super::io::FileIo;
 use super::{AGAIN, c_string, int, no_memory, params};
 use crate::error::MediaError;
+use crate::fragments::usable::Veil;
 use crate::packet::Packet;
 use crate::track::Track;
 
@@ -57,7 +58,11 @@ unsafe extern "C" fn interrupted(opaque: *mut c_void) -> c_int {
 
 /// Where the bytes come from.
 pub(crate) enum From {
-    File { file: Arc<File>, limit: Option<u64> },
+    File {
+        file: Arc<File>,
+        limit: Option<u64>,
+        veils: Vec<Veil>,
+    },
     Url(String),
 }
 
@@ -93,7 +98,9 @@ impl Input {
         crate::init();
         let interrupt = Arc::new(Interrupt::new(setup.stop));
         let io = match &setup.from {
-            From::File { file, limit } => Some(FileIo::reader(Arc::clone(file), *limit)?),
+            From::File { file, limit, veils } => {
+                Some(FileIo::reader(Arc::clone(file), *limit, veils.clone())?)
+            }
             From::Url(_) => None,
         };
         let mut input = Self {

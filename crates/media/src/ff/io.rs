@@ -14,6 +14,7 @@ use ffmpeg_next::ffi;
 
 use super::no_memory;
 use crate::error::MediaError;
+use crate::fragments::usable::Veil;
 
 const BUFFER: usize = 64 * 1024;
 const EIO: c_int = -5;
@@ -68,7 +69,22 @@ struct State {
     position: u64,
     /// Reading ends here even if the file goes on (a torn tail is cut off that way).
     limit: Option<u64>,
+    /// What is read instead of what is there.
+    veils: Vec<Veil>,
     error: Option<io::Error>,
+}
+
+impl State {
+    /// Puts the veils over what was read from `position` on.
+    fn veil(&self, read: &mut [u8], position: u64) {
+        let end = position + read.len() as u64;
+        for veil in &self.veils {
+            let bytes = (veil.at..).zip(veil.bytes);
+            for (at, byte) in bytes.filter(|(at, _)| (position..end).contains(at)) {
+                read[(at - position) as usize] = byte;
+            }
+        }
+    }
 }
 
 /// An `AVIOContext` over a file.
@@ -81,26 +97,36 @@ pub(crate) struct FileIo {
 unsafe impl Send for FileIo {}
 
 impl FileIo {
-    pub(crate) fn reader(file: Arc<File>, limit: Option<u64>) -> Result<Self, MediaError> {
-        Self::new(Medium::File { file, base: 0 }, limit, false)
+    pub(crate) fn reader(
+        file: Arc<File>,
+        limit: Option<u64>,
+        veils: Vec<Veil>,
+    ) -> Result<Self, MediaError> {
+        Self::new(Medium::File { file, base: 0 }, limit, veils, false)
     }
 
     /// FFmpeg's offset 0 is `base` in the file.
     pub(crate) fn writer(file: Arc<File>, base: u64) -> Result<Self, MediaError> {
-        Self::new(Medium::File { file, base }, None, true)
+        Self::new(Medium::File { file, base }, None, Vec::new(), true)
     }
 
     /// Throws away what is written, until [`Self::keep_from`] says otherwise.
     pub(crate) fn tail() -> Result<Self, MediaError> {
         let (from, kept) = (u64::MAX, Vec::new());
-        Self::new(Medium::Tail { from, kept }, None, true)
+        Self::new(Medium::Tail { from, kept }, None, Vec::new(), true)
     }
 
-    fn new(medium: Medium, limit: Option<u64>, write: bool) -> Result<Self, MediaError> {
+    fn new(
+        medium: Medium,
+        limit: Option<u64>,
+        veils: Vec<Veil>,
+        write: bool,
+    ) -> Result<Self, MediaError> {
         let state = Box::into_raw(Box::new(State {
             medium,
             position: 0,
             limit,
+            veils,
             error: None,
         }));
         // SAFETY: the buffer is av_malloc'ed as required; the callbacks get `state`, which lives until
@@ -214,6 +240,7 @@ unsafe extern "C" fn read(opaque: *mut c_void, data: *mut u8, size: c_int) -> c_
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = state.medium.read_at(&mut wanted[..room], state.position)?;
+            state.veil(&mut wanted[..count], state.position);
             state.position += count as u64;
             Ok(if count == 0 {
                 ffi::AVERROR_EOF

@@ -304,7 +304,7 @@ unsafe extern "C" fn read_back(
             return EINVAL;
         }
         Arc::increment_strong_count(file);
-        match FileIo::reader(Arc::from_raw(file), None) {
+        match FileIo::reader(Arc::from_raw(file), None, Vec::new()) {
             Ok(io) => {
                 *opened = io.into_raw();
                 0

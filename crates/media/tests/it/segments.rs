@@ -8,12 +8,13 @@ use std::time::Duration;
 use media::boxes::{broken_at, top_boxes, whole_part};
 use media::fragments::stored_samples;
 use media::h26x::{self, ParameterSets};
+use media::salvage::SalvageReport;
 use media::segment::{SegmentOptions, SegmentStats};
 use media::synth::{Encoded, TestVideo, read_number};
 use media::verify::{VerifyOptions, verify_frames};
 use media::{
-    MediaError, Packet, Sample, SegmentWriter, VideoCodec, finalise, finalise_in_place, salvage,
-    verify,
+    MediaError, Packet, Salvaged, Sample, SegmentWriter, VideoCodec, finalise, finalise_in_place,
+    salvage, verify,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -87,6 +88,13 @@ fn recorded(video: &TestVideo, shift: i64) -> Recorded {
         part,
         dst,
         made,
+    }
+}
+
+fn saved(part: &Path, dst: &Path) -> SalvageReport {
+    match salvage(part, dst).expect("a readable file") {
+        Salvaged::Saved(report) => *report,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -429,7 +437,7 @@ fn a_power_cut_while_it_is_finished_in_place_costs_no_frame() {
     let dst = dir.path().join("torn.mp4");
     let frames_of = |bytes: &[u8]| {
         std::fs::write(&torn, bytes).unwrap();
-        let report = salvage(&torn, &dst).unwrap().unwrap();
+        let report = saved(&torn, &dst);
         std::fs::remove_file(&dst).unwrap();
         report.file.frames
     };
@@ -474,7 +482,7 @@ fn a_killed_recording_keeps_all_but_the_last_half_second() {
     let copy = dir.path().join(".copy.part");
     std::fs::copy(&part, &copy).unwrap();
     drop(writer);
-    let report = salvage(&copy, dir.path().join("a.mp4")).unwrap().unwrap();
+    let report = saved(&copy, &dir.path().join("a.mp4"));
     assert!(report.file.frames >= 150 - 8, "{report:?}");
     assert_eq!(report.bytes_cut, 0);
 }
@@ -507,7 +515,7 @@ fn what_was_flushed_survives_a_kill() {
         let copy = dir.path().join(".copy.part");
         std::fs::copy(&part, &copy).unwrap();
         drop(writer);
-        let report = salvage(&copy, dir.path().join("a.mp4")).unwrap().unwrap();
+        let report = saved(&copy, &dir.path().join("a.mp4"));
         assert!(report.file.frames >= 13, "{encoder} {report:?}");
     }
 }
@@ -572,7 +580,7 @@ fn every_torn_recording_is_survived() {
         let report = salvage(&torn, &dst).unwrap();
         let whole = ends.iter().filter(|end| **end <= cut as u64).count();
         match report {
-            Some(report) => {
+            Salvaged::Saved(report) => {
                 assert_eq!(report.fragments, whole as u64, "cut at {cut}");
                 let frames = numbers(&dst);
                 assert_eq!(
@@ -583,7 +591,8 @@ fn every_torn_recording_is_survived() {
                 saved = saved.max(frames.len());
                 std::fs::remove_file(&dst).unwrap();
             }
-            None => {
+            Salvaged::Unreadable { why } => panic!("cut at {cut}: {why}"),
+            Salvaged::NothingInIt => {
                 assert_eq!(whole, 0, "cut at {cut}");
                 assert!(!dst.exists());
             }
@@ -623,12 +632,161 @@ fn zeros_behind_a_power_cut_are_left_out() {
     let middle = (from + to) / 2;
     bytes[middle..to].fill(0);
     std::fs::write(&made.part, &bytes).unwrap();
-    let report = salvage(&made.part, &made.dst).unwrap().unwrap();
+    let report = saved(&made.part, &made.dst);
     assert!(report.file.frames_left_out > 0, "{report:?}");
     assert!(report.bytes_cut > 0);
     let frames = numbers(&made.dst);
     assert!(frames.len() >= 30 && frames[0] == 0, "{frames:?}");
     assert!(frames.contains(&45) || frames.contains(&30), "{frames:?}");
+}
+
+/// Where the fragments of a recording begin, and where the boxes with their frames do.
+fn fragment_starts(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let boxes = top_boxes(bytes).expect("memory can be read");
+    let pairs = boxes.windows(2).filter(|pair| &pair[0].kind == b"moof");
+    pairs
+        .map(|pair| (pair[0].start as usize, pair[1].start as usize))
+        .collect()
+}
+
+#[test]
+fn one_damaged_fragment_costs_no_other() {
+    type Hurt = fn(&mut [u8], usize, usize);
+    let ways: [(&str, Hurt); 6] = [
+        ("the second half of its header", |bytes, start, data| {
+            bytes[(start + data) / 2..data].fill(0);
+        }),
+        ("all but the size of its header", |bytes, start, data| {
+            bytes[start + 8..data].fill(0);
+        }),
+        ("its time", |bytes, start, _| {
+            bytes[start + 60..start + 68].fill(0);
+        }),
+        ("its whole header", |bytes, start, data| {
+            bytes[start..data].fill(0);
+        }),
+        ("the size of its header", |bytes, start, _| {
+            bytes[start + 1] = 1;
+        }),
+        ("the size of its data", |bytes, _, data| {
+            bytes[data + 2] ^= 1;
+        }),
+    ];
+    for audio in [false, true] {
+        let video = TestVideo {
+            frames: 90,
+            gop: 5,
+            audio,
+            ..TestVideo::default()
+        };
+        let made = recorded(&video, 0);
+        let bytes = std::fs::read(&made.part).expect("a recording");
+        let fragments = fragment_starts(&bytes);
+        for (name, hurt) in ways {
+            for number in [0, fragments.len() / 2, fragments.len() - 1] {
+                let mut damaged = bytes.clone();
+                let (start, data) = fragments[number];
+                if (name, number) == ("its time", 0) {
+                    // That is zero.
+                    continue;
+                }
+                hurt(&mut damaged, start, data);
+                std::fs::write(&made.part, &damaged).expect("written");
+                let report = saved(&made.part, &made.dst);
+                let what = format!("{name}, fragment {number}, {report:?}");
+                assert_eq!(report.fragments as usize, fragments.len() - 1, "{what}");
+                let found = numbers(&made.dst);
+                let missing: Vec<u32> = (0..90).filter(|it| !found.contains(it)).collect();
+                // The fragment, and what follows it up to a key frame.
+                assert!((1..=13).contains(&missing.len()), "{missing:?}, {what}");
+                let hole = missing.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+                assert!(hole && found.is_sorted(), "{missing:?}, {what}");
+                assert!(report.bytes_cut > 0, "{what}");
+                assert_eq!(std::fs::read(&made.part).expect("it"), damaged, "{what}");
+                std::fs::remove_file(&made.dst).expect("removed");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recording_without_a_key_frame_is_saved_whole() {
+    let video = TestVideo {
+        frames: 60,
+        gop: 1000,
+        ..TestVideo::default()
+    };
+    let mut made = video.encode().expect("a video");
+    made.packets.drain(..20);
+    let dir = tempdir().expect("a directory");
+    let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+    record(&part, &made, 0).finish().expect("a recording");
+    assert_eq!(saved(&part, &dst).file.frames, 40);
+    std::fs::remove_file(&dst).expect("removed");
+    // Also where it is torn.
+    let mut bytes = std::fs::read(&part).expect("a recording");
+    let (_, data) = fragment_starts(&bytes)[2];
+    bytes[data + 8..data + 400].fill(0);
+    std::fs::write(&part, &bytes).expect("written");
+    let report = saved(&part, &dst);
+    let left_out = report.file.frames_left_out;
+    assert!((1..5).contains(&left_out), "{report:?}");
+    assert_eq!(report.file.frames + left_out, 40);
+}
+
+#[test]
+fn a_recording_that_begins_without_a_key_frame_is_saved_whole() {
+    let video = TestVideo {
+        frames: 60,
+        gop: 30,
+        ..TestVideo::default()
+    };
+    let mut made = video.encode().expect("a video");
+    made.packets.drain(..10);
+    let dir = tempdir().expect("a directory");
+    let (part, dst) = (dir.path().join(".a.part"), dir.path().join("a.mp4"));
+    record(&part, &made, 0).finish().expect("a recording");
+    assert_eq!(saved(&part, &dst).file.frames, 50);
+    std::fs::remove_file(&dst).expect("removed");
+    // Where its beginning is torn it begins with the key frame.
+    let mut bytes = std::fs::read(&part).expect("a recording");
+    let (start, data) = fragment_starts(&bytes)[0];
+    bytes[start..data].fill(0);
+    std::fs::write(&part, &bytes).expect("written");
+    assert_eq!(saved(&part, &dst).file.frames, 30);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_from_what_holds_nothing() {
+    let made = recorded(&TestVideo::default(), 0);
+    let bytes = std::fs::read(&made.part).expect("a recording");
+    let fragments = fragment_starts(&bytes);
+    let (first, data) = fragments[0];
+    let after = |bytes: &[u8]| {
+        std::fs::write(&made.part, bytes).expect("written");
+        let found = salvage(&made.part, &made.dst).expect("a readable file");
+        assert!(!made.dst.exists());
+        found
+    };
+    let mut no_index = bytes.clone();
+    no_index[..first].fill(0);
+    let found = after(&no_index);
+    assert!(
+        matches!(&found, Salvaged::Unreadable { why } if why.contains("index")),
+        "{found:?}"
+    );
+    let mut torn_frames = bytes.clone();
+    for (number, (_, data)) in fragments.iter().enumerate() {
+        let end = fragments.get(number + 1).map_or(bytes.len(), |next| next.0);
+        torn_frames[data + 8..end].fill(0xff);
+    }
+    let found = after(&torn_frames);
+    assert!(matches!(found, Salvaged::Unreadable { .. }), "{found:?}");
+    // The pages of its only fragment never reached the disk.
+    let mut zeros = bytes[..fragments[1].0].to_vec();
+    zeros[data + 8..].fill(0);
+    assert_eq!(after(&zeros), Salvaged::NothingInIt);
+    assert_eq!(after(&bytes[..data + 9]), Salvaged::NothingInIt);
 }
 
 #[test]
@@ -637,7 +795,7 @@ fn an_interrupted_rename_is_salvaged_too() {
     let dir = tempdir().unwrap();
     let part = dir.path().join(".a.part");
     TestVideo::default().write(&part).unwrap();
-    let report = salvage(&part, dir.path().join("a.mp4")).unwrap().unwrap();
+    let report = saved(&part, &dir.path().join("a.mp4"));
     assert_eq!((report.file.frames, report.fragments), (30, 0));
 }
 
@@ -652,7 +810,8 @@ fn nothing_usable_gives_nothing() {
     ] {
         let part = dir.path().join(name);
         std::fs::write(&part, bytes).unwrap();
-        assert_eq!(salvage(&part, &dst).unwrap(), None, "{name}");
+        let found = salvage(&part, &dst).unwrap();
+        assert_eq!(found, Salvaged::NothingInIt, "{name}");
         assert!(!dst.exists());
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{FinishError, Job, Stage, media_error};
 use crate::names::SegmentPaths;
-use media::{MediaError, Rational};
+use media::{MediaError, Rational, Salvaged};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use ticket_queue::durable::{commit_new, remove_durable};
 use tracing::{debug, info, warn};
 
@@ -54,7 +54,8 @@ fn is_made_in_place(job: &Job) -> Result<bool, FinishError> {
 
 /// Writes the ordinary MP4 to the temporary name.
 fn remux(job: &Job) -> Result<(), FinishError> {
-    let (part, temp) = (job.paths.part(), job.paths.temp());
+    let paths = &job.paths;
+    let (part, temp) = (paths.part(), paths.temp());
     let shown = part.display().to_string();
     remove_durable(&temp)?;
     let whole = job.stage == Stage::Complete
@@ -73,20 +74,43 @@ fn remux(job: &Job) -> Result<(), FinishError> {
     }
     if !whole {
         match media::salvage(&part, &temp).map_err(media_error("salvage", &shown))? {
-            Some(saved) => info!(
+            Salvaged::Saved(saved) => info!(
                 segment = %job.paths.name,
                 frames = saved.file.frames,
                 frames_left_out = saved.file.frames_left_out,
                 bytes_cut = saved.bytes_cut,
                 "saved an unfinished segment"
             ),
-            None => {
+            Salvaged::NothingInIt => {
                 remove_durable(&part)?;
                 return Err(FinishError::Empty(shown));
+            }
+            Salvaged::Unreadable { why } => {
+                let kept = set_aside(paths)?;
+                return Err(FinishError::Damaged { kept, why });
             }
         }
     }
     Ok(())
+}
+
+/// Gives a `.part` of which nothing can be made a name under which nobody here touches it, and under which it counts as
+/// footage that is not processed, durably.
+fn set_aside(paths: &SegmentPaths) -> Result<PathBuf, FinishError> {
+    let part = paths.part();
+    let file = File::open(&part).map_err(|source| FinishError::Io {
+        action: "open",
+        path: part.display().to_string(),
+        source,
+    })?;
+    let mut number = 1;
+    loop {
+        let kept = paths.damaged(number);
+        match commit_new(&file, &part, &kept) {
+            Err(error) if error.is_already_there() => number += 1,
+            result => return Ok(result.map(|()| kept)?),
+        }
+    }
 }
 
 /// Gives a segment that has its final name the next free one, durably.

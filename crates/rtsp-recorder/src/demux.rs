@@ -217,9 +217,7 @@ impl Player {
                 Some(Transcoder::new(name, &self.source, &video).map_err(of_media)?)
             }
         };
-        let mut params = encoder
-            .is_none()
-            .then(|| params_of(&video, audio.as_ref().map(Heard::track)));
+        let mut track = encoder.is_none().then(|| video.clone());
         // What comes over HTTP may be a file as well.
         let paced = matches!(self.source.kind(), SourceKind::File | SourceKind::Http);
         let mut pacer = paced.then(Pacer::default);
@@ -231,15 +229,17 @@ impl Player {
                     false => to_90k(self.stamps.now().0),
                 };
                 let packets_lost = reader.take_lost(video_index);
+                let heard = audio.as_ref();
                 let sent = match &mut encoder {
                     None => self.send(
                         vec![Encoded {
                             raw_90k,
                             key: packet.is_key(),
                             packets_lost,
-                            params: params.take(),
+                            track: track.take(),
                             data: packet.data().to_vec(),
                         }],
+                        heard,
                         &mut pacer,
                     ),
                     Some(encoder) => {
@@ -248,7 +248,7 @@ impl Player {
                         let frames = encoder.push(&packet, packets_lost).map_err(of_media)?;
                         match frames.is_empty() && encoder.waits_for_key() {
                             true => self.send_left_out(&packet),
-                            false => self.send(frames, &mut pacer),
+                            false => self.send(frames, heard, &mut pacer),
                         }
                     }
                 };
@@ -272,10 +272,15 @@ impl Player {
         let rest = encoder
             .map_or(Ok(Vec::new()), |mut encoder| encoder.finish())
             .map_err(of_media)?;
-        Ok(self.send(rest, &mut pacer))
+        Ok(self.send(rest, audio.as_ref(), &mut pacer))
     }
 
-    fn send(&self, frames: Vec<Encoded>, pacer: &mut Option<Pacer>) -> Result<(), Gone> {
+    fn send(
+        &self,
+        frames: Vec<Encoded>,
+        heard: Option<&Heard>,
+        pacer: &mut Option<Pacer>,
+    ) -> Result<(), Gone> {
         for frame in frames {
             if let Some(pacer) = pacer {
                 pacer.wait(frame.raw_90k);
@@ -287,7 +292,7 @@ impl Player {
                 wall,
                 key: frame.key,
                 packets_lost: frame.packets_lost,
-                params: frame.params,
+                params: frame.track.map(|video| params_of(video, heard)),
                 data: frame.data,
             };
             self.sender
@@ -387,8 +392,9 @@ impl Heard {
     }
 }
 
-fn params_of(video: &VideoTrack, audio: Option<&AudioTrack>) -> Arc<StreamParams> {
-    Arc::new(StreamParams::new(video.clone(), audio.cloned()))
+fn params_of(video: VideoTrack, heard: Option<&Heard>) -> Arc<StreamParams> {
+    let audio = heard.map(|heard| heard.track().clone());
+    Arc::new(StreamParams::new(video, audio))
 }
 
 /// False for formats without timestamps, for which FFmpeg makes up 25 frames a second (MJPEG over HTTP): the time of

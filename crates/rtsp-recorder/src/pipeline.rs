@@ -246,9 +246,10 @@ impl Pipeline {
         self.place(frame, out);
     }
 
-    /// Takes the next audio frame. Sound outside of segments is dropped.
+    /// Takes the next audio frame. Sound outside of segments, or that they have no track for, is dropped.
     pub fn push_audio(&mut self, frame: AudioFrame, out: &mut Vec<Action>) {
-        if self.segment.is_none() {
+        let has_track = self.params.as_ref().is_some_and(|it| it.audio.is_some());
+        if self.segment.is_none() || !has_track {
             return;
         }
         let tick_90k = self.params.as_ref().map_or(1, |params| tick_of(params));

@@ -4,7 +4,6 @@
 //! `input_fps`, as the old system did. Pictures that a decoder guessed leave a hole (see [`crate::trust`]), and a key frame
 //! follows it: then nobody who looks for holes has a reason to doubt what comes after.
 
-use crate::stream::StreamParams;
 use crate::timeline::TICKS_PER_SECOND;
 use crate::trust::{Trust, Verdict};
 use media::encode::Key;
@@ -14,7 +13,6 @@ use media::{
 };
 use settings::{Source, SourceKind};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Seconds between key frames, where segments can be cut.
 const GOP_SECONDS: f64 = 2.0;
@@ -25,7 +23,8 @@ pub struct Transcoder {
     input: VideoTrack,
     decoder: Decoder,
     encoder: Option<Encoder>,
-    params: Option<Arc<StreamParams>>,
+    /// What the encoder makes, until somebody was told.
+    track: Option<VideoTrack>,
     fps: f64,
     bitrate: u64,
     live: bool,
@@ -46,8 +45,8 @@ pub struct Encoded {
     pub key: bool,
     /// Packets of the source that were lost or damaged before it.
     pub packets_lost: u32,
-    /// With the first one.
-    pub params: Option<Arc<StreamParams>>,
+    /// What it is, with the first one and where that changes.
+    pub track: Option<VideoTrack>,
     /// The payload.
     pub data: Vec<u8>,
 }
@@ -106,7 +105,7 @@ impl Transcoder {
             input: input.clone(),
             decoder: Decoder::new(input, &DecoderOptions::default())?,
             encoder: None,
-            params: None,
+            track: None,
             fps: source.input_fps,
             bitrate: source.bitrate,
             live: source.kind() != SourceKind::File,
@@ -229,7 +228,7 @@ impl Transcoder {
                     raw_90k,
                     key: packet.is_key(),
                     packets_lost: lost.into_values().fold(0, u32::saturating_add),
-                    params: self.params.take(),
+                    track: self.track.take(),
                     data: packet.data().to_vec(),
                 }
             })
@@ -257,7 +256,7 @@ impl Transcoder {
         let encoder = Encoder::open(settings)?;
         let mut track = encoder.track().clone();
         track.time_base = Rational::MPEG;
-        self.params = Some(Arc::new(StreamParams::new(track, None)));
+        self.track = Some(track);
         self.encoder = Some(encoder);
         Ok(())
     }

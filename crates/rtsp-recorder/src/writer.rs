@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use ticket_queue::CutReason;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// A batch is handed over with the first frame that comes when it is this old, or after a quarter of a second without one, so
 /// that a kill costs less than a second.
@@ -354,6 +354,13 @@ impl Writer {
                 error!(source = %self.setup.name, %error, "a frame could not be stored");
                 Ok(())
             }
+            // Nor is sound, unless it is the disk that does not take it.
+            Err(error)
+                if packet.track == Track::Audio && !matches!(error, MediaError::Io { .. }) =>
+            {
+                debug!(source = %self.setup.name, %error, "sound could not be stored");
+                Ok(())
+            }
             result => Ok(result?),
         }
     }
@@ -445,4 +452,115 @@ enum WriteError {
     Directory(#[from] ticket_queue::Error),
     #[error(transparent)]
     Media(#[from] MediaError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::{Closing, Opening};
+    use crate::finisher::Finisher;
+    use crate::stream::StreamParams;
+    use media::VideoTrack;
+    use media::synth::TestVideo;
+    use settings::{Environment, RecorderSettings};
+    use ticket_queue::{DirectoryQueue, Options, Queue};
+
+    /// A place with a writer.
+    struct Place {
+        dir: tempfile::TempDir,
+        finisher: Finisher,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let queue = DirectoryQueue::open(&dir.path().join("queue"), Options::default());
+            let finisher = Finisher::start(queue.expect("a queue"), || {}).expect("threads");
+            Place { dir, finisher }
+        }
+
+        fn feeder(&self) -> Feeder {
+            let text = r#"{"sources": [{"name": "cam", "url": "rtsp://127.0.0.1/a"}]}"#;
+            let settings = RecorderSettings::from_text(text, &Environment::empty());
+            let source = settings.expect("settings").sources[0].clone();
+            Feeder::start(WriterSetup {
+                name: source.name.clone(),
+                origin: Origin::unknown("cam"),
+                dir: self.dir.path().join("raw/cam"),
+                extension: "mp4",
+                zone: TimeZone::UTC,
+                finisher: self.finisher.handle(),
+                board: Arc::new(Board::new(&source, None)),
+                ledger: Ledger::new(self.dir.path()),
+            })
+            .expect("a writer")
+        }
+
+        /// Frames of the segments that have a ticket.
+        fn frames(self) -> Vec<u64> {
+            let handle = self.finisher.handle();
+            self.finisher.close();
+            let entries = handle.queue().list().expect("a queue").into_iter();
+            let read = |path| std::fs::read(path).expect("a ticket");
+            let ticket = |path| ticket_queue::Ticket::parse(&read(path)).expect("a ticket");
+            entries.map(|it| ticket(it.path).frame_count).collect()
+        }
+    }
+
+    fn open(video: VideoTrack) -> Action {
+        Action::Open(Opening {
+            number: 1,
+            round: None,
+            params: Arc::new(StreamParams::new(video, None)),
+            start: Timestamp::UNIX_EPOCH,
+            length: Duration::from_secs(60),
+            gap_before: None,
+        })
+    }
+
+    fn packet(track: Track, place_90k: i64, data: &[u8]) -> Action {
+        Action::Append(Packet {
+            track,
+            pts_90k: place_90k,
+            dts_90k: place_90k,
+            duration_90k: 6000,
+            key: true,
+            data: data.to_vec(),
+        })
+    }
+
+    fn close() -> Action {
+        Action::Close(Closing {
+            reason: CutReason::Duration,
+            frames: 10,
+            start: Timestamp::UNIX_EPOCH,
+            wall_duration: Duration::from_secs(1),
+            media_duration: Duration::from_secs(1),
+            packets_lost: 0,
+            hidden_key: None,
+        })
+    }
+
+    #[test]
+    fn sound_that_cannot_be_stored_costs_no_segment() {
+        let place = Place::new();
+        let made = TestVideo {
+            encoder: "mjpeg".into(),
+            frames: 10,
+            ..TestVideo::default()
+        };
+        let made = made.encode().expect("a video");
+        let mut actions = vec![open(made.track.clone())];
+        for (packet_90k, video) in (0..).step_by(6000).zip(&made.packets) {
+            actions.push(packet(Track::Video, packet_90k, video.data()));
+            actions.push(packet(Track::Audio, packet_90k, b"sound"));
+        }
+        actions.push(close());
+        let mut feeder = place.feeder();
+        feeder.push(&mut actions, Duration::ZERO);
+        let shared = feeder.shared.clone();
+        feeder.close();
+        assert!(!shared.lost.load(Ordering::Relaxed));
+        assert_eq!(place.frames(), [10]);
+    }
 }

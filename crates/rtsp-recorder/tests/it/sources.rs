@@ -347,6 +347,39 @@ async fn sound_is_recorded_only_when_asked_for() {
 }
 
 #[tokio::test]
+async fn sound_is_recorded_where_the_video_is_encoded_again() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let video = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 60,
+        gop: 8,
+        audio: true,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let rig = Rig::new(json!([{
+        "name": "cam", "url": simulator.url("cam").expect("a camera"), "record_audio": true,
+        "video_codec": "libx264", "input_fps": 15, "bitrate": "200k",
+    }]));
+    rig.record(sleep(6.5)).await;
+    let segments = rig.segments("cam");
+    let seconds: f64 = segments.iter().map(Segment::seconds).sum();
+    assert!(seconds > 3.0, "{seconds} s");
+    for segment in segments.iter().filter(|it| it.seconds() > 0.5) {
+        let probe = media::probe(&segment.ticket.filepath).expect("a video");
+        let audio = probe.audio().expect("sound");
+        let audio = audio.time_base.seconds(audio.duration.expect("a length"));
+        let video = segment.seconds();
+        assert!(
+            (audio - video).abs() < 0.5,
+            "{audio} s of sound, {video} s of video"
+        );
+    }
+}
+
+#[tokio::test]
 async fn sound_of_another_kind_than_aac_becomes_aac_in_what_ffmpeg_reads_too() {
     let clips = tempfile::tempdir().unwrap();
     let mute = clip(clips.path(), "mute.mp4");

@@ -6,7 +6,7 @@ use crate::backoff::Failure;
 use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
-use crate::sound::Converter;
+use crate::sound::{Converter, sound_ends};
 use crate::stream::StreamParams;
 use crate::timeline::{from_90k, to_90k};
 use crate::transcode::{Encoded, Transcoder};
@@ -257,14 +257,24 @@ impl Player {
                 }
             } else if let Some(heard) = audio.as_mut().filter(|heard| heard.index == packet.track())
             {
-                let frames = self.audio_frames(&packet, heard)?;
+                let frames = match self.audio_frames(&packet, heard) {
+                    Ok(frames) => frames,
+                    Err(error) => {
+                        sound_ends(&error);
+                        audio = None;
+                        continue;
+                    }
+                };
                 if let Err(gone) = self.send_sound(frames) {
                     return Ok(Err(gone));
                 }
             }
         }
         if let Some(Sound::Converted(converter)) = audio.as_mut().map(|heard| &mut heard.sound) {
-            let rest = converter.finish().map_err(of_media)?;
+            let rest = converter.finish();
+            let rest = rest
+                .inspect_err(|error| sound_ends(error))
+                .unwrap_or_default();
             if let Err(gone) = self.send_sound(rest) {
                 return Ok(Err(gone));
             }
@@ -350,13 +360,11 @@ impl Player {
         &self,
         packet: &Packet,
         heard: &mut Heard,
-    ) -> Result<Vec<AudioFrame>, SessionError> {
+    ) -> Result<Vec<AudioFrame>, MediaError> {
         let raw_90k = time_of(packet, packet.time_base());
         let arrival = self.stamps.now().0;
         match &mut heard.sound {
-            Sound::Converted(converter) => {
-                converter.push(packet, raw_90k, arrival).map_err(of_media)
-            }
+            Sound::Converted(converter) => converter.push(packet, raw_90k, arrival),
             Sound::Copied(track) => {
                 let samples = i64::from(track.frame_size.unwrap_or(1024));
                 Ok(vec![AudioFrame {

@@ -94,6 +94,8 @@ impl fmt::Display for SessionError {
     }
 }
 
+impl std::error::Error for SessionError {}
+
 /// Turns the moment a packet was received into the times the pipeline works with.
 #[derive(Clone)]
 pub struct Stamps(pub Arc<dyn Clock>);

@@ -9,7 +9,7 @@ use crate::input::{Media, SessionError, Stamps};
 use crate::nal::{Coding, Entry, entry};
 use crate::rtp_order::OrderedSocket;
 use crate::sockets::{SocketNumber, with_new_sockets};
-use crate::sound::Sound;
+use crate::sound::{Sound, sound_ends};
 use crate::stream::{StreamParams, is_frame_rate};
 use crate::timeline::rescale_to_90k;
 use futures::StreamExt;
@@ -72,7 +72,7 @@ pub async fn open(
     let (described, sockets) = with_new_sockets(Session::describe(url, options)).await;
     let mut session = described.map_err(of_retina)?;
     let video = choose(session.streams())?;
-    let sound = match source.record_audio {
+    let mut sound = match source.record_audio {
         true => Sound::choose(session.streams()),
         false => None,
     };
@@ -82,10 +82,21 @@ pub async fn open(
     {
         return Err(SessionError::unsupported(format!("its sound is {kind}")));
     }
-    let audio = sound.as_ref().map(Sound::stream);
     let mut ordered = Vec::new();
-    for stream in [Some(video), audio].into_iter().flatten() {
-        ordered.extend(set_up(&mut session, stream, source).await?);
+    ordered.extend(
+        set_up(&mut session, video, source)
+            .await
+            .map_err(after_description)?,
+    );
+    if let Some(audio) = sound.as_ref().map(Sound::stream) {
+        match set_up(&mut session, audio, source).await {
+            Ok(socket) => ordered.extend(socket),
+            Err(error) if is_refusal(&error) => {
+                sound_ends(&of_retina(error));
+                sound = None;
+            }
+            Err(error) => return Err(after_description(error)),
+        }
     }
     if source.transport == settings::Transport::Udp {
         crate::sockets::enlarge_udp_buffers();
@@ -115,7 +126,7 @@ async fn set_up(
     session: &mut Session<Described>,
     stream: usize,
     source: &Source,
-) -> Result<Option<OrderedSocket>, SessionError> {
+) -> Result<Option<OrderedSocket>, retina::Error> {
     let transport = match source.transport {
         settings::Transport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
         settings::Transport::Udp => Transport::Udp(UdpTransportOptions::default()),
@@ -123,8 +134,7 @@ async fn set_up(
     let options = SetupOptions::default()
         .transport(transport)
         .frame_format(FrameFormat::MP4);
-    let set_up = session.setup(stream, options).await;
-    set_up.map_err(after_description)?;
+    session.setup(stream, options).await?;
     Ok(match source.transport {
         settings::Transport::Tcp => None,
         settings::Transport::Udp => put_in_order(&session.streams()[stream]),
@@ -204,13 +214,11 @@ impl RtspSession {
                 }
                 Some(Ok(CodecItem::AudioFrame(frame))) => {
                     self.strangers.forget(frame.stream_id());
-                    if let Some(sound) = &mut self.sound {
-                        sound.push(&frame, stamps).map_err(|error| {
-                            SessionError::new(
-                                Failure::Away,
-                                format!("the sound cannot be converted: {error}"),
-                            )
-                        })?;
+                    if let Some(sound) = &mut self.sound
+                        && let Err(error) = sound.push(&frame, stamps)
+                    {
+                        sound_ends(&error);
+                        self.sound = None;
                     }
                 }
                 Some(Ok(_)) => {}
@@ -396,6 +404,13 @@ impl Strangers {
     fn forget(&mut self, stream: usize) {
         self.since.retain(|(of, _)| *of != Some(stream));
     }
+}
+
+/// True when the camera answered that it does not want to. Of a password that it asks for again the session is no good.
+fn is_refusal(error: &retina::Error) -> bool {
+    error
+        .status_code()
+        .is_some_and(|status| status >= 400 && status != 401)
 }
 
 /// What retina's error asks of us once the description was given. The password was right then: a 401 is about a nonce that

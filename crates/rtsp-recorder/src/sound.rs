@@ -10,6 +10,12 @@ use retina::codec::ParametersRef;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Says why the rest of a session is recorded without its sound: no trouble with it is a reason to miss the picture.
+pub fn sound_ends(why: &dyn std::error::Error) {
+    let why = crate::finisher::chain(why);
+    tracing::warn!(why, "the sound is not recorded in the rest of this session");
+}
+
 /// Makes AAC of sound of another kind.
 pub struct Converter {
     encoder: Box<ToAac>,

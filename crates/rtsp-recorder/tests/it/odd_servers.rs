@@ -1,10 +1,12 @@
 //! Servers that do what RTSP allows, or nearly, and what the RTSP library does not take: FFmpeg's demuxer gets on with them.
 
 use crate::rig::{
-    Rig, Segment, clip, clip_of_many_packets, expect_run, frames, sent, simulator, sleep, stretches,
+    Rig, Segment, clip, clip_like, clip_of_many_packets, expect_run, frames, sent, simulator,
+    sleep, stretches,
 };
 use camera_simulator::CameraConfig;
 use daemon::SystemClock;
+use media::synth::TestVideo;
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::probe;
 use serde_json::json;
@@ -29,6 +31,8 @@ enum Oddity {
     AllMarked,
     /// Sends under another SSRC when a connection is [`SETTLED`].
     OtherSsrc,
+    /// Describes sound and refuses it with this status.
+    RefusesSound(u16),
     /// Sends one packet twice when a connection is [`SETTLED`], once under another SSRC.
     Stranger,
 }
@@ -79,12 +83,15 @@ async fn requests(
             .find(|line| line.to_ascii_lowercase().starts_with("cseq:"))
             .unwrap_or_default();
         let has_nonce = head.contains(&format!("nonce=\"{nonce}\""));
+        let first = head.lines().next().unwrap_or_default();
+        let is_sound = first.starts_with("SETUP") && first.contains("trackID=1");
         let own = match oddity {
             Oddity::Redirects => format!("302 Moved\r\n{sequence}\r\nLocation: {url}"),
             Oddity::NonceForOneRequest if !has_nonce => format!(
                 "401 Unauthorized\r\n{sequence}\r\n\
                  WWW-Authenticate: Digest realm=\"cam\", nonce=\"{nonce}\", stale=\"true\""
             ),
+            Oddity::RefusesSound(status) if is_sound => format!("{status} No\r\n{sequence}"),
             _ => {
                 nonce += 1;
                 camera.write_all(head.as_bytes()).await?;
@@ -249,6 +256,31 @@ async fn a_packet_under_another_ssrc_is_no_end_of_the_session() {
     let stretches = stretches_behind(Oddity::Stranger, 7.5).await;
     assert_eq!(stretches.len(), 1);
     assert!(frames(&stretches[0]).len() > 90);
+}
+
+#[tokio::test]
+async fn sound_that_a_camera_refuses_costs_no_picture() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let video = TestVideo {
+        width: 160,
+        height: 120,
+        frames: 60,
+        gop: 8,
+        audio: true,
+        ..TestVideo::default()
+    };
+    let file = clip_like(clips.path(), "a.mp4", &video);
+    let simulator = simulator([CameraConfig::new("cam", &file)]);
+    let camera = simulator.url("cam").expect("a camera");
+    for status in [404, 461] {
+        let url = in_front_of(&camera, Oddity::RefusesSound(status)).await;
+        let rig = Rig::new(json!([{"name": "cam", "url": url, "record_audio": true}]));
+        rig.record(sleep(3.5)).await;
+        let stored = frames(&rig.segments("cam"));
+        assert!(stored.len() > 20, "{status}: {} frames", stored.len());
+        expect_run(&sent(&simulator, "cam"), &stored);
+        assert_eq!(rig.status("cam").reconnects, 0, "{status}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCod
 use media::AudioCodec;
 use media::synth::TestVideo;
 use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -420,6 +421,55 @@ async fn sound_of_another_kind_than_aac_becomes_aac_in_what_ffmpeg_reads_too() {
             "{audio} s of sound, {video} s of video"
         );
     }
+}
+
+/// A transport stream of 4 s of this clip with a tone of so many channels, which begins at that time.
+fn transport_stream(clip: &Path, channels: &str, codec: &str, at: &str) -> Option<Vec<u8>> {
+    let file = clip.with_extension(format!("{at}.ts"));
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(clip)
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=r=44100",
+            "-t",
+            "4",
+            "-c:v",
+            "copy",
+        ])
+        .args(["-c:a", codec, "-ac", channels, "-output_ts_offset", at])
+        .arg(&file)
+        .status();
+    match made.is_ok_and(|status| status.success()) {
+        true => Some(std::fs::read(file).expect("a stream")),
+        false => {
+            eprintln!("SKIPPED: no ffmpeg");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn sound_that_changes_ends_and_the_picture_goes_on() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let clip = clip(clips.path(), "a.mp4");
+    let stereo = transport_stream(&clip, "2", "mp2", "0");
+    let mono = transport_stream(&clip, "1", "mp2", "4");
+    let (Some(stereo), Some(mono)) = (stereo, mono) else {
+        return;
+    };
+    let file = clips.path().join("b.ts");
+    std::fs::write(&file, [stereo, mono].concat()).expect("a file");
+    let rig = Rig::new(json!([{"name": "cam", "url": file, "record_audio": true}]));
+    rig.record(sleep(8.0)).await;
+    let segments = rig.segments("cam");
+    let seconds: f64 = segments.iter().map(Segment::seconds).sum();
+    assert!(seconds > 6.5, "{seconds} s");
+    assert!(segments.iter().all(|it| it.ticket.gap_before.is_none()));
+    let first = media::probe(&segments[0].ticket.filepath).expect("a video");
+    assert!(first.audio().is_some_and(|it| it.duration > Some(0)));
 }
 
 #[tokio::test]

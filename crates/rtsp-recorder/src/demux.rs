@@ -3,6 +3,7 @@
 //! A file is played at its own pace, or at `input_fps` when it is encoded again, and begins anew at its end.
 
 use crate::backoff::Failure;
+use crate::changes::Changes;
 use crate::frame::{AudioFrame, LeftOut, VideoFrame};
 use crate::input::{Media, SessionError, Stamps};
 use crate::opener::no_thread;
@@ -218,6 +219,7 @@ impl Player {
             }
         };
         let mut track = encoder.is_none().then(|| video.clone());
+        let mut changes = Changes::new(&video);
         // What comes over HTTP may be a file as well.
         let paced = matches!(self.source.kind(), SourceKind::File | SourceKind::Http);
         let mut pacer = paced.then(Pacer::default);
@@ -231,17 +233,17 @@ impl Player {
                 let packets_lost = reader.take_lost(video_index);
                 let heard = audio.as_ref();
                 let sent = match &mut encoder {
-                    None => self.send(
-                        vec![Encoded {
+                    None => {
+                        track = changes.look(&packet).or(track);
+                        let frame = Encoded {
                             raw_90k,
                             key: packet.is_key(),
                             packets_lost,
                             track: track.take(),
-                            data: packet.data().to_vec(),
-                        }],
-                        heard,
-                        &mut pacer,
-                    ),
+                            data: changes.stored(&packet).into_owned(),
+                        };
+                        self.send(vec![frame], heard, &mut pacer)
+                    }
                     Some(encoder) => {
                         packet.set_times(Some(raw_90k), None, 0);
                         packet.set_time_base(Rational::MPEG);

@@ -17,6 +17,7 @@ pub mod action;
 pub mod alignment;
 pub mod backoff;
 pub mod board;
+pub mod changes;
 pub mod demux;
 pub mod descriptors;
 pub mod disk;

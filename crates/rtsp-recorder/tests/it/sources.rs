@@ -473,6 +473,39 @@ async fn sound_that_changes_ends_and_the_picture_goes_on() {
 }
 
 #[tokio::test]
+async fn no_segment_holds_pictures_of_two_sizes() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let sizes = [(160, "0"), (320, "4")].map(|(width, at)| {
+        let video = TestVideo {
+            width,
+            height: 120,
+            frames: 60,
+            gop: 8,
+            ..TestVideo::default()
+        };
+        let clip = clip_like(clips.path(), &format!("{width}.mp4"), &video);
+        transport_stream(&clip, "1", "aac", at)
+    });
+    let [Some(small), Some(large)] = sizes else {
+        return;
+    };
+    let file = clips.path().join("b.ts");
+    std::fs::write(&file, [small, large].concat()).expect("a file");
+    let rig = Rig::new(json!([{"name": "cam", "url": file}]));
+    rig.record(sleep(8.5)).await;
+    let mut seconds = [0.0, 0.0];
+    for segment in rig.segments("cam") {
+        let probe = media::probe(&segment.ticket.filepath).expect("a video");
+        let video = probe.video().expect("video");
+        let found = media::verify(&segment.ticket.filepath, &Default::default());
+        let found = found.expect("a video");
+        assert!(found.is_sound(), "{:?}", found.errors);
+        seconds[usize::from(video.width == 320)] += segment.seconds();
+    }
+    assert!(seconds.iter().all(|it| *it > 3.5), "{seconds:?}");
+}
+
+#[tokio::test]
 async fn parameter_sets_that_only_ffmpeg_can_read_send_the_source_to_its_demuxer() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

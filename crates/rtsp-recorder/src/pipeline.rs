@@ -304,6 +304,8 @@ impl Pipeline {
     /// on at the next key frame.
     pub fn interrupt(&mut self, reason: CutReason, out: &mut Vec<Action>) {
         self.carry_out_cut(out);
+        // What it collects is before the hole; what comes after must not be put beside it.
+        self.end_probe(out);
         let Some(held) = self.session.held.take() else {
             return;
         };

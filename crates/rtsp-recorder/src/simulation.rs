@@ -180,6 +180,38 @@ fn at(time: &str) -> Timestamp {
 }
 
 #[test]
+fn a_hole_within_the_first_frames_of_a_session_is_a_gap() {
+    let mut pipeline = Pipeline::new(plan(60, "UTC"));
+    pipeline.begin_session(None);
+    let (mut disk, mut actions) = (Disk::default(), Vec::new());
+    let send =
+        |pipeline: &mut Pipeline, numbers: std::ops::Range<u64>, actions: &mut Vec<Action>| {
+            for number in numbers {
+                let frame = VideoFrame {
+                    raw_90k: number as i64 * 9000,
+                    arrival: Duration::from_millis(100 * number),
+                    wall: at("2026-01-01T00:00:00Z") + Duration::from_millis(100 * number),
+                    key: number % 10 == 0,
+                    packets_lost: 0,
+                    params: (number == 0).then(|| params(64)),
+                    data: number.to_be_bytes().to_vec(),
+                };
+                pipeline.push_video(frame, actions);
+            }
+        };
+    // Before it is known how far pictures are shown from where they are decoded.
+    send(&mut pipeline, 0..4, &mut actions);
+    pipeline.interrupt(CutReason::Other, &mut actions);
+    send(&mut pipeline, 300..340, &mut actions);
+    pipeline.end_session(CutReason::Shutdown, &mut actions);
+    disk.take(&mut actions);
+    let frames: Vec<Vec<u64>> = disk.stored.iter().map(|it| it.ids().collect()).collect();
+    assert_eq!(frames, [(0..4).collect::<Vec<_>>(), (300..340).collect()]);
+    let gap = disk.stored[1].opening.gap_before.expect("a gap");
+    assert!((29.0..30.0).contains(&gap.as_secs_f64()), "{gap:?}");
+}
+
+#[test]
 fn two_days_with_drift_leap_back_step_and_wrap() {
     let world = World {
         fps: 5.0,

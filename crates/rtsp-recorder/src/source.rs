@@ -24,7 +24,7 @@ use crate::pipeline::{Pipeline, Plan};
 use crate::recover::Earlier;
 use crate::slots::Slot;
 use crate::stream::StreamParams;
-use crate::writer::Feeder;
+use crate::writer::{Feeder, Lost};
 use daemon::logs::OncePerMinute;
 use jiff::Timestamp;
 use settings::{Source, Transport};
@@ -78,6 +78,7 @@ pub struct SourceTask {
     sessions: u64,
     last_failure: Option<String>,
     recovery_limit: OncePerMinute,
+    disk_limit: OncePerMinute,
     loss_limit: OncePerMinute,
     /// Packets lost since the log last spoke of it.
     lost_unsaid: u64,
@@ -91,6 +92,8 @@ struct Dropping {
     frames: u64,
     why: &'static str,
     retry_at: Duration,
+    /// The log told of it.
+    is_told: bool,
 }
 
 /// Timing of the frames of one session.
@@ -134,6 +137,7 @@ impl SourceTask {
             sessions: 0,
             last_failure: None,
             recovery_limit: OncePerMinute::default(),
+            disk_limit: OncePerMinute::default(),
             loss_limit: OncePerMinute::default(),
             lost_unsaid: 0,
             earlier,
@@ -317,7 +321,7 @@ impl SourceTask {
             Media::Video(frame) => {
                 let arrival = frame.arrival;
                 pace.note(arrival);
-                if self.take_video(frame) == Fate::Useless {
+                if self.take_video(frame)? == Fate::Useless {
                     self.check_key_frames(arrival.saturating_sub(pace.of_use))?;
                 } else {
                     pace.of_use = arrival;
@@ -360,32 +364,45 @@ impl SourceTask {
         Err(SessionError::new(Failure::Away, message))
     }
 
-    fn take_video(&mut self, frame: VideoFrame) -> Fate {
+    fn take_video(&mut self, frame: VideoFrame) -> Result<Fate, SessionError> {
         let (bytes, packets_lost, wall) = (frame.data.len(), frame.packets_lost, frame.wall);
-        let fate = self.record_video(frame);
+        let fate = self.record_video(frame)?;
         self.board.frame(bytes, packets_lost, wall, fate);
-        fate
+        Ok(fate)
     }
 
-    fn record_video(&mut self, mut frame: VideoFrame) -> Fate {
+    fn record_video(&mut self, mut frame: VideoFrame) -> Result<Fate, SessionError> {
         if let Some(params) = &frame.params {
             self.board.set_video(&params.video);
         }
         self.say_what_is_lost(&frame);
-        self.check_disk(frame.arrival);
+        let lost = self.feeder.take_lost();
+        if lost.is_some() {
+            self.pipeline.abandon();
+            self.board.segment_lost();
+        }
+        if let Some(Lost::Video(why)) = lost {
+            // Nothing is left that the end of the session would begin a segment with.
+            self.pipeline.interrupt(CutReason::Other, &mut self.actions);
+            let message = format!(
+                "the video cannot be stored as it is: {why}; with an encoder as `video_codec`, such as libx264, it can"
+            );
+            return Err(SessionError::new(Failure::Away, message));
+        }
+        self.check_disk(lost.is_some(), frame.arrival);
         if let Some(dropping) = &mut self.dropping {
             dropping.frames += 1;
             self.missed_params = frame.params.take().or(self.missed_params.take());
-            return Fate::Dropped;
+            return Ok(Fate::Dropped);
         }
         if frame.params.is_none() {
             frame.params = self.missed_params.take();
         }
         self.pipeline.push_video(frame, &mut self.actions);
-        match self.pipeline.has_entry() {
+        Ok(match self.pipeline.has_entry() {
             true => Fate::Recorded,
             false => Fate::Useless,
-        }
+        })
     }
 
     /// Once a minute, how many packets did not arrive.
@@ -412,12 +429,7 @@ impl SourceTask {
     }
 
     /// Begins or ends dropping frames, by what the writer and the disk say.
-    fn check_disk(&mut self, now: Duration) {
-        let lost = self.feeder.take_lost();
-        if lost {
-            self.pipeline.abandon();
-            self.board.segment_lost();
-        }
+    fn check_disk(&mut self, lost: bool, now: Duration) {
         let full = self.shared.disk_full.load(Ordering::Relaxed);
         let why = match () {
             () if lost => Some("the disk refused a write"),
@@ -427,8 +439,11 @@ impl SourceTask {
         };
         match (&self.dropping, why) {
             (None, Some(why)) => {
-                let _named = self.span.enter();
-                error!(why, "frames are being dropped");
+                let not_shown = self.disk_limit.allow(now);
+                if let Some(not_shown) = not_shown {
+                    let _named = self.span.enter();
+                    error!(why, not_shown, "frames are being dropped");
+                }
                 self.pipeline.interrupt(CutReason::Other, &mut self.actions);
                 self.board.set_state(State::DiskFull);
                 self.board.set_error(why);
@@ -437,6 +452,7 @@ impl SourceTask {
                     frames: 0,
                     why,
                     retry_at: now + DISK_RETRY,
+                    is_told: not_shown.is_some(),
                 });
             }
             (Some(dropping), None) if now >= dropping.retry_at && self.feeder.is_relaxed() => {
@@ -446,12 +462,14 @@ impl SourceTask {
                     "{} frames dropped in {seconds:.1} s: {}",
                     dropping.frames, dropping.why
                 );
-                warn!(
-                    frames = dropping.frames,
-                    seconds,
-                    why = dropping.why,
-                    "recording again after dropped frames"
-                );
+                if dropping.is_told {
+                    warn!(
+                        frames = dropping.frames,
+                        seconds,
+                        why = dropping.why,
+                        "recording again after dropped frames"
+                    );
+                }
                 self.last_failure = Some(text);
                 self.dropping = None;
             }

@@ -13,15 +13,16 @@ use crate::finisher::{FinisherHandle, Job, Origin, SegmentFacts, Stage, chain};
 use crate::ledger::{Gap, Ledger};
 use crate::names::{NameParts, SegmentPaths, create_part};
 use crate::tail_hash::TailHash;
+use daemon::logs::OncePerMinute;
 use jiff::{Timestamp, tz::TimeZone};
 use media::segment::SegmentOptions;
 use media::{MediaError, Rational, Sample, SegmentWriter};
 use settings::SourceName;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ticket_queue::CutReason;
 use tracing::{debug, error, warn};
 
@@ -82,7 +83,22 @@ struct Batch {
 struct Shared {
     waiting_bytes: AtomicUsize,
     /// Set when the open segment could not be written on.
-    lost: AtomicBool,
+    lost: Mutex<Option<Lost>>,
+}
+
+/// Why the open segment could not be written on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The disk does not take it.
+    Disk,
+    /// MP4 does not take the video; in words.
+    Video(String),
+}
+
+impl Shared {
+    fn lost(&self) -> std::sync::MutexGuard<'_, Option<Lost>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Feeder {
@@ -98,6 +114,8 @@ impl Feeder {
             shared: shared.clone(),
             open: None,
             newest: None,
+            began: Instant::now(),
+            log_limit: OncePerMinute::default(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("write-{}", writer.setup.name))
@@ -168,9 +186,9 @@ impl Feeder {
         self.shared.waiting_bytes.load(Ordering::Relaxed) <= RELAXED_BYTES
     }
 
-    /// True once after the writer lost its segment.
-    pub fn take_lost(&self) -> bool {
-        self.shared.lost.swap(false, Ordering::Relaxed)
+    /// Told once after the writer lost its segment.
+    pub fn take_lost(&self) -> Option<Lost> {
+        self.shared.lost().take()
     }
 
     /// Hands over what is left and waits until it is written. Blocks.
@@ -189,6 +207,9 @@ struct Writer {
     open: Option<OpenSegment>,
     /// Latest start of a segment so far.
     newest: Option<Timestamp>,
+    began: Instant,
+    /// A disk that takes nothing is tried every few seconds.
+    log_limit: OncePerMinute,
 }
 
 /// The first segments of a process may meet names of an earlier one whose clock was ahead.
@@ -257,15 +278,26 @@ impl Writer {
     }
 
     fn give_up_if_failed(&mut self, result: Result<(), WriteError>) {
-        if let Err(error) = result {
+        let Err(error) = result else {
+            return;
+        };
+        let lost = match error.is_of_the_disk() {
+            true => Lost::Disk,
+            // The session says it, and when it is tried again.
+            false => Lost::Video(chain(&error)),
+        };
+        if lost == Lost::Disk
+            && let Some(not_shown) = self.log_limit.allow(self.began.elapsed())
+        {
             error!(
                 source = %self.setup.name,
                 error = %chain(&error),
+                not_shown,
                 "cannot write; what is written so far is kept, recording goes on as soon as the disk takes it"
             );
-            self.lose();
-            self.shared.lost.store(true, Ordering::Relaxed);
         }
+        self.lose();
+        *self.shared.lost() = Some(lost);
     }
 
     fn begin(&mut self, opening: Opening) -> Result<(), WriteError> {
@@ -454,6 +486,16 @@ enum WriteError {
     Media(#[from] MediaError),
 }
 
+impl WriteError {
+    /// False where another disk would not help.
+    fn is_of_the_disk(&self) -> bool {
+        match self {
+            WriteError::Media(error) => matches!(error, MediaError::Io { .. }),
+            WriteError::Create { .. } | WriteError::Removed(_) | WriteError::Directory(_) => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,7 +602,7 @@ mod tests {
         feeder.push(&mut actions, Duration::ZERO);
         let shared = feeder.shared.clone();
         feeder.close();
-        assert!(!shared.lost.load(Ordering::Relaxed));
+        assert_eq!(*shared.lost(), None);
         assert_eq!(place.frames(), [10]);
     }
 }

@@ -506,6 +506,42 @@ async fn no_segment_holds_pictures_of_two_sizes() {
 }
 
 #[tokio::test]
+async fn video_that_mp4_cannot_hold_is_no_trouble_of_the_disk() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let clip = clip(clips.path(), "a.mp4");
+    let file = clips.path().join("a.webm");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&clip)
+        .args(["-c:v", "libvpx", "-deadline", "realtime"])
+        .arg(&file)
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no ffmpeg with libvpx");
+        return;
+    }
+    let rig = Rig::new(json!([{"name": "cam", "url": file}]));
+    rig.record(async {
+        let mut told = Vec::new();
+        for _ in 0..60 {
+            sleep(0.1).await;
+            let is_there = rig.path("logs").join("rtsp_recorder.status.json").exists();
+            told.extend(is_there.then(|| rig.status("cam").error).flatten());
+        }
+        assert!(!told.is_empty());
+        for error in told {
+            assert!(error.contains("video_codec"), "{error}");
+            assert!(!error.contains("disk"), "{error}");
+        }
+    })
+    .await;
+    // Each session takes a second, and the waits grow: 0.3 s, 0.6 s, 1.2 s.
+    let reconnects = rig.status("cam").reconnects;
+    assert!((1..=4).contains(&reconnects), "{reconnects}");
+    assert!(rig.tickets().is_empty());
+}
+
+#[tokio::test]
 async fn parameter_sets_that_only_ffmpeg_can_read_send_the_source_to_its_demuxer() {
     let clips = tempfile::tempdir().unwrap();
     let file = clip(clips.path(), "a.mp4");

@@ -10,7 +10,8 @@
 //! ```
 //! [`SourceTask::run`] never fails and is the only place that retries; [`SourceTask::session`] may fail. Three
 //! time-outs: to connect (`connection_timeout`), for the first frame and for a key frame to begin with (slow H.265 cameras
-//! take up to 78 s), and for the silence since the last frame (`read_timeout`, or three times the longest distance of frames seen in the session).
+//! take up to 78 s), and for the silence since the last frame (`read_timeout`, or three times the longest distance of
+//! frames of the last minutes).
 
 use crate::action::Action;
 use crate::backoff::{Backoff, Failure, PROVEN_AFTER};
@@ -46,8 +47,12 @@ const DISK_RETRY: Duration = Duration::from_secs(2);
 /// Shorter interruptions are not put on record.
 const SMALLEST_GAP: Duration = Duration::from_millis(500);
 
-/// No camera is given more silence than this, whatever its usual pace.
+/// No camera is given more silence than this, whatever its usual pace, unless `read_timeout` says so.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(40);
+
+/// The pace of a camera is that of this time and of as much before it: one that stalled once is not given more silence for
+/// weeks.
+const PACE_TIME: Duration = Duration::from_secs(150);
 
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +104,9 @@ struct Dropping {
 /// Timing of the frames of one session.
 struct Pace {
     last: Option<Duration>,
-    longest: Duration,
+    /// The longest distance of frames since `since`, and in the time before that.
+    longest: [Duration; 2],
+    since: Duration,
     /// When a frame last came that is not useless for want of a key frame; at first, when the session began.
     of_use: Duration,
 }
@@ -254,7 +261,8 @@ impl SourceTask {
         let mut turn_is_over = false;
         let mut pace = Pace {
             last: None,
-            longest: Duration::ZERO,
+            longest: [Duration::ZERO; 2],
+            since: began,
             of_use: began,
         };
         loop {
@@ -299,7 +307,8 @@ impl SourceTask {
         match pace.last {
             None => (began + self.first_wait()).saturating_sub(now),
             Some(last) => {
-                let silence = self.source.read_timeout.max(pace.longest * 3);
+                let usual = (pace.longest() * 3).min(LONGEST_PATIENCE);
+                let silence = self.source.read_timeout.max(usual);
                 (last + silence).saturating_sub(now)
             }
         }
@@ -570,13 +579,19 @@ impl SourceTask {
 
 impl Pace {
     fn note(&mut self, arrival: Duration) {
+        if arrival.saturating_sub(self.since) >= PACE_TIME {
+            self.longest = [Duration::ZERO, self.longest[0]];
+            self.since = arrival;
+        }
         if let Some(last) = self.last {
-            self.longest = self
-                .longest
-                .max(arrival.saturating_sub(last))
-                .min(LONGEST_PATIENCE);
+            let distance = arrival.saturating_sub(last);
+            self.longest[0] = self.longest[0].max(distance);
         }
         self.last = Some(arrival);
+    }
+
+    fn longest(&self) -> Duration {
+        self.longest[0].max(self.longest[1])
     }
 }
 

@@ -225,6 +225,63 @@ async fn silence_is_told_as_long_as_it_was() {
     assert_eq!(error.message, told);
 }
 
+/// How long after the last of some frames, which come with these distances in seconds, the session fails.
+async fn noticed_after(read_timeout_ms: u64, distances: impl IntoIterator<Item = f64>) -> f64 {
+    let mut rig = Rig::with(&format!(
+        r#"{{"read_timeout": {read_timeout_ms}, "sources": [{{"name": "cam", "url": "rtsp://127.0.0.1/a"}}]}}"#
+    ));
+    let (sender, items) = mpsc::channel(32);
+    let mut input = Input::Demuxed(DemuxSession::of(items));
+    let clock = rig.clock;
+    let camera = async {
+        for (number, distance) in (0..).zip(distances) {
+            tokio::time::sleep(Duration::from_secs_f64(distance)).await;
+            let mut frame = frame(number, number % 10 == 0, &clock);
+            frame.raw_90k = (clock.monotonic().as_secs_f64() * 90_000.0) as i64;
+            if sender.send(Ok(Media::Video(frame))).await.is_err() {
+                return Duration::MAX;
+            }
+        }
+        let last = clock.monotonic();
+        sender.closed().await;
+        last
+    };
+    let session = async {
+        let error = rig.task.session(&mut input).await.expect_err("it hangs");
+        assert!(
+            error.message.contains("the camera hangs"),
+            "{}",
+            error.message
+        );
+        drop(input);
+        clock.monotonic()
+    };
+    let (last, ended) = tokio::join!(camera, session);
+    assert!(last <= ended, "the session ended before the last frame");
+    (ended - last).as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalls_make_nobody_wait_for_minutes_or_for_long() {
+    let stalls = || [0.1; 20].into_iter().chain([0.9, 2.4, 7.0, 20.0]);
+    let noticed = noticed_after(1000, stalls()).await;
+    assert!((39.0..41.0).contains(&noticed), "after {noticed} s");
+    let well = std::iter::repeat_n(0.1, 3100);
+    let noticed = noticed_after(1000, stalls().chain(well)).await;
+    assert!(noticed < 1.5, "after {noticed} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_camera_with_few_frames_is_waited_for() {
+    // Late now and then.
+    let distances = (0..100).map(|number| if number % 30 == 29 { 25.0 } else { 10.0 });
+    let noticed = noticed_after(12_000, distances).await;
+    assert!((29.0..41.0).contains(&noticed), "after {noticed} s");
+    // What the settings say counts in any case.
+    let noticed = noticed_after(60_000, std::iter::repeat_n(50.0, 20)).await;
+    assert!((59.0..61.0).contains(&noticed), "after {noticed} s");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_lasts_for_a_segment_however_far_apart_key_frames_are() {
     let (mut rig, _slot) = rig_with_turns().await;

@@ -349,7 +349,9 @@ impl Player {
     fn audio_of(&self, reader: &Reader) -> Option<Heard> {
         let (index, track) = reader.audio().filter(|_| self.source.record_audio)?;
         let sound = match track.codec {
-            AudioCodec::Aac => {
+            // Without its configuration it comes with a header in every packet (ADTS), as in transport streams, which MP4
+            // does not have.
+            AudioCodec::Aac if !track.extradata.is_empty() => {
                 let own = AudioTrack::new(AudioCodec::Aac, track.sample_rate, track.channels);
                 Sound::Copied(own.with_extradata(track.extradata.clone()))
             }

@@ -452,6 +452,45 @@ fn transport_stream(clip: &Path, channels: &str, codec: &str, at: &str) -> Optio
 }
 
 #[tokio::test]
+async fn sound_of_a_transport_stream_can_be_played() {
+    let clips = tempfile::tempdir().expect("a directory");
+    let clip = clip(clips.path(), "a.mp4");
+    if transport_stream(&clip, "2", "aac", "0").is_none() {
+        return;
+    }
+    let file = clip.with_extension("0.ts");
+    let rig = Rig::new(json!([{"name": "cam", "url": file, "record_audio": true}]));
+    rig.record(sleep(4.0)).await;
+    let segments = rig.segments("cam");
+    assert!(segments.iter().any(|it| it.seconds() > 0.5));
+    for segment in segments.iter().filter(|it| it.seconds() > 0.5) {
+        let contents = media::probe::load(&segment.ticket.filepath).expect("a video");
+        let (index, audio) = (contents.tracks.iter().enumerate())
+            .find_map(|(index, track)| match track {
+                media::Track::Audio(audio) => Some((index, audio)),
+                _ => None,
+            })
+            .expect("sound");
+        assert_eq!(
+            (audio.codec, audio.sample_rate, audio.channels),
+            (AudioCodec::Aac, 44_100, 2)
+        );
+        assert!(audio.extradata.len() >= 2, "{:?}", audio.extradata);
+        let mut decoder = media::audio::AudioDecoder::new(audio).expect("a decoder");
+        let mut samples = 0;
+        for packet in contents.of_track(index) {
+            assert!(
+                !packet.data().starts_with(&[0xff, 0xf1]),
+                "a header of ADTS"
+            );
+            samples += decoder.decode(packet).expect("sound").len() / 2;
+        }
+        let seconds = samples as f64 / 44_100.0;
+        assert!((seconds - segment.seconds()).abs() < 0.5, "{seconds} s");
+    }
+}
+
+#[tokio::test]
 async fn sound_that_changes_ends_and_the_picture_goes_on() {
     let clips = tempfile::tempdir().expect("a directory");
     let clip = clip(clips.path(), "a.mp4");

@@ -538,6 +538,7 @@ impl SourceTask {
     async fn wait_after(&mut self, error: SessionError) {
         if let Some(change) = self.opener.another_way(&error) {
             info!(why = %error, change, "the source is opened in another way from now on");
+            self.last_failure.get_or_insert(error.message);
             return;
         }
         if error.began_anew {

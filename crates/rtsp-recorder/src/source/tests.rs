@@ -225,6 +225,19 @@ async fn silence_is_told_as_long_as_it_was() {
     assert_eq!(error.message, told);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_gap_tells_why_a_source_is_opened_in_another_way() {
+    let mut rig = Rig::new();
+    rig.session(5, |number| number % 10 == 0).await;
+    let error = SessionError::unsupported("its sound is opus".to_owned());
+    rig.task.wait_after(error).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    rig.session(5, |number| number % 10 == 0).await;
+    let gap = rig.board.snapshot(rig.clock.monotonic()).last_gap;
+    let gap = gap.expect("a gap");
+    assert!(gap.ends_with(": its sound is opus"), "{gap}");
+}
+
 /// How long after the last of some frames, which come with these distances in seconds, the session fails.
 async fn noticed_after(read_timeout_ms: u64, distances: impl IntoIterator<Item = f64>) -> f64 {
     let mut rig = Rig::with(&format!(

@@ -210,8 +210,13 @@ fn job(
         warn!(file = %paths.part().display(), "not a segment of this recorder; left alone");
         return None;
     };
-    let start = name.start.to_zoned(zone.clone());
-    let start = start.unwrap_or_else(|_| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone()));
+    let file = match stage {
+        Stage::Named => paths.finished(),
+        Stage::Complete | Stage::Torn => paths.part(),
+    };
+    let written = file.metadata().and_then(|meta| meta.modified()).ok();
+    let written = written.and_then(|time| Timestamp::try_from(time).ok());
+    let start = begun_at(name.start, zone, written);
     let second = start.timestamp().as_second();
     let facts = SegmentFacts {
         reason: CutReason::Recovered,
@@ -228,6 +233,18 @@ fn job(
         stage,
         hash: None,
     })
+}
+
+/// When a segment began whose name says `start`, and whose file was last written at `written`. In the hour that the end of
+/// daylight saving repeats it is the last time of that name at which it can have begun.
+fn begun_at(start: DateTime, zone: &TimeZone, written: Option<Timestamp>) -> Zoned {
+    let times = zone.to_ambiguous_zoned(start);
+    let later = times.clone().later().ok();
+    let fits = |later: &Zoned| written.is_some_and(|written| later.timestamp() <= written);
+    later
+        .filter(fits)
+        .or_else(|| times.compatible().ok())
+        .unwrap_or_else(|| Zoned::new(Timestamp::UNIX_EPOCH, zone.clone()))
 }
 
 /// A `.tmp` whose `.part` is gone.
@@ -269,6 +286,35 @@ mod tests {
         assert_eq!(parse("raw/media1.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_2025071_033129_seg0001.mp4"), None);
         assert_eq!(parse("raw/cam_1/cam_1_20250718_033129_seg0001é.mp4"), start);
+    }
+
+    #[test]
+    fn in_the_hour_that_comes_twice_the_age_of_the_file_decides() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cam = dir.path().join("cam");
+        std::fs::create_dir(&cam).expect("a directory");
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let start = |written: &str, hour: &str, stage: Stage| {
+            let name = format!("cam_20251026_{hour}3000_seg0001.mp4");
+            let paths = SegmentPaths::of_final(&cam.join(name)).expect("a path");
+            let path = match stage {
+                Stage::Named => paths.finished(),
+                _ => paths.part(),
+            };
+            let written: Timestamp = written.parse().expect("a time");
+            let file = std::fs::File::create(path).expect("a file");
+            file.set_modified(written.into()).expect("a time");
+            let job = job(paths, stage, &zone, &Origin::unknown, &HashMap::new());
+            job.expect("a job").facts.start.timestamp().to_string()
+        };
+        for stage in [Stage::Torn, Stage::Named] {
+            let first = start("2025-10-26T00:35:00Z", "02", stage);
+            assert_eq!(first, "2025-10-26T00:30:00Z");
+            let second = start("2025-10-26T01:35:00Z", "02", stage);
+            assert_eq!(second, "2025-10-26T01:30:00Z");
+            let after = start("2025-10-26T05:35:00Z", "03", stage);
+            assert_eq!(after, "2025-10-26T02:30:00Z");
+        }
     }
 
     #[test]

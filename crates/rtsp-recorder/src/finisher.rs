@@ -25,6 +25,7 @@ use jiff::Zoned;
 use media::MediaError;
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -132,6 +133,10 @@ enum FinishError {
     },
     #[error("{0} holds no whole frame")]
     Empty(String),
+    #[error(
+        "this program stumbled over a segment; it is kept, and tried again at the next start; please report this"
+    )]
+    Panicked,
     #[error("{why}; kept as {}", kept.display())]
     Damaged { kept: PathBuf, why: String },
 }
@@ -152,9 +157,13 @@ struct Shared {
     queue: DirectoryQueue,
     state: Mutex<Backlog>,
     wake: Condvar,
-    /// Called when the disk can no longer be trusted.
+    /// Called when the disk can no longer be trusted, or a part of the recorder died.
     on_fatal: Box<dyn Fn() + Send + Sync>,
+    /// [`Shared::finish`], but for tests.
+    finish: Finish,
 }
+
+type Finish = fn(&Shared, &mut Attempt) -> Result<(), FinishError>;
 
 #[derive(Default)]
 struct Backlog {
@@ -182,17 +191,26 @@ impl Attempt {
 }
 
 impl Finisher {
-    /// Starts the threads. `on_fatal` is called when a directory could not be synced: the process should stop, and
-    /// the next start will see what is really on disk.
+    /// Starts the threads. `on_fatal` is called when a directory could not be synced or [`FinisherHandle::stop`] is called: the
+    /// process should stop, and the next start will see what is really on disk.
     pub fn start(
         queue: DirectoryQueue,
         on_fatal: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::start_with(queue, on_fatal, Shared::finish)
+    }
+
+    fn start_with(
+        queue: DirectoryQueue,
+        on_fatal: impl Fn() + Send + Sync + 'static,
+        finish: Finish,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue,
             state: Mutex::default(),
             wake: Condvar::new(),
             on_fatal: Box::new(on_fatal),
+            finish,
         });
         let threads = (0..THREADS).map(|i| {
             let shared = shared.clone();
@@ -239,6 +257,11 @@ impl FinisherHandle {
         state.jobs.len() + state.later.len()
     }
 
+    /// Stops the recorder, so that all of it begins anew.
+    pub fn stop(&self) {
+        (self.shared.on_fatal)();
+    }
+
     /// The queue that tickets go to.
     pub fn queue(&self) -> &DirectoryQueue {
         &self.shared.queue
@@ -252,10 +275,14 @@ impl Shared {
 
     fn work(&self) {
         while let Some((mut attempt, last_chance)) = self.next() {
-            let finished = self.finish(&mut attempt);
+            // One segment that makes the program stumble must not keep the others from their tickets. Nor may it stop the
+            // recorder: the next start meets it again.
+            let finish = AssertUnwindSafe(|| (self.finish)(self, &mut attempt));
+            let finished = catch_unwind(finish).unwrap_or(Err(FinishError::Panicked));
             let name = &attempt.job.paths.name;
             match finished {
                 Ok(()) => {}
+                Err(error @ FinishError::Panicked) => error!(segment = %name, "{error}"),
                 Err(FinishError::Empty(_)) => {
                     warn!(segment = %name, "removed a segment without a whole frame");
                 }
@@ -568,6 +595,35 @@ mod tests {
             ("cam/cam_20260101_000003_seg0004_2.mp4".to_owned(), true),
         ];
         assert_eq!(place.tickets(), expected);
+    }
+
+    #[test]
+    fn segments_that_make_the_program_stumble_keep_no_other_from_its_ticket() {
+        let place = Place::new();
+        let cam = place.dir.path().join("raw/cam");
+        let paths = |number| {
+            let name = format!("cam_20260101_000003_seg000{number}.mp4");
+            let paths = SegmentPaths::of_final(&cam.join(name)).expect("a path");
+            TestVideo::default().write(paths.part()).expect("a video");
+            paths
+        };
+        let all: Vec<SegmentPaths> = (1..=THREADS + 2).map(paths).collect();
+        let last = all.last().expect("one").clone();
+        let finisher = Finisher::start_with(
+            open_queue(place.dir.path()),
+            || panic!("the recorder is stopped"),
+            |shared, attempt| match attempt.job.paths.name.contains("_seg0004") {
+                true => shared.finish(attempt),
+                false => panic!("as arranged"),
+            },
+        );
+        let finisher = finisher.expect("threads");
+        for paths in &all {
+            finisher.handle().push(job(paths.clone()));
+        }
+        finisher.close();
+        assert_eq!(place.tickets(), [(last.id(), true)]);
+        assert!(all[..THREADS + 1].iter().all(|paths| paths.part().exists()));
     }
 
     #[test]

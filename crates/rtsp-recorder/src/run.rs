@@ -47,7 +47,7 @@ pub enum End {
 /// has its ticket.
 ///
 /// # Errors
-/// It could not begin (a lock, a directory), or the disk can no longer be trusted.
+/// It could not begin (a lock, a directory), the disk can no longer be trusted, or a part of it died.
 pub async fn run(settings: RecorderSettings, shutdown: Shutdown) -> anyhow::Result<End> {
     let lock = lock_file(&settings.places.status_dir, RECORDER);
     let _singleton = Singleton::acquire(&lock)?;
@@ -214,7 +214,9 @@ impl Recorder {
         );
         write_status(&status, last).await;
         if self.fatal.load(Ordering::Relaxed) {
-            anyhow::bail!("the disk can no longer be trusted; see the log");
+            anyhow::bail!(
+                "the disk can no longer be trusted, or a part of the recorder died; see the log"
+            );
         }
         Ok(end)
     }

@@ -120,7 +120,10 @@ impl Feeder {
         let thread = std::thread::Builder::new()
             .name(format!("write-{}", writer.setup.name))
             .stack_size(512 * 1024)
-            .spawn(move || writer.run(&receiver))?;
+            .spawn(move || {
+                let _watch = Watch(writer.setup.clone());
+                writer.run(&receiver);
+            })?;
         Ok(Feeder {
             sender,
             shared,
@@ -197,6 +200,19 @@ impl Feeder {
         drop(self.sender);
         if self.thread.join().is_err() {
             error!("a writer thread panicked; its segment is finished at the next start");
+        }
+    }
+}
+
+/// Stops the recorder when a writer dies, as when a session does: nobody would write what its source sends.
+struct Watch(WriterSetup);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let source = self.0.name.as_str();
+            error!(source, "a writer died; stopping, so that all begin anew");
+            self.0.finisher.stop();
         }
     }
 }
@@ -505,20 +521,29 @@ mod tests {
     use media::VideoTrack;
     use media::synth::TestVideo;
     use settings::{Environment, RecorderSettings};
+    use std::sync::atomic::AtomicBool;
     use ticket_queue::{DirectoryQueue, Options, Queue};
 
     /// A place with a writer.
     struct Place {
         dir: tempfile::TempDir,
         finisher: Finisher,
+        is_stopped: Arc<AtomicBool>,
     }
 
     impl Place {
         fn new() -> Self {
             let dir = tempfile::tempdir().expect("a directory");
             let queue = DirectoryQueue::open(&dir.path().join("queue"), Options::default());
-            let finisher = Finisher::start(queue.expect("a queue"), || {}).expect("threads");
-            Place { dir, finisher }
+            let is_stopped = Arc::new(AtomicBool::new(false));
+            let stopped = is_stopped.clone();
+            let stop = move || stopped.store(true, Ordering::Relaxed);
+            let finisher = Finisher::start(queue.expect("a queue"), stop).expect("threads");
+            Place {
+                dir,
+                finisher,
+                is_stopped,
+            }
         }
 
         fn feeder(&self) -> Feeder {
@@ -604,5 +629,21 @@ mod tests {
         feeder.close();
         assert_eq!(*shared.lost(), None);
         assert_eq!(place.frames(), [10]);
+    }
+
+    // Elsewhere the sum wraps.
+    #[cfg(debug_assertions)]
+    #[test]
+    fn a_writer_that_dies_stops_the_recorder() {
+        let place = Place::new();
+        let made = TestVideo::default().encode().expect("a video");
+        let endless = packet(Track::Video, i64::MAX, made.packets[0].data());
+        let mut feeder = place.feeder();
+        feeder.push(
+            &mut vec![open(made.track), endless, close()],
+            Duration::ZERO,
+        );
+        feeder.close();
+        assert!(place.is_stopped.load(Ordering::Relaxed));
     }
 }

@@ -9,6 +9,8 @@
 //! - Footage that is not processed is counted and never deleted, whatever the budget.
 //! - Nothing goes without the word of whoever knows the queue: a published video may be what an original still depends on.
 //! - What goes, goes oldest first, whatever its kind; each deletion is logged. A video's report goes after it.
+//! - A published video without a report goes for space only: the scripts made it, and whoever ran them knows of no age limit
+//!   for it.
 //! - Directories are walked as they are found: those of sources that are no longer configured count and are swept too.
 //! - In the directories of finished videos only files count, and go, whose names and places are ours ([`names`]). Whatever
 //!   else lies there is somebody's: it is told once, counts nothing and is never deleted.
@@ -161,7 +163,7 @@ pub struct Budget {
     pub min_free_bytes: u64,
     /// What may be deleted.
     pub deletes: Deletes,
-    /// Processed videos older than this go.
+    /// Processed videos older than this go, but those of the scripts.
     pub max_file_age: Duration,
 }
 
@@ -344,6 +346,7 @@ impl DiskKeeper {
             found.extend(finished.into_iter().filter_map(|(file, ours)| {
                 let kind = match ours {
                     Ours::Published => Kind::Published,
+                    Ours::OfScripts => Kind::OfScripts,
                     Ours::Backup => Kind::Backup,
                     Ours::Report => return None,
                 };
@@ -367,12 +370,12 @@ impl DiskKeeper {
             // What lies on another file system makes no room where it is short.
             let is_short = room.free_bytes < self.budget.min_free_bytes
                 && (self.free_bytes)(&file.path)? < self.budget.min_free_bytes;
-            let Some(reason) = self.reason(age, room, may_for_space, is_short) else {
+            let Some(reason) = self.reason(kind, age, room, may_for_space, is_short) else {
                 continue;
             };
             let is_free = match kind {
                 Kind::Segment => self.knows_processed(&file, now, may_go),
-                Kind::Published | Kind::Backup => may_go(&file, kind),
+                Kind::Published | Kind::OfScripts | Kind::Backup => may_go(&file, kind),
             };
             if !is_free {
                 continue;
@@ -419,6 +422,7 @@ impl DiskKeeper {
     /// nobody knows, so that it goes for space only.
     fn reason(
         &self,
+        kind: Kind,
         age: Option<Duration>,
         room: &Room,
         may_for_space: bool,
@@ -426,7 +430,7 @@ impl DiskKeeper {
     ) -> Option<&'static str> {
         if age.is_some_and(|age| age < GRACE) {
             None
-        } else if age.is_some_and(|age| age > self.budget.max_file_age) {
+        } else if kind != Kind::OfScripts && age.is_some_and(|age| age > self.budget.max_file_age) {
             Some("older than max_file_age_hours")
         } else if !may_for_space {
             None
@@ -604,8 +608,10 @@ struct Candidate {
 pub enum Kind {
     /// In the raw directory: goes only with a receipt.
     Segment,
-    /// With a report, unless the scripts made it.
+    /// With a report.
     Published,
+    /// Published by the scripts, without a report: goes for space only.
+    OfScripts,
     /// An original that was moved away.
     Backup,
 }
@@ -631,7 +637,7 @@ fn delete(file: &StoredFile, kind: Kind, reason: &'static str) -> Option<u64> {
     info!(path = %file.path.display(), bytes = file.bytes, reason, "processed video deleted");
     let report = match kind {
         Kind::Published => file.path.with_extension("json"),
-        Kind::Segment | Kind::Backup => return Some(file.bytes),
+        Kind::Segment | Kind::OfScripts | Kind::Backup => return Some(file.bytes),
     };
     match fs::metadata(&report) {
         Ok(meta) if fs::remove_file(&report).is_ok() => Some(file.bytes + meta.len()),

@@ -63,7 +63,7 @@ impl Janitor {
         let mut needed = None;
         let looked = keeper.look(now, &mut |file, kind| match kind {
             Kind::Segment => self.is_processed(queue, file),
-            Kind::Published | Kind::Backup => {
+            Kind::Published | Kind::OfScripts | Kind::Backup => {
                 let needed = needed.get_or_insert_with(|| self.needed(queue));
                 (needed.as_ref()).is_some_and(|needed| !needed.contains(&file.path))
             }

@@ -15,6 +15,8 @@ const OLD_ENDINGS: [&str; 3] = ["avi", "mkv", "mov"];
 pub(super) enum Ours {
     /// A blurred video.
     Published,
+    /// A blurred video that the scripts left, which deleted none for its age.
+    OfScripts,
     /// What a blurred video was made of and how; goes with it.
     Report,
     /// An original.
@@ -30,8 +32,11 @@ pub(super) fn in_published(place: &Path, is_there: impl Fn(&Path) -> bool) -> Op
         return Some(Ours::Report);
     }
     let has_ending = place.extension().is_some_and(|ending| ending == ENDING);
-    let with_report = has_ending && is_there(&place.with_extension("json"));
-    (with_report || is_segment_name(source, original)).then_some(Ours::Published)
+    if has_ending && is_there(&place.with_extension("json")) {
+        Some(Ours::Published)
+    } else {
+        is_segment_name(source, original).then_some(Ours::OfScripts)
+    }
 }
 
 /// A file by its path within the directory of backups: `<source>/<segment>`.
@@ -139,7 +144,7 @@ mod tests {
         assert_eq!(ours("cam/blurred_a.mp4"), Some(Ours::Published));
         assert_eq!(ours("cam/blurred_a.json"), Some(Ours::Report));
         let of_scripts = "cam/blurred_cam_20250718_033129_loop000_seg0001.mp4";
-        assert_eq!(ours(of_scripts), Some(Ours::Published));
+        assert_eq!(ours(of_scripts), Some(Ours::OfScripts));
         for place in [
             "cam/blurred_b.mp4",
             "cam/blurred_a.mov",

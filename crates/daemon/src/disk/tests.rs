@@ -28,6 +28,13 @@ impl Disk {
             .unwrap();
     }
 
+    /// A published video with its report.
+    fn published(&self, number: u32, bytes: usize, hours_old: u32) {
+        let place = format!("out/cam/blurred_cam_20260101_120000_seg{number:04}");
+        self.file(&format!("{place}.mp4"), bytes, hours_old);
+        self.file(&format!("{place}.json"), 0, hours_old);
+    }
+
     fn keeper(&self, max_usage_bytes: u64, deletes: Deletes) -> DiskKeeper {
         let path = |name| self.folder.path().join(name);
         let dirs = VideoDirs {
@@ -143,7 +150,7 @@ fn a_file_that_takes_the_name_of_a_processed_one_is_not_processed() {
 fn age_alone_is_a_reason_and_youth_protects() {
     let disk = Disk::new();
     disk.file("raw/cam/waiting.mp4", 10, 1000);
-    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 25);
+    disk.published(3, 10, 25);
     disk.file("out/cam/blurred_cam_20260101_120000_seg0004.mp4", 10, 23);
     disk.file("out/cam/blurred_cam_20260101_120000_seg0005.mp4", 10, 0);
     assert_eq!(disk.look(1000).deleted, 1);
@@ -156,6 +163,19 @@ fn age_alone_is_a_reason_and_youth_protects() {
     let room = disk.look(0);
     assert_eq!((room.deleted, room.over_bytes), (1, 20));
     assert_eq!(disk.left(), left[1..]);
+}
+
+#[test]
+fn what_the_scripts_published_goes_for_space_and_not_for_age() {
+    let disk = Disk::new();
+    disk.file("out/cam/blurred_cam_20250101_120000_seg0001.mp4", 10, 1000);
+    disk.file("out/cam/blurred_cam_20250101_120000_seg0002.mkv", 10, 999);
+    disk.published(3, 10, 25);
+    let all = disk.left();
+    assert_eq!(disk.look(1000).deleted, 1, "the one with a report");
+    assert_eq!(disk.left(), all[..2]);
+    assert_eq!(disk.look(10).deleted, 1);
+    assert_eq!(disk.left(), all[1..2], "the oldest");
 }
 
 #[test]
@@ -380,8 +400,8 @@ fn footage_below_a_directory_of_finished_videos_is_no_finished_video() {
 fn a_clock_that_is_set_forward_makes_nothing_old() {
     let disk = Disk::new();
     disk.file("raw/cam/done.mp4", 10, 20);
-    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 2);
-    disk.file("out/cam/blurred_cam_20260101_120000_seg0002.mp4", 10, 0);
+    disk.published(1, 10, 2);
+    disk.published(2, 10, 0);
     let all = disk.left();
     let mut keeper = disk.keeper(1000, Deletes::All);
     let mut look = |wall: SystemTime, passed: Duration| {
@@ -406,7 +426,7 @@ fn a_clock_that_is_set_forward_makes_nothing_old() {
 #[test]
 fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_cam_20260101_120000_seg0001.mp4", 10, 23);
+    disk.published(1, 10, 23);
     let mut keeper = disk.keeper(1000, Deletes::All);
     let mut look = |wall: SystemTime, passed: Duration| {
         let monotonic = disk.now.monotonic + passed;
@@ -422,7 +442,7 @@ fn a_clock_that_is_set_back_again_leaves_ages_as_they_were() {
 #[test]
 fn a_video_dated_in_the_future_goes_first_and_for_space_only() {
     let disk = Disk::new();
-    disk.file("out/cam/blurred_cam_20260101_120000_seg0003.mp4", 10, 25);
+    disk.published(3, 10, 25);
     disk.file("out/cam/blurred_cam_20260101_120000_seg0005.mp4", 10, 1);
     disk.file("out/cam/blurred_cam_20260101_120000_seg0004.mp4", 10, 0);
     let later = disk.now.wall + HOUR * 24 * 730;

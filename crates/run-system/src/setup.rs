@@ -1,5 +1,7 @@
 //! Which daemons there are and where everything lies, from command line and settings.
 
+mod agreement;
+
 use crate::cli::Cli;
 use daemon::disk::real_place;
 use daemon::status;
@@ -262,7 +264,17 @@ impl Loaded {
                     b.display()
                 )
             }));
+        wrong.extend(agreement::budgets(
+            (recorder_file, &recorder.disk),
+            (blur_file, &blur.disk),
+        ));
         wrong
+    }
+
+    /// The disk budget that the blur processor's videos are kept by: it is who deletes them. Without one the recorder's.
+    pub(crate) fn budget(&self) -> Option<DiskBudget> {
+        let of_blur = self.blur.as_ref().map(|(_, s)| s.disk);
+        of_blur.or(self.recorder.as_ref().map(|(_, s)| s.disk))
     }
 }
 

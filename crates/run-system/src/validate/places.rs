@@ -46,11 +46,7 @@ fn writable(what: &str, dir: &Path) -> Finding {
 
 /// Whether there is as much space as the settings count on.
 pub(super) fn space(loaded: &Loaded) -> Option<Finding> {
-    let disk = match (&loaded.recorder, &loaded.blur) {
-        (Some((_, s)), _) => s.disk,
-        (None, Some((_, s))) => s.disk,
-        (None, None) => return None,
-    };
+    let disk = loaded.budget()?;
     let (_, dir) = loaded.video_dirs().into_iter().next()?;
     let free = free_bytes(&dir)?;
     let (budget, floor) = (disk.max_usage_bytes, disk.min_free_bytes);
@@ -76,9 +72,8 @@ pub(super) fn space(loaded: &Loaded) -> Option<Finding> {
 
 /// How long the space lasts at the bitrates that the cameras were seen to have; none when none was seen.
 pub(super) fn forecast(loaded: &Loaded, bitrate: u64) -> Option<Finding> {
-    let (_, recorder) = loaded.recorder.as_ref()?;
+    let disk = loaded.budget()?;
     let (_, dir) = loaded.video_dirs().into_iter().next()?;
-    let disk = recorder.disk;
     let room = free_bytes(&dir)?
         .saturating_sub(disk.min_free_bytes)
         .min(disk.max_usage_bytes);
@@ -123,6 +118,35 @@ fn judge(room: u64, rate: u64, age: Option<u64>) -> Finding {
 mod tests {
     use super::*;
     use crate::validate::Verdict;
+
+    #[test]
+    fn what_the_blur_processor_keeps_is_forecast() {
+        let env = settings::Environment::empty();
+        let recorder = r#"{"sources": ["rtsp://127.0.0.1/a"], "max_file_age_hours": 720, "min_free_disk_gb": 1000000}"#;
+        let recorder = settings::RecorderSettings::from_text(recorder, &env).expect("valid");
+        let blur = r#"{"max_file_age_hours": 0.01, "min_free_disk_gb": 0}"#;
+        let blur = settings::BlurSettings::from_text(blur, &env).expect("valid");
+        let mut loaded = Loaded {
+            recorder: Some((PathBuf::from("recorder.json"), recorder)),
+            blur: Some((PathBuf::from("blur.json"), blur)),
+            system: settings::SystemSettings::default_settings(),
+        };
+        let forecast =
+            |loaded: &Loaded| forecast(loaded, 8_000).expect("there is a bitrate").detail;
+        assert!(
+            forecast(&loaded).contains("go after 36 s"),
+            "{}",
+            forecast(&loaded)
+        );
+        let found = space(&loaded).expect("a disk");
+        assert!(found.verdict != Verdict::Wrong, "{}", found.detail);
+        loaded.blur = None;
+        assert!(
+            forecast(&loaded).contains("30 d 0 h"),
+            "{}",
+            forecast(&loaded)
+        );
+    }
 
     #[test]
     fn the_forecast_counts_days_and_knows_what_ends_first() {

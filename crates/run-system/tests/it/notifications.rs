@@ -557,7 +557,8 @@ fn a_backlog_a_full_disk_and_a_daemon_that_refuses_its_settings_are_told() {
         r#"{"sources": ["rtsp://127.0.0.1:1/x"], "monitoring_interval": 0.5, "min_free_disk_gb": 1000000}"#,
     )
     .unwrap();
-    std::fs::write(stage.path("blur.json"), r#"{"max_queue_size": 2}"#).unwrap();
+    let blur = r#"{"max_queue_size": 2, "min_free_disk_gb": 1000000}"#;
+    std::fs::write(stage.path("blur.json"), blur).unwrap();
     let queue = DirectoryQueue::open(&stage.path("processing_queue"), Options::default()).unwrap();
     for id in ["a.mp4", "b.mp4", "c.mp4"] {
         let ticket = Ticket {

@@ -175,6 +175,21 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn an_age_limit_in_the_recorders_file_alone_is_refused_before_anything_is_deleted() {
+    let stage = installed(GOOD, GOOD);
+    let config = r#"{"sources": ["rtsp://127.0.0.1:1/x"], "max_file_age_hours": 720}"#;
+    std::fs::write(stage.path("recorder.json"), config).expect("settings");
+    for task in [&["--duration", "1"][..], &["--validate"]] {
+        let arguments = &[task, &FILES[..]].concat();
+        let output = output(&stage, arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        let told = text(&output).contains("\"max_file_age_hours\": 720 into blur.json");
+        assert!(told, "{}", text(&output));
+    }
+    assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
+}
+
+#[test]
 fn directories_that_links_make_one_are_refused() {
     let stage = installed(GOOD, GOOD);
     std::fs::create_dir(stage.path("raw_videos")).unwrap();

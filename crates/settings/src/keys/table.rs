@@ -33,25 +33,25 @@ const DISK_USAGE: Key = key(
     "max_disk_usage_gb",
     number(0.001, 1_000_000.0, "GiB"),
     "100",
-    "Space that raw, processed and backup videos may take together. Above it the oldest processed videos are deleted first; footage that is not yet processed never is.",
+    "Space that raw, processed and backup videos may take together. Above it the blur processor deletes the oldest processed videos; footage that is not yet processed is never deleted. The same in both files.",
 );
 const MIN_FREE: Key = key(
     "min_free_disk_gb",
     number(0.0, 1_000_000.0, "GiB"),
     "1",
-    "Space that stays free on the disk: below it old processed videos are deleted, and recording waits when that does not help.",
+    "Space that stays free on the disk: below it the blur processor deletes old processed videos, and recording waits when that does not help. The same in both files.",
 );
 const CLEANUP: Key = key(
     "cleanup_old_files",
     Kind::Flag,
     "true",
-    "Whether old videos may be deleted at all, for space or for age.",
+    "Whether old videos may be deleted at all, for space or for age. The same in both files: the blur processor, which deletes published videos and backups, reads its own.",
 );
 const MAX_AGE: Key = key(
     "max_file_age_hours",
     number(0.01, 876_000.0, "h"),
     "24",
-    "Processed and backup videos older than this are deleted. A backup's age counts from when it was backed up, a processed video's from when it was published.",
+    "Blurred videos and backups older than this are deleted by the blur processor, which reads its own file: the same in both. A backup's age counts from when it was backed up, a blurred video's from when it was published; one without a report beside it, as the old scripts made them, goes for space only.",
 );
 const MONITORING: Key = key(
     "enable_monitoring",

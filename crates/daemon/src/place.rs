@@ -43,6 +43,17 @@ pub fn check(key: &str, dir: &Path) -> Result<(), String> {
     })
 }
 
+/// Names of the sources that have a directory in one of `dirs`.
+pub fn sources_in(dirs: &[&Path]) -> Vec<String> {
+    let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+    entries
+        .flat_map(|entries| entries.flatten())
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect()
+}
+
 /// The right to write is not enough: a disk may be full, a share may refuse.
 fn try_write(dir: &Path) -> io::Result<()> {
     if !dir.is_dir() {

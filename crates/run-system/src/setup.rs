@@ -268,7 +268,20 @@ impl Loaded {
             (recorder_file, &recorder.disk),
             (blur_file, &blur.disk),
         ));
+        let of_nobody = agreement::zones_of_nobody(recorder, blur);
+        wrong.extend(of_nobody.into_iter().map(in_file));
         wrong
+    }
+
+    /// What somebody should know about how the two files fit together.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        match (&self.recorder, &self.blur) {
+            (Some((_, recorder)), Some((file, blur))) => agreement::zones_left_over(recorder, blur)
+                .into_iter()
+                .map(|note| format!("{}: {note}", file.display()))
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The disk budget that the blur processor's videos are kept by: it is who deletes them. Without one the recorder's.

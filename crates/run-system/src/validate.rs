@@ -137,7 +137,9 @@ fn settings_findings(loaded: &Loaded, problems: Vec<String>) -> Vec<Finding> {
         let doubt = source.doubt()?;
         Some(Finding::note(format!("camera {}", source.name), doubt))
     });
-    good.chain(wrong).chain(doubts).collect()
+    let notes = loaded.notes().into_iter();
+    let notes = notes.map(|note| Finding::note("settings", note));
+    good.chain(wrong).chain(doubts).chain(notes).collect()
 }
 
 fn programs(cli: &Cli) -> Vec<Finding> {

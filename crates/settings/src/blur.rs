@@ -6,7 +6,7 @@ use crate::module::BlurModule;
 use crate::problem::Problems;
 use crate::read::{self, Reader};
 use crate::recorder::{disk, monitoring, places};
-use crate::zones::{self, CameraZones};
+use crate::zones::{self, Zones};
 use crate::{DiskBudget, Monitoring, Places, keys};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -96,7 +96,7 @@ pub struct BlurSettings {
     /// Folders that a plugin may write to all the same.
     pub sandbox_writable: Vec<PathBuf>,
     /// Static zones by name of the source.
-    pub zones: BTreeMap<String, CameraZones>,
+    pub zones: Zones,
     /// The size of the output; none: that of the input.
     pub resize: Option<Size>,
     /// What is drawn into the picture; none: nothing.

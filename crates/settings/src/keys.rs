@@ -123,7 +123,7 @@ pub(crate) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
 }
 
 /// The name most like `wanted`, when one is near enough to be meant.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     nearest_above(0.75, wanted, names)
 }
 

@@ -43,7 +43,7 @@ pub use schedule::Schedule;
 pub use source::{Source, Transport, VideoCodec};
 pub use system::{DashboardSettings, SystemSettings, TlsFiles};
 pub use url::{Credentials, SourceKind, SourceUrl};
-pub use zones::{CameraZones, ZonePolygon};
+pub use zones::{CameraZones, ZonePolygon, Zones};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -2,7 +2,8 @@
 
 use crate::json::{Member, Node, Value};
 use crate::read::Reader;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the key takes, in words.
 pub(crate) const ALLOWED: &str = "{\"camera\": {\"always\": [[[x, y], [x, y], [x, y]]], \"never\": [...]}} with polygons of 3 to 64 points, x and y from 0 to 1";
@@ -22,9 +23,70 @@ pub struct CameraZones {
     pub never: Vec<ZonePolygon>,
 }
 
+/// The zones of all cameras that have some, by name of the source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Zones(BTreeMap<String, CameraZones>);
+
+impl Zones {
+    /// Those of this source.
+    pub fn of(&self, source: &str) -> Option<&CameraZones> {
+        self.0.get(composed(source).as_ref())
+    }
+
+    /// No camera has any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who has some.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Names that have zones, but are none of these sources: mistyped, or left over.
+    pub fn of_others<'a>(&'a self, sources: &[&str]) -> Vec<&'a str> {
+        let sources: BTreeSet<_> = sources.iter().map(|source| composed(source)).collect();
+        let others = self.names().filter(|name| !sources.contains(*name));
+        others.collect()
+    }
+}
+
+/// The name as keyboards write it: some file systems and programs take Hangul syllables apart into their letters, which
+/// looks the same. Nothing else that can be taken apart stands in names of sources.
+fn composed(name: &str) -> Cow<'_, str> {
+    const LEADING: std::ops::RangeInclusive<char> = '\u{1100}'..='\u{1112}';
+    if !name.contains(|letter| LEADING.contains(&letter)) {
+        return Cow::Borrowed(name);
+    }
+    // The first of each kind of letters, and of the syllables, with their counts, as Unicode defines them.
+    let [l, v, t, s] = [0x1100, 0x1161, 0x11a7, 0xac00];
+    let [vs, ts] = [21, 28];
+    let mut out = String::new();
+    for letter in name.chars().map(u32::from) {
+        let last = out.chars().next_back().map_or(0, u32::from);
+        let joined = match () {
+            () if (l..l + 19).contains(&last) && (v..v + vs).contains(&letter) => {
+                Some(s + ((last - l) * vs + letter - v) * ts)
+            }
+            () if (s..s + 19 * vs * ts).contains(&last)
+                && (last - s).is_multiple_of(ts)
+                && (t + 1..t + ts).contains(&letter) =>
+            {
+                Some(last + letter - t)
+            }
+            () => None,
+        };
+        if joined.is_some() {
+            out.pop();
+        }
+        out.extend(char::from_u32(joined.unwrap_or(letter)));
+    }
+    Cow::Owned(out)
+}
+
 /// The zones of all cameras that have some; every mistake is reported.
-pub(crate) fn read(reader: &mut Reader<'_>) -> BTreeMap<String, CameraZones> {
-    let mut zones = BTreeMap::new();
+pub(crate) fn read(reader: &mut Reader<'_>) -> Zones {
+    let mut zones = Zones::default();
     let Some(node) = reader.given("zones") else {
         return zones;
     };
@@ -36,7 +98,11 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> BTreeMap<String, CameraZones> {
     for camera in cameras {
         match of_camera(camera) {
             Ok(found) => {
-                zones.insert(camera.key.clone(), found);
+                let name = composed(&camera.key).into_owned();
+                if zones.0.insert(name, found).is_some() {
+                    let message = "this name is given twice; write its zones once".to_owned();
+                    reader.problem(&format!("zones.{}", camera.key), Some(camera.line), message);
+                }
             }
             Err((line, message)) => {
                 reader.problem(&format!("zones.{}", camera.key), Some(line), message);
@@ -144,10 +210,31 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(
-            settings.zones["yard"].always,
+            settings.zones.of("yard").expect("zones").always,
             [[(0.0, 0.0), (0.5, 0.0), (0.0, 1.0)]]
         );
-        assert!(settings.zones["door"].never.is_empty());
+        assert!(settings.zones.of("door").expect("zones").never.is_empty());
+        assert_eq!(settings.zones.of_others(&["yard", "Door"]), ["door"]);
+    }
+
+    #[test]
+    fn a_name_is_the_same_when_its_syllables_are_taken_apart() {
+        let together = "\u{c815}\u{bb38}-\u{ac00}";
+        let apart = "\u{110c}\u{1165}\u{11bc}\u{1106}\u{116e}\u{11ab}-\u{1100}\u{1161}";
+        for (written, source) in [(together, apart), (apart, together), (apart, apart)] {
+            let zones = format!(r#"{{ "{written}": {{ "never": [] }} }}"#);
+            let zones = read(&zones).expect("valid").zones;
+            assert!(zones.of(source).is_some(), "{written} {source}");
+            assert!(zones.of_others(&[source]).is_empty());
+        }
+        let both =
+            format!(r#"{{ "{together}": {{ "always": [] }}, "{apart}": {{ "never": [] }} }}"#);
+        let error = read(&both).expect_err("given twice");
+        assert!(error.contains("given twice"), "{error}");
+        assert_eq!(
+            super::composed("\u{1100}x\u{1161}\u{11a8}"),
+            "\u{1100}x\u{1161}\u{11a8}"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use daemon::Shutdown;
 use daemon::disk::Moment;
 use daemon::logs::OncePerMinute;
-use settings::BlurSettings;
+use settings::{BlurSettings, keys};
 use ticket_queue::{Failure, Queue as _, Reaped, Stem};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -127,6 +127,7 @@ pub async fn run(
             "the sandbox is off: plugins, and videos that attack a decoder, can do all that this user can"
         );
     }
+    shared.warn_of_zones();
     shared.reap().await;
     shared.work(first, until).await;
     shared.board.write("stopped", None);
@@ -181,6 +182,26 @@ impl Shared {
             settings,
             shutdown,
         })
+    }
+
+    /// Zones under a mistyped name hide nothing. Which sources there are only the recorder knows; here it shows in their
+    /// directories, once there are any.
+    fn warn_of_zones(&self) {
+        let dirs = [&self.settings.raw_dir, &self.settings.output_dir];
+        let sources = daemon::place::sources_in(&dirs.map(|dir| dir.as_path()));
+        let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+        if sources.is_empty() {
+            return;
+        }
+        for name in self.settings.zones.of_others(&sources) {
+            let hint = match keys::nearest(name, sources.iter().copied()) {
+                Some(source) => format!("did you mean {source:?}?"),
+                None => "write the name of the source as the recorder does".to_owned(),
+            };
+            warn!(
+                "zones.{name}: there is no video of a source of that name, so nothing is hidden by these zones; {hint}"
+            );
+        }
     }
 
     /// All tasks until the end.

@@ -10,7 +10,6 @@
 //!   ticket is touched. Whoever writes them has the directory to itself, so that no other ticket's
 //!   report gets between the two.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use std::time::Duration;
 use daemon::place::unusable;
 use jiff::Timestamp;
 use serde_json::{Map, json};
-use settings::{BlurSettings, CameraZones};
+use settings::{BlurSettings, Zones};
 use ticket_queue::beneath::{FileId, Opened, RawDir, Reason, RelPath};
 use ticket_queue::publish::{Committed, Draft, Publisher, Stage};
 use ticket_queue::{
@@ -45,7 +44,7 @@ pub(crate) struct Places {
     pub(crate) output_dir: PathBuf,
     publisher: Publisher,
     fate: OriginalFate,
-    zones: BTreeMap<String, CameraZones>,
+    zones: Zones,
     /// Bytes that must stay free in the output's file system.
     min_free: u64,
     /// What is wrong with them.
@@ -214,7 +213,7 @@ impl Places {
 
     fn job(&self, ticket: &Ticket, output: &RelPath) -> VideoJob {
         let source = output.as_path().parent().and_then(Path::to_str);
-        let zones = source.and_then(|source| self.zones.get(source));
+        let zones = source.and_then(|source| self.zones.of(source));
         VideoJob {
             zones: zones.map(StaticZones::from).unwrap_or_default(),
             carry: before::carry(ticket, &self.output_dir.join(output.as_path())),

@@ -44,6 +44,23 @@ fn always_zones_are_masked_whatever_the_plugin_is() {
 }
 
 #[test]
+fn zones_of_a_name_without_videos_are_told_at_the_start() {
+    let zone = json!({ "always": [[[0, 0], [1, 0], [1, 0.2]]] });
+    let mut site = Site::new(json!({ "zones": { "camm": zone, "cam": zone } }));
+    let stem = site.add("a", &TestVideo::default());
+    let mut daemon = site.start();
+    daemon.wait_for(&site, |site| site.is_done(&stem));
+    let log = daemon.log();
+    daemon.stop();
+    assert_eq!(log.matches("zones.").count(), 1, "{log}");
+    assert!(
+        log.contains("zones.camm: there is no video of a source of that name"),
+        "{log}"
+    );
+    assert!(log.contains("did you mean \"cam\"?"), "{log}");
+}
+
+#[test]
 fn heads_within_a_never_zone_are_left_alone() {
     let zone =
         |right: f64| json!({ "cam": { "never": [[[0, 0], [right, 0], [right, 1], [0, 1]]] } });

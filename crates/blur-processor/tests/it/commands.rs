@@ -31,6 +31,30 @@ fn blur_treats_one_file_and_never_replaces() {
 }
 
 #[test]
+fn blur_refuses_a_source_that_has_no_zones_where_others_have() {
+    let zones = json!({ "gate": { "always": [[[0, 0], [1, 0], [1, 1]]] } });
+    let mut site = Site::new(json!({ "zones": zones }));
+    TestVideo::default()
+        .write(site.path("in.mp4"))
+        .expect("a video");
+    let arguments = ["blur", "in.mp4", "out.mp4", "--source", "gatee"];
+    let refused = site.command(&arguments).output().expect("it runs");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("--source gatee") && told.contains("those of gate;"),
+        "{told}"
+    );
+    assert!(!site.path("out.mp4").exists());
+    site.change("zones", json!({}));
+    let done = site.command(&arguments).output().expect("it runs");
+    assert!(
+        done.status.success(),
+        "there is nothing to mistake: {done:?}"
+    );
+}
+
+#[test]
 fn blur_says_of_an_empty_file_that_it_is() {
     let site = Site::new(json!({}));
     fs::write(site.path("in.mp4"), "").expect("a file");

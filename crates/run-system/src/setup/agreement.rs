@@ -1,6 +1,6 @@
 //! What the files of the two daemons must say alike.
 
-use settings::{DiskBudget, keys};
+use settings::{BlurSettings, DiskBudget, RecorderSettings, keys};
 use std::path::Path;
 
 /// A key of the disk budget, its values in the two files as they are written there, and what comes of it when they differ.
@@ -36,6 +36,50 @@ pub(super) fn budgets(
     let pairs = pairs(recorder, blur);
     let different = pairs.iter().filter(|pair| pair.recorder != pair.blur);
     different.map(told).collect()
+}
+
+/// Zones under a name that no source has, and none had: they hide nothing, and what they should hide is published.
+/// Whoever is no source any more may have videos that wait, to which its zones apply.
+pub(super) fn zones_of_nobody(recorder: &RecorderSettings, blur: &BlurSettings) -> Vec<String> {
+    let earlier = earlier_sources(blur);
+    let sources = || recorder.sources.iter().map(|source| source.name.as_str());
+    let known: Vec<&str> = sources()
+        .chain(earlier.iter().map(String::as_str))
+        .collect();
+    let told = |name: &str| {
+        let advice = match keys::nearest(name, sources()) {
+            Some(source) => format!("did you mean {source:?}?"),
+            None => "write it as in `sources` of the recorder, or remove it".to_owned(),
+        };
+        format!("zones.{name}: there is no source of that name; {advice}")
+    };
+    let names = blur.zones.of_others(&known);
+    names.into_iter().map(told).collect()
+}
+
+/// Zones of who is no source any more. One that was given another name needs them under that one.
+pub(super) fn zones_left_over(recorder: &RecorderSettings, blur: &BlurSettings) -> Vec<String> {
+    let sources: Vec<&str> = recorder
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
+    let earlier = earlier_sources(blur);
+    let earlier: Vec<&str> = earlier.iter().map(String::as_str).collect();
+    let unknown = blur.zones.of_others(&earlier);
+    let names = blur.zones.of_others(&sources).into_iter();
+    names
+        .filter(|name| !unknown.contains(name))
+        .map(|name| {
+            format!(
+                "zones.{name}: no source has that name any more; if it was given another one, write its zones under that"
+            )
+        })
+        .collect()
+}
+
+fn earlier_sources(blur: &BlurSettings) -> Vec<String> {
+    daemon::place::sources_in(&[&blur.raw_dir, &blur.output_dir])
 }
 
 fn pairs(recorder: &DiskBudget, blur: &DiskBudget) -> Vec<Pair> {
@@ -119,7 +163,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settings::{BlurSettings, Environment, RecorderSettings};
+    use settings::Environment;
 
     fn told(recorder: &str, blur: &str) -> Vec<String> {
         let env = Environment::empty();
@@ -162,6 +206,54 @@ mod tests {
             usage.contains("\"max_disk_usage_gb\": 0.1 into recorder.json"),
             "{usage}"
         );
+    }
+
+    #[test]
+    fn zones_of_a_mistyped_name_are_told_and_those_of_an_earlier_source_are_not_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(dir.path().join("raw/moved")).expect("a directory");
+        let env = Environment::empty();
+        let recorder = r#"{"sources": [{"name": "gate", "url": "rtsp://127.0.0.1/a"}]}"#;
+        let recorder = RecorderSettings::from_text(recorder, &env).expect("valid");
+        let with = |name: &str| {
+            let zones = format!(r#""zones": {{"{name}": {{"always": []}}}}"#);
+            let text = format!(r#"{{"raw_dir": "{}/raw", {zones}}}"#, dir.path().display());
+            BlurSettings::from_text(&text, &env).expect("valid")
+        };
+        for (name, refused, noted) in [
+            ("gate", "", ""),
+            (
+                "gaet",
+                "zones.gaet: there is no source of that name; did you mean \"gate\"?",
+                "",
+            ),
+            (
+                "Gate",
+                "zones.Gate: there is no source of that name; did you mean \"gate\"?",
+                "",
+            ),
+            (
+                "roof",
+                "zones.roof: there is no source of that name; write it as in `sources`",
+                "",
+            ),
+            ("moved", "", "zones.moved: no source has that name any more"),
+        ] {
+            let blur = with(name);
+            let (wrong, notes) = (
+                zones_of_nobody(&recorder, &blur),
+                zones_left_over(&recorder, &blur),
+            );
+            assert_eq!(
+                (wrong.len(), notes.len()),
+                (
+                    usize::from(!refused.is_empty()),
+                    usize::from(!noted.is_empty())
+                )
+            );
+            assert!(wrong.concat().starts_with(refused), "{wrong:?}");
+            assert!(notes.concat().starts_with(noted), "{notes:?}");
+        }
     }
 
     #[test]

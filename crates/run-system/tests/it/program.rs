@@ -190,6 +190,23 @@ fn an_age_limit_in_the_recorders_file_alone_is_refused_before_anything_is_delete
 }
 
 #[test]
+fn zones_of_a_mistyped_camera_are_refused_before_anything_is_published() {
+    let stage = installed(GOOD, GOOD);
+    let config = r#"{"sources": [{"name": "gate", "url": "rtsp://127.0.0.1:1/x"}]}"#;
+    std::fs::write(stage.path("recorder.json"), config).expect("settings");
+    let config = r#"{"zones": {"gaet": {"always": [[[0, 0], [1, 0], [1, 1]]]}}}"#;
+    std::fs::write(stage.path("blur.json"), config).expect("settings");
+    for task in [&["--duration", "1"][..], &["--validate"]] {
+        let output = output(&stage, &[task, &FILES[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        let told = text(&output)
+            .contains("zones.gaet: there is no source of that name; did you mean \"gate\"?");
+        assert!(told, "{}", text(&output));
+    }
+    assert_eq!(stage.events(), [] as [String; 0], "nothing was started");
+}
+
+#[test]
 fn directories_that_links_make_one_are_refused() {
     let stage = installed(GOOD, GOOD);
     std::fs::create_dir(stage.path("raw_videos")).unwrap();

@@ -66,7 +66,9 @@ fn defaults() {
             second_look: false,
             sandbox: Auto,
             sandbox_writable: [],
-            zones: {},
+            zones: Zones(
+                {},
+            ),
             resize: None,
             overlay: Some(
                 Overlay {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use daemon::exit;
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
-use settings::BlurSettings;
+use settings::{BlurSettings, Zones};
 
 use crate::pipeline::{Engine, Pace, Recipe, StaticZones, VideoJob, VideoReport};
 use crate::plugin::{Hider, PluginChoice, Unfit};
@@ -79,6 +79,14 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
     media::share_one_heap();
     let whole_folder = arguments.input.is_dir();
     fits(arguments)?;
+    if let Some(problem) = arguments
+        .source
+        .as_deref()
+        .and_then(|source| without_zones(source, &settings.zones))
+    {
+        daemon::complain!("{problem}");
+        return Ok(ExitCode::from(exit::SETTINGS));
+    }
     let tasks = match whole_folder {
         true => files::of_folder(&arguments.input, &arguments.output)?,
         false => vec![Task {
@@ -129,6 +137,19 @@ pub fn run(arguments: &Arguments, settings: &BlurSettings) -> anyhow::Result<Exi
         0 => exit::STOPPED,
         _ => exit::FAILED,
     }))
+}
+
+/// What to tell of a source that is named for its zones and has none, unlike others: what they hide would be shown.
+fn without_zones(source: &str, zones: &Zones) -> Option<String> {
+    if zones.is_empty() || zones.of(source).is_some() {
+        return None;
+    }
+    let names: Vec<&str> = zones.names().collect();
+    Some(format!(
+        "--source {source}: `zones` of the settings has none of that name, but those of {}; name one of these, or leave \
+         --source out",
+        names.join(", ")
+    ))
 }
 
 /// Refuses outputs that are a folder for a file, a file for a folder, or by their name another kind of video than is made.
@@ -219,7 +240,7 @@ fn try_to_blur(
     let zones = arguments
         .source
         .as_ref()
-        .and_then(|name| settings.zones.get(name));
+        .and_then(|name| settings.zones.of(name));
     let job = VideoJob {
         name: input.display().to_string(),
         start: arguments.start,

@@ -160,6 +160,10 @@ pub struct DiskReport {
     pub hours_left: Option<f64>,
     /// What is wrong with the disk, the first thing of several.
     pub alarm: Option<String>,
+    /// Why nothing is recorded, or not everything, where that is the disk's fault.
+    pub stops_recording: Option<String>,
+    /// Whether the daemon that looks after the disk tells how it is. Without, no alarm does not mean that all is well.
+    pub is_told: bool,
 }
 
 /// One directory with videos.

@@ -30,6 +30,8 @@ pub(super) struct Known {
     troubled: BTreeSet<String>,
     backlog: bool,
     disk: bool,
+    /// The disk keeps something from being recorded.
+    recording_stopped: bool,
     /// Tickets held back; none: nobody has looked yet, and what lies there is no news.
     pub(super) held_back: Option<BTreeSet<Stem>>,
     /// None: nobody wants to know, or nobody has looked yet.
@@ -147,21 +149,38 @@ impl Known {
         Some(Notification::new(event, subject, now, &words))
     }
 
+    /// That recording has stopped is told also where another alarm stands: it is what costs footage. While nobody tells how
+    /// the disk is, as while the recorder is started anew, no alarm is over.
     fn disk(&mut self, disk: &DiskReport, now: Timestamp) -> Option<Notification> {
-        if self.disk == disk.alarm.is_some() {
-            return None;
+        let was_alarmed = self.disk;
+        let had_stopped = self.recording_stopped;
+        if disk.is_told || disk.alarm.is_some() {
+            self.disk = disk.alarm.is_some();
         }
-        self.disk = disk.alarm.is_some();
+        if disk.is_told {
+            self.recording_stopped = disk.stops_recording.is_some();
+        }
         let free = bytes_text(disk.free_bytes);
-        let (event, words) = match &disk.alarm {
-            Some(alarm) => (HookEvent::DiskAlarm, format!("{alarm}; {free} free")),
-            None => (
+        let has_stopped = !had_stopped && self.recording_stopped;
+        let (event, words) = match (&disk.alarm, &disk.stops_recording) {
+            (Some(_), Some(why)) if has_stopped => {
+                (HookEvent::DiskAlarm, format!("{why}; {free} free"))
+            }
+            (Some(alarm), _) if !was_alarmed => {
+                (HookEvent::DiskAlarm, format!("{alarm}; {free} free"))
+            }
+            (None, _) if was_alarmed && !self.disk => (
                 HookEvent::DiskOver,
                 format!("there is room on the disk again; {free} free"),
             ),
+            _ => return None,
+        };
+        let reason = match has_stopped {
+            true => disk.stops_recording.clone(),
+            false => disk.alarm.clone(),
         };
         let subject = Subject {
-            reason: disk.alarm.clone(),
+            reason,
             ..Subject::default()
         };
         Some(Notification::new(event, subject, now, &words))
@@ -388,6 +407,8 @@ mod tests {
                 used: Vec::new(),
                 hours_left: None,
                 alarm: alarm.map(str::to_owned),
+                stops_recording: None,
+                is_told: true,
             }),
             ..report(0)
         };
@@ -407,6 +428,65 @@ mod tests {
         assert!(
             told.contains("101 videos wait to be blurred, the oldest for 1 min 15 s"),
             "{told}"
+        );
+    }
+
+    fn with_disk(alarm: Option<&str>, stops: Option<&str>, is_told: bool) -> Report {
+        Report {
+            disk: Some(DiskReport {
+                free_bytes: 5 << 30,
+                min_free_bytes: 0,
+                used: Vec::new(),
+                hours_left: None,
+                alarm: alarm.map(str::to_owned),
+                stops_recording: stops.map(str::to_owned),
+                is_told,
+            }),
+            ..report(0)
+        }
+    }
+
+    #[test]
+    fn that_recording_stops_is_told_also_while_another_alarm_of_the_disk_stands() {
+        let mut known = Known::default();
+        let (soon, waits) = (Some("does not keep up"), Some("recording waits"));
+        let steps: [(Option<&str>, Option<&str>, &[&str]); 6] = [
+            (soon, None, &["disk_alarm"]),
+            (soon, waits, &["disk_alarm"]),
+            (soon, waits, &[]),
+            (soon, None, &[]),
+            (soon, waits, &["disk_alarm"]),
+            (None, None, &["disk_over"]),
+        ];
+        for (alarm, stops, expected) in steps {
+            let news = known.compare(&with_disk(alarm, stops, true));
+            assert_eq!(names(&news), expected, "{alarm:?} {stops:?}");
+            if stops.is_some()
+                && let [told] = &news[..]
+            {
+                assert!(told.text.contains("recording waits; "), "{}", told.text);
+            }
+            known = restarted(&known);
+        }
+        assert_eq!(known, Known::default());
+    }
+
+    #[test]
+    fn no_alarm_of_the_disk_is_over_while_nobody_tells_how_it_is() {
+        let mut known = Known::default();
+        let (full, waits) = (Some("full"), Some("recording waits"));
+        assert_eq!(known.compare(&with_disk(full, waits, true)).len(), 1);
+        // The recorder stops, and is started again.
+        assert!(known.compare(&with_disk(None, None, false)).is_empty());
+        assert!(known.compare(&with_disk(full, None, false)).is_empty());
+        assert!(known.compare(&with_disk(full, waits, true)).is_empty());
+        assert_eq!(
+            names(&known.compare(&with_disk(None, None, true))),
+            ["disk_over"]
+        );
+        assert_eq!(
+            names(&known.compare(&with_disk(full, None, false))),
+            ["disk_alarm"]
         );
     }
 

@@ -8,7 +8,7 @@ use crate::processes::Processes;
 use crate::setup::{Program, Setup};
 use crate::supervise::{Phase, SystemStatus, UnitState};
 use daemon::lock::{self, Holder};
-use daemon::status::{self, ProcessorStatus, RecorderStatus};
+use daemon::status::{self, ProcessorStatus, RecorderStatus, SourceStatus};
 use jiff::Timestamp;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ const SAMPLE: Duration = Duration::from_millis(300);
 const LISTING_HOLDS: Duration = Duration::from_secs(10);
 /// So many waiting tickets tell how long one is.
 const TICKETS_READ: usize = 50;
+/// The state of a source whose frames the disk does not take.
+const DROPPING: &str = "disk_full";
 /// So many of those that were given up are shown.
 const HELD_BACK_SHOWN: usize = 5;
 
@@ -193,7 +195,7 @@ impl Gatherer {
             hooks: notify::status(&self.setup),
             alarms: Vec::new(),
         };
-        let mut disk_alarm = None;
+        let mut of_disk = ToldOfDisk::default();
         for program in &self.setup.programs {
             let unit = system
                 .and_then(|system| system.units.iter().find(|unit| unit.name == program.name));
@@ -202,7 +204,7 @@ impl Gatherer {
                 status::RECORDER => add_recorder(program, &seen, &mut report),
                 _ => add_processor(program, &seen, &mut report),
             };
-            disk_alarm = disk_alarm.or(told.disk_alarm);
+            of_disk = of_disk.or(told.disk);
             let trouble = told.silence.or_else(|| unit.and_then(unit_alarm));
             alarms.extend(trouble.clone());
             alarms.extend(told.alarms);
@@ -220,7 +222,7 @@ impl Gatherer {
                 .iter()
                 .flat_map(|queue| self.queue_alarms(queue)),
         );
-        report.disk = self.disk(&report, disk_alarm, &mut alarms);
+        report.disk = self.disk(&report, of_disk, &mut alarms);
         alarms.extend(report.hooks.iter().filter_map(HookStatus::alarm));
         let uptime_s = report.processes.first().and_then(|own| own.uptime_s);
         alarms.extend(uptime_s.and_then(|uptime_s| notify::silence(&self.setup, uptime_s)));
@@ -297,7 +299,7 @@ impl Gatherer {
     fn disk(
         &self,
         report: &Report,
-        told: Option<String>,
+        told: ToldOfDisk,
         alarms: &mut Vec<String>,
     ) -> Option<DiskReport> {
         let (_, dir) = self.setup.video_dirs.first()?;
@@ -315,7 +317,9 @@ impl Gatherer {
             min_free_bytes,
             used: Vec::new(),
             hours_left,
-            alarm: short.or(told),
+            alarm: short.or(told.alarm).or(told.stops_recording.clone()),
+            stops_recording: told.stops_recording,
+            is_told: told.is_known == Some(true),
         })
     }
 }
@@ -341,14 +345,49 @@ fn seen(lock_file: &Path) -> Seen {
 #[derive(Default)]
 struct Told {
     alarms: Vec<String>,
-    /// The first of the alarms that is about the disk.
-    disk_alarm: Option<String>,
+    disk: ToldOfDisk,
     silence: Option<String>,
+}
+
+/// What a daemon tells of the disk.
+#[derive(Default)]
+struct ToldOfDisk {
+    /// The first of the alarms that is about it.
+    alarm: Option<String>,
+    stops_recording: Option<String>,
+    /// Whether it says how the disk is; none: there is no such daemon.
+    is_known: Option<bool>,
+}
+
+impl ToldOfDisk {
+    fn or(self, other: Self) -> Self {
+        Self {
+            alarm: self.alarm.or(other.alarm),
+            stops_recording: self.stops_recording.or(other.stops_recording),
+            is_known: self.is_known.or(other.is_known),
+        }
+    }
+
+    fn unknown() -> Self {
+        Self {
+            is_known: Some(false),
+            ..Self::default()
+        }
+    }
+}
+
+impl Told {
+    fn nothing() -> Self {
+        Self {
+            disk: ToldOfDisk::unknown(),
+            ..Self::default()
+        }
+    }
 }
 
 fn add_recorder(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     let Ok(told) = status::read::<RecorderStatus>(&program.status_file()) else {
-        return Told::default();
+        return Told::nothing();
     };
     report.sources = told.sources;
     if !seen.runs {
@@ -357,21 +396,46 @@ fn add_recorder(program: &Program, seen: &Seen, report: &mut Report) -> Told {
             source.fps = 0.0;
             source.bitrate_bps = 0;
         }
-        return Told::default();
+        return Told::nothing();
     }
+    let waits = told.disk.as_ref().is_some_and(|disk| disk.recording_waits);
+    let waits = told.alarms.first().filter(|_| waits).cloned();
     Told {
         silence: silence(program, told.updated),
-        disk_alarm: told.alarms.first().cloned(),
+        disk: ToldOfDisk {
+            alarm: told.alarms.first().cloned(),
+            stops_recording: waits.or_else(|| dropped(&report.sources)),
+            // It has not looked at the disk before it tells of it, and does no more when it stops.
+            is_known: Some(told.disk.is_some()),
+        },
         alarms: told.alarms,
     }
 }
 
+/// What is said of the cameras whose frames the disk does not take.
+fn dropped(sources: &[SourceStatus]) -> Option<String> {
+    let mut dropping = sources.iter().filter(|source| source.state == DROPPING);
+    let first = dropping.next()?;
+    let why = first
+        .error
+        .as_deref()
+        .unwrap_or("the disk does not take them");
+    let more = match dropping.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "frames of camera {}{more} are dropped: {why}",
+        first.name
+    ))
+}
+
 fn add_processor(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     let Ok(told) = status::read::<ProcessorStatus>(&program.status_file()) else {
-        return Told::default();
+        return Told::nothing();
     };
     if !seen.runs {
-        return Told::default();
+        return Told::nothing();
     }
     report.workers = told.workers;
     report.throughput = Some(Throughput {
@@ -383,7 +447,11 @@ fn add_processor(program: &Program, seen: &Seen, report: &mut Report) -> Told {
     let is_full = told.alarms.iter().find(|alarm| *alarm == status::NO_SPACE);
     Told {
         silence: silence(program, told.updated),
-        disk_alarm: is_full.cloned(),
+        disk: ToldOfDisk {
+            alarm: is_full.cloned(),
+            stops_recording: None,
+            is_known: Some(told.disk.is_some()),
+        },
         alarms: told
             .alarms
             .into_iter()

@@ -225,6 +225,18 @@ fn camera(stage: &Stage, is_down: bool) {
     std::fs::rename(scratch, stage.path("logs/rtsp_recorder.status.json")).unwrap();
 }
 
+/// What the recorder tells about the disk.
+fn disk(stage: &Stage, alarm: &str, recording_waits: bool) {
+    let status = json!({
+        "updated": jiff::Timestamp::now(),
+        "disk": {"recording_waits": recording_waits, "free_bytes": 5},
+        "alarms": [alarm],
+    });
+    let scratch = stage.path("scratch");
+    std::fs::write(&scratch, status.to_string()).expect("a status");
+    std::fs::rename(scratch, stage.path("logs/rtsp_recorder.status.json")).expect("a status");
+}
+
 fn script(stage: &Stage, name: &str, body: &str) -> String {
     let path = stage.path(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -546,6 +558,28 @@ fn videos_and_failures_are_told_each_once_and_only_what_is_new() {
     assert_eq!(failed["reason"], "cannot be decoded");
     assert_eq!(failed["camera"], "yard");
     assert!(failed["ticket"].as_str().unwrap().starts_with("queue_"));
+}
+
+#[test]
+fn that_recording_waits_is_told_also_after_another_alarm_and_a_stop_ends_neither() {
+    let webhook = Webhook::start(&[]);
+    let hooks = json!([{"name": "hook", "url": webhook.url(), "min_interval": 0}]);
+    let mut running = Running::on(installed(GOOD, GOOD), &hooks);
+    running.wait_for("the recorder", || {
+        running.stage.count("rtsp_recorder started") == 1
+    });
+    disk(&running.stage, "processing does not keep up", false);
+    running.wait_for("the first alarm", || webhook.events().len() == 1);
+    disk(
+        &running.stage,
+        "less than 1 GiB free; recording waits",
+        true,
+    );
+    running.wait_for("the second one", || webhook.events().len() == 2);
+    running.end();
+    assert_eq!(webhook.events(), ["disk_alarm", "disk_alarm"]);
+    let told = &webhook.bodies()[1]["reason"];
+    assert_eq!(*told, "less than 1 GiB free; recording waits");
 }
 
 #[test]

@@ -694,6 +694,7 @@ mod tests {
             state: Mutex::default(),
             wake: Condvar::new(),
             on_fatal: Box::new(|| {}),
+            finish: Shared::finish,
         };
         let scratch = place.dir.path().join("queue/.tmp");
         std::fs::remove_dir_all(&scratch).unwrap();

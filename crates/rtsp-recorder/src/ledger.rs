@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Above this size the file is set aside as `gaps.jsonl.1`.
@@ -16,6 +17,8 @@ const MOST_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     path: PathBuf,
+    /// Of those who write, since one of them sets the file aside.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A time in which a source was not recorded.
@@ -34,6 +37,7 @@ impl Ledger {
     pub fn new(log_dir: &Path) -> Self {
         Ledger {
             path: log_dir.join("gaps.jsonl"),
+            turn: Arc::default(),
         }
     }
 
@@ -53,11 +57,12 @@ impl Ledger {
         text.lines().filter_map(gap).collect()
     }
 
-    /// Writes a gap down. Several threads may do so at once: a line is one write.
+    /// Writes a gap down. Clones may do so at once.
     ///
     /// # Errors
     /// Of the disk.
     pub fn append(&self, source: &str, gap: &Gap) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self
             .path
             .metadata()

@@ -139,7 +139,8 @@ struct Segment {
     cap: Duration,
     /// Wall clock at `opened`.
     start: Timestamp,
-    first_of_session: bool,
+    /// By how much its first frame was late, once that is known: only that of a session may have been.
+    late: Option<Duration>,
     base_90k: i64,
     first_pts_90k: i64,
     end_pts_90k: i64,
@@ -387,6 +388,12 @@ impl Pipeline {
             .session
             .smoother
             .observe(from_90k(times.pts_90k), frame.arrival);
+        if let Some(segment) = &mut self.segment
+            && segment.late.is_none()
+            && segment.length_at(time) >= LATENESS_IS_KNOWN
+        {
+            segment.late = Some(segment.lateness(&self.session.smoother));
+        }
         let placed = Placed {
             frame,
             times,
@@ -565,7 +572,7 @@ impl Pipeline {
             deadline: held.time + length,
             cap: held.time + hard_cap(self.plan.segment_duration),
             start,
-            first_of_session: place == Place::First,
+            late: (place == Place::Later).then_some(Duration::ZERO),
             base_90k: held.times.dts_90k,
             first_pts_90k: held.times.pts_90k,
             end_pts_90k: held.times.pts_90k,
@@ -594,18 +601,8 @@ impl Pipeline {
         if let Some(params) = segment.new_params.clone() {
             self.params = Some(params);
         }
-        // The first frame of a session may have been late; later ones tell by how much.
-        let undelayed = self
-            .session
-            .smoother
-            .undelayed(from_90k(segment.first_pts_90k));
-        let late = match segment.first_of_session {
-            true => segment
-                .opened
-                .saturating_sub(undelayed)
-                .min(LATEST_FIRST_FRAME),
-            false => Duration::ZERO,
-        };
+        let smoother = &self.session.smoother;
+        let late = (segment.late).unwrap_or_else(|| segment.lateness(smoother));
         let wall_duration = segment.length_at(end) + late;
         self.recorded += wall_duration;
         self.last_end = Some(end);
@@ -668,7 +665,18 @@ fn tick_of(params: &StreamParams) -> i64 {
 /// A first frame is never taken to be later than this.
 const LATEST_FIRST_FRAME: Duration = Duration::from_secs(5);
 
+/// So long after the first frame it is known by how much it was late. Later, a camera's clock that runs fast would make it later
+/// than it was.
+const LATENESS_IS_KNOWN: Duration = Duration::from_secs(15);
+
 impl Segment {
+    /// By how much the first frame of its session was late, as those behind it tell.
+    fn lateness(&self, smoother: &ArrivalSmoother) -> Duration {
+        let undelayed = smoother.undelayed(from_90k(self.first_pts_90k));
+        let late = self.opened.saturating_sub(undelayed);
+        late.min(LATEST_FIRST_FRAME)
+    }
+
     fn length_at(&self, time: Duration) -> Duration {
         time.saturating_sub(self.opened)
     }

@@ -73,6 +73,7 @@ struct Recorder {
     boards: Vec<Arc<Board>>,
     finisher: Finisher,
     disk: DiskWatch,
+    ledger: Ledger,
     fatal: Arc<AtomicBool>,
     /// What an earlier process tells of each source.
     earlier: HashMap<String, Earlier>,
@@ -104,6 +105,7 @@ impl Recorder {
             })
             .collect();
         let recorder = Recorder {
+            ledger: Ledger::new(&settings.places.log_dir),
             settings: Arc::new(settings),
             clock: Arc::new(SystemClock::new()),
             zone: TimeZone::system(),
@@ -128,7 +130,7 @@ impl Recorder {
             .map(|source| source.name.as_str());
         let sources: Vec<Origin> = names.map(|name| self.origin(name)).collect();
         let (zone, handle) = (self.zone.clone(), self.finisher.handle());
-        let ledger = Ledger::new(&self.settings.places.log_dir);
+        let ledger = self.ledger.clone();
         std::thread::Builder::new()
             .name("recover".to_owned())
             .spawn(move || recover::hand_over(found, &handle, &zone, &sources, &ledger))
@@ -256,7 +258,7 @@ impl Recorder {
                 zone: self.zone.clone(),
                 finisher: self.finisher.handle(),
                 board: board.clone(),
-                ledger: Ledger::new(&self.settings.places.log_dir),
+                ledger: self.ledger.clone(),
             })
             .with_context(|| format!("start the writer of {}", source.name))?;
             let opener = Opener::new(source.clone(), Stamps(self.clock.clone()));

@@ -348,6 +348,23 @@ fn durations_add_up_to_the_next_start() {
 }
 
 #[test]
+fn the_clock_of_a_camera_does_not_shift_the_start_of_a_long_segment() {
+    for camera_speed in [0.9998, 1.0002] {
+        let world = World {
+            fps: 5.0,
+            gop: 10,
+            camera_speed,
+            start: at("2026-01-01T00:00:00Z"),
+        };
+        let (disk, _) = record(&world, plan(7200, "UTC"), 5 * 7000, |_| Oddity::default());
+        let first = &disk.stored[0];
+        let shift = first.closing.start - first.opening.start;
+        let shift = shift.total(jiff::Unit::Second).unwrap();
+        assert!(shift.abs() < 0.2, "{shift} s at {camera_speed}");
+    }
+}
+
+#[test]
 fn new_parameters_begin_a_segment_in_the_same_session() {
     let mut pipeline = Pipeline::new(plan(60, "UTC"));
     pipeline.begin_session(None);

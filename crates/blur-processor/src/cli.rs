@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use daemon::lock::LockError;
 use daemon::logs::{self, Format, LogSetup};
 use daemon::shutdown::SecondSignal;
+use daemon::status::{ProcessorStatus, StatusFile};
 use daemon::{Shutdown, Singleton, exit, status};
 use settings::{BLUR_FILE, BlurSettings, locate};
 
@@ -175,6 +176,7 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
     } else {
         Until::Asked
     };
+    let status = StatusFile::new(&settings.places.status_dir, &name);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -189,6 +191,7 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
         }
         Ended::Unfit(reason) => {
             tracing::error!("refusing to start, nothing would be blurred: {reason}");
+            tell_why(&status, &reason);
             exit::SETTINGS
         }
         Ended::Failed(error) => {
@@ -197,6 +200,22 @@ fn daemon(arguments: &Arguments, settings: BlurSettings) -> anyhow::Result<ExitC
         }
     };
     Ok(ExitCode::from(code))
+}
+
+/// Leaves the reason for whoever looks after the daemon.
+fn tell_why(file: &StatusFile, reason: &str) {
+    let now = jiff::Timestamp::now();
+    let told = file.write(&ProcessorStatus {
+        pid: std::process::id(),
+        started: now,
+        updated: now,
+        state: status::CANNOT_START.to_owned(),
+        alarms: vec![daemon::redact::text(reason).into_owned()],
+        ..ProcessorStatus::default()
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "the status file could not be written");
+    }
 }
 
 /// The name for status and log files: the usual one for the first instance on a status directory,

@@ -25,6 +25,9 @@ pub const GIVEN_UP: &str = " tickets were given up; see `blur-processor queue`";
 /// How its alarm about a long queue ends.
 pub const TOO_MANY_WAIT: &str = " tickets wait; processing does not keep up";
 
+/// The state of a daemon that ended because it cannot do its work; its alarm says why.
+pub const CANNOT_START: &str = "cannot start";
+
 /// The status file of the daemon of that name.
 pub fn file(status_dir: &Path, name: &str) -> PathBuf {
     status_dir.join(format!("{name}.status.json"))
@@ -69,6 +72,20 @@ impl StatusFile {
 /// When it is missing or not of that form.
 pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Why the daemon with that process id could not start; none when it did, or does not say.
+pub fn why_not_started(path: &Path, pid: u32) -> Option<String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Last {
+        pid: u32,
+        state: String,
+        alarms: Vec<String>,
+    }
+    let last: Last = read(path).ok()?;
+    let is_meant = last.pid == pid && last.state == CANNOT_START;
+    last.alarms.into_iter().next().filter(|_| is_meant)
 }
 
 /// Status of `rtsp-recorder`.

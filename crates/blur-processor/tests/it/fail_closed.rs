@@ -55,6 +55,11 @@ fn a_second_look_needs_a_detector() {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("second_look"), "{text}");
+    // For whoever looks after it, and does not see its standard error.
+    let status = site.path("logs/blur_processor.status.json");
+    let status: daemon::status::ProcessorStatus = daemon::status::read(&status).expect("a status");
+    assert_eq!(status.state, daemon::status::CANNOT_START);
+    assert!(status.alarms[0].contains("second_look"), "{status:?}");
 }
 
 #[test]

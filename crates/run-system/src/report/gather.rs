@@ -514,7 +514,10 @@ fn silence(program: &Program, updated: Timestamp) -> Option<String> {
 fn unit_alarm(unit: &UnitState) -> Option<String> {
     match unit.phase {
         Phase::Degraded => Some(format!("{} dies again and again, see its log", unit.name)),
-        Phase::BadSettings => Some(format!("{} refuses its settings, see its log", unit.name)),
+        Phase::BadSettings => Some(match &unit.reason {
+            Some(reason) => format!("{} cannot start: {reason}", unit.name),
+            None => format!("{} refuses its settings, see its log", unit.name),
+        }),
         _ => None,
     }
 }
@@ -543,5 +546,31 @@ fn measured(name: &str, path: &Path) -> DirectoryReport {
         name: name.to_owned(),
         path: path.to_owned(),
         bytes: daemon::disk::bytes_below(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_says_why_a_daemon_does_not_start() {
+        let mut unit = UnitState {
+            name: "blur_processor".to_owned(),
+            phase: Phase::BadSettings,
+            reason: Some("no model".to_owned()),
+            ..UnitState::default()
+        };
+        let told = unit_alarm(&unit);
+        assert_eq!(
+            told.as_deref(),
+            Some("blur_processor cannot start: no model")
+        );
+        unit.reason = None;
+        let told = unit_alarm(&unit);
+        assert_eq!(
+            told.as_deref(),
+            Some("blur_processor refuses its settings, see its log")
+        );
     }
 }

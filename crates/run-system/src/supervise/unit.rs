@@ -4,7 +4,7 @@
 //!            lock free                    exit code 3
 //!  (start) ------------> Running ---------------------------> Finished
 //!     |                   |   |  exit code 2
-//!     | lock held         |   +------------> BadSettings --- the file changes ---> (start)
+//!     | lock held         |   +------------> BadSettings -- the file changes, time -> (start)
 //!     v                   |  any other end
 //!  Adopted -- lock free --+----------------> BackingOff or Degraded --- time ----> (start)
 //!
@@ -15,7 +15,7 @@ use super::policy::{History, Policy};
 use crate::setup::Program;
 use daemon::child::{Child, Exit, Orphan, Signal};
 use daemon::lock::{self, Holder};
-use daemon::{Clock, Shutdown, SystemClock, exit};
+use daemon::{Clock, Shutdown, SystemClock, exit, status};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -41,7 +41,8 @@ pub enum Phase {
     BackingOff,
     /// Dies again and again, is started now and then.
     Degraded,
-    /// Refuses its settings; is started again when the file changes.
+    /// Refuses its settings, or lacks what they name; is started again when the file changes, and now and then, since what
+    /// is missing may come.
     BadSettings,
     /// Has done all it was asked for.
     Finished,
@@ -67,6 +68,8 @@ pub struct UnitState {
     pub restarts: u64,
     /// How it ended the last time.
     pub last_exit: Option<String>,
+    /// Why it does not start, as far as it says.
+    pub reason: Option<String>,
 }
 
 /// What follows from a daemon's end.
@@ -86,6 +89,8 @@ pub(super) struct Unit {
     clock: SystemClock,
     history: History,
     starts: u64,
+    /// Why it refused to run the last time; none when it did not.
+    refused: Option<Option<String>>,
 }
 
 impl Unit {
@@ -108,6 +113,7 @@ impl Unit {
             clock: SystemClock::new(),
             history: History::default(),
             starts: 0,
+            refused: None,
         };
         (unit, receiver)
     }
@@ -171,6 +177,8 @@ impl Unit {
         };
         let uptime = self.clock.monotonic().saturating_sub(started);
         self.remember(ended.to_string());
+        let reason = status::why_not_started(&self.program.status_file(), child.pid());
+        self.state.send_modify(|state| state.reason = reason);
         self.judge(ended, uptime, settings_were)
     }
 
@@ -187,8 +195,11 @@ impl Unit {
         self.state.send_modify(|state| state.last_exit = Some(how));
     }
 
-    fn judge(&self, ended: Exit, uptime: Duration, settings_were: Option<SystemTime>) -> Next {
+    fn judge(&mut self, ended: Exit, uptime: Duration, settings_were: Option<SystemTime>) -> Next {
         let program = self.program.name;
+        if ended.code() != Some(i32::from(exit::SETTINGS)) {
+            self.refused = None;
+        }
         match ended.code().and_then(|code| u8::try_from(code).ok()) {
             Some(exit::FINISHED) => {
                 tracing::info!(
@@ -198,12 +209,7 @@ impl Unit {
                 Next::Finished
             }
             Some(exit::SETTINGS) => {
-                let file = self.program.settings_file.display().to_string();
-                tracing::error!(
-                    program,
-                    file,
-                    "refuses to run, see its log; it is started again when its settings file changes"
-                );
+                self.tell_refusal();
                 Next::AwaitSettings {
                     unlike: settings_were,
                 }
@@ -217,6 +223,25 @@ impl Unit {
                 Next::StartAgain { uptime }
             }
         }
+    }
+
+    /// Once, however often it is tried.
+    fn tell_refusal(&mut self) {
+        let reason = self.state.borrow().reason.clone();
+        if self.refused.as_ref() == Some(&reason) {
+            return;
+        }
+        let (program, file) = (
+            self.program.name,
+            self.program.settings_file.display().to_string(),
+        );
+        tracing::error!(
+            program,
+            file,
+            reason = reason.as_deref().unwrap_or("see its log"),
+            "refuses to run; it is tried again when its settings file changes, and now and then"
+        );
+        self.refused = Some(reason);
     }
 
     /// Asks the child to stop and makes sure that it does.
@@ -334,10 +359,15 @@ impl Unit {
         }
     }
 
-    /// Waits until the settings file is no longer of that time, or until asked to stop.
+    /// Waits until the settings file is no longer of that time, until it may be tried again, or until asked to stop. What
+    /// the settings name may be what is missing: a model, a module.
     async fn await_settings(&mut self, unlike: Option<SystemTime>) {
         self.enter(Phase::BadSettings, None);
+        let again = self.clock.monotonic() + self.policy.degraded_pause;
         while modified(&self.program.settings_file) == unlike {
+            if self.clock.monotonic() >= again {
+                return;
+            }
             tokio::select! {
                 () = self.clock.sleep(self.policy.poll) => {}
                 () = self.stop.requested() => return,

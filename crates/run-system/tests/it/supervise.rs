@@ -122,6 +122,32 @@ async fn bad_settings_wait_for_a_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_may_come_while_the_settings_stay() {
+    let refusal = r#"{\"pid\": $$, \"state\": \"cannot start\", \"alarms\": [\"no model\"]}"#;
+    let script = format!(
+        "say started; [ -e \"$dir/model\" ] || {{ echo \"{refusal}\" > \"$dir/logs/$name.status.json\"; exit 2; }}\n\
+         take_lock; say runs; wait_forever"
+    );
+    let stage = Stage::new(GOOD, &script);
+    let (shutdown, run) = start(&stage, fast());
+    wait_for(&stage, "the reason", |stage| {
+        let told = status::read::<SystemStatus>(&stage.path("logs/system.status.json"));
+        told.is_ok_and(|told| {
+            let unit = told.units.last().expect("the blur processor");
+            unit.phase == Phase::BadSettings && unit.reason.as_deref() == Some("no model")
+        })
+    })
+    .await;
+    std::fs::write(stage.path("model"), "").expect("a file");
+    wait_for(&stage, "it to run", |stage| {
+        stage.count("blur_processor runs") == 1
+    })
+    .await;
+    shutdown.request();
+    run.await.expect("an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_recording_is_finished_the_queue_is_worked_off_first() {
     let stage = Stage::new("take_lock; say started; exit 3", GOOD);
     let queue = stage.path("processing_queue");

@@ -70,6 +70,7 @@ const SENTENCES = [
   [/^tickets in (.+): each has its reason.*/, "보류된 영상이 있습니다. 아래 목록에서 이유를 확인하세요."],
   [/^less disk space is free than min_free_disk_gb.*/, "디스크 남은 공간이 min_free_disk_gb보다 적습니다."],
   [/^(\S+) dies again and again.*/, "$1 프로그램이 반복해서 중단됩니다. 로그를 확인하세요."],
+  [/^(\S+) cannot start: (.*)/, "$1 프로그램을 시작할 수 없습니다: $2"],
   [/^(\S+) refuses its settings.*/, "$1 설정에 오류가 있습니다. 로그를 확인하세요."],
   [/.*no answer within ([\d.]+) s.*/, "카메라가 $1초 안에 응답하지 않습니다."],
   [/.*the camera asks for user name and password.*/, "카메라가 사용자 이름과 비밀번호를 요구하지만 설정에 없습니다. 설정에 추가하세요."],

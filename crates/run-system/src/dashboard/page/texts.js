@@ -82,7 +82,7 @@ const SENTENCES = [
   [/^no space left for outputs.*/, "디스크가 가득 차서 블러 처리한 영상을 쓸 수 없습니다. 공간이 생기면 다시 처리합니다."],
   [/^unprocessed videos take more than max_disk_usage_gb.*/, "처리되지 않은 영상이 max_disk_usage_gb를 넘었습니다."],
   [/^less than ([\d.]+ \w+) free where (.+) lies.*/, "디스크 남은 공간이 $1보다 적습니다($2). 공간이 생길 때까지 녹화를 멈추고 기다립니다."],
-  [/^videos take (.+), more than max_disk_usage_gb allows, and (.+) of them are not yet processed.*/, "영상이 max_disk_usage_gb보다 많습니다($1, 그중 처리되지 않은 영상 $2). 처리되지 않은 영상은 지우지 않습니다."],
+  [/^videos take more than the (.+) of max_disk_usage_gb.*/, "영상이 max_disk_usage_gb($1)보다 많습니다. 처리되지 않은 영상은 지우지 않습니다."],
   [/^processing does not keep up: at the rate of the last hour.* within (\d+) h.*/, "처리가 녹화를 따라가지 못합니다. 지금 속도라면 처리되지 않은 영상이 $1시간 안에 디스크를 채웁니다."],
   [/^the queue cannot be read.*/, "대기열을 읽을 수 없습니다. 폴더와 권한을 확인하세요."],
   [/^the video (.+) is empty.*/, "영상 파일이 비어 있습니다: $1"],

@@ -80,6 +80,7 @@ pub(crate) async fn run(cli: &Cli) -> u8 {
     }
     findings.push(clock::check(&loaded));
     findings.extend(ports::check(&loaded));
+    findings.extend(ports::tls(&loaded));
     findings.extend(ports::originals(&loaded));
     findings.extend(hooks::check(&loaded.system.hooks));
     findings.iter().for_each(Finding::print);

@@ -3,9 +3,11 @@
 use super::pace::{Limits, Pace};
 use axum::serve::Listener;
 use settings::{DashboardSettings, TlsFiles};
+use std::fmt;
 use std::future::Future as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,7 +42,13 @@ pub(super) struct Listening {
 impl Listening {
     /// Takes the port and reads the certificate.
     pub(super) fn open(settings: &DashboardSettings) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::other(format!("{}: {error}", settings.listen));
+        let named = |error: io::Error| {
+            io::Error::other(format!(
+                "{}: {error}; give dashboard_listen in {} another port",
+                settings.listen,
+                settings::SYSTEM_FILE
+            ))
+        };
         let tls = settings.tls.as_ref().map(acceptor).transpose()?;
         let socket = TcpListener::bind(settings.listen).map_err(named)?;
         socket.set_nonblocking(true).map_err(named)?;
@@ -71,20 +79,28 @@ impl Listening {
     }
 }
 
+/// Whether certificate and key can be used.
+///
+/// # Errors
+/// Which of them cannot, and why.
+pub(crate) fn check_tls(files: &TlsFiles) -> io::Result<()> {
+    acceptor(files).map(drop)
+}
+
 fn acceptor(files: &TlsFiles) -> io::Result<TlsAcceptor> {
-    let wrong = |path: &std::path::Path, error: &dyn std::fmt::Display| {
-        io::Error::other(format!("{}: {error}", path.display()))
+    let wrong = |key: &str, path: &Path, error: &dyn fmt::Display| {
+        io::Error::other(format!("{key} {}: {error}", path.display()))
     };
     let certs = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(&files.cert, &error))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, &error))?;
+        .map_err(|error| wrong("dashboard_tls_cert", &files.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| wrong("dashboard_tls_key", &files.key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certs, key))
-        .map_err(|error| wrong(&files.cert, &error))?;
+        .map_err(|error| wrong("dashboard_tls_cert", &files.cert, &error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -26,6 +26,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use guard::{Guard, Visitor};
 use listen::Listening;
+pub(crate) use listen::check_tls;
 use live::Live;
 use published::Index;
 use settings::DashboardSettings;
@@ -50,10 +51,7 @@ pub(crate) fn start(setup: &Setup) {
     };
     match Listening::open(settings) {
         Ok(listening) => spawn(setup.clone(), settings.clone(), listening),
-        Err(error) => tracing::warn!(
-            "no dashboard: {error}; everything else goes on (dashboard_listen in {} names another port)",
-            settings::SYSTEM_FILE
-        ),
+        Err(error) => tracing::warn!("no dashboard: {error}; everything else goes on"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether the dashboard can listen where it should, and what it shows.
 
 use super::Finding;
+use crate::dashboard::check_tls;
 use crate::setup::Loaded;
 use daemon::lock::{self, Holder};
 use daemon::status;
@@ -22,6 +23,16 @@ pub(super) fn check(loaded: &Loaded) -> Option<Finding> {
                 "{address}: {error}; everything else works, but give dashboard_listen another port"
             ),
         ),
+    })
+}
+
+/// Whether the page can be served by HTTPS; none when it is not to be.
+pub(super) fn tls(loaded: &Loaded) -> Option<Finding> {
+    let files = loaded.system.dashboard.as_ref()?.tls.as_ref()?;
+    let what = "TLS of the dashboard";
+    Some(match check_tls(files) {
+        Ok(()) => Finding::ok(what, files.cert.display().to_string()),
+        Err(error) => Finding::wrong(what, format!("{error}; there would be no dashboard")),
     })
 }
 

@@ -768,6 +768,31 @@ fn a_taken_port_or_a_bad_certificate_stops_nothing() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_read_is_found_before_the_start_and_no_matter_of_the_port() {
+    let stage = installed(GOOD, GOOD);
+    let settings = r#"{"dashboard_listen": "127.0.0.1:0", "dashboard_tls_cert": "none.pem", "dashboard_tls_key": "none.pem"}"#;
+    std::fs::write(stage.path("run_system_config.json"), settings).expect("settings");
+    let validated = text(&output(&stage, &[&["--validate"], &FILES[..]].concat()));
+    assert!(
+        validated.contains("WRONG  TLS of the dashboard"),
+        "{validated}"
+    );
+    assert!(
+        validated.contains("dashboard_tls_cert none.pem: "),
+        "{validated}"
+    );
+    let started = text(&output(
+        &stage,
+        &[&["--duration", "1"], &FILES[..]].concat(),
+    ));
+    assert!(
+        started.contains("no dashboard: dashboard_tls_cert none.pem: "),
+        "{started}"
+    );
+    assert!(!started.contains("another port"), "{started}");
+}
+
+#[test]
 fn it_can_be_served_alone() {
     let stage = installed(GOOD, GOOD);
     let serve = [&["--dashboard"], &FILES[..]].concat();

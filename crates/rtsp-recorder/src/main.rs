@@ -5,7 +5,7 @@ use daemon::logs::{Format, LogSetup};
 use daemon::shutdown::SecondSignal;
 use daemon::{Shutdown, SystemClock, exit};
 use rtsp_recorder::input::Stamps;
-use rtsp_recorder::probe::{Probe, probe};
+use rtsp_recorder::probe::{Probe, missing_encoder, probe};
 use rtsp_recorder::run::{End, are_places_usable, run};
 use settings::samples::{Existing, Sample};
 use settings::{RECORDER_FILE, RecorderSettings, locate};
@@ -91,7 +91,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     if arguments.validate {
-        if !are_places_usable(&settings) {
+        let are_places_good = are_places_usable(&settings);
+        if !(are_encoders_there(&settings) && are_places_good) {
             return Ok(exit::SETTINGS);
         }
         for source in &settings.sources {
@@ -161,6 +162,22 @@ fn look_at_sources(
     } else {
         exit::FAILED
     })
+}
+
+/// Tells of which sources the encoder is missing; true when none is.
+fn are_encoders_there(settings: &RecorderSettings) -> bool {
+    let mut are_there = true;
+    for source in &settings.sources {
+        if let Some(encoder) = missing_encoder(source) {
+            are_there = false;
+            daemon::complain!(
+                "rtsp-recorder: {}: video_codec {encoder}: the FFmpeg of this machine has no such encoder; use \"copy\" or \
+                 \"libx264\"",
+                source.name
+            );
+        }
+    }
+    are_there
 }
 
 fn load(arguments: &Arguments) -> Result<RecorderSettings, String> {

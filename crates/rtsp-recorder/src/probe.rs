@@ -259,18 +259,22 @@ impl Meter {
     }
 }
 
+/// The encoder that the source is to be encoded with, if this FFmpeg has none of that name.
+pub fn missing_encoder(source: &Source) -> Option<&str> {
+    match &source.video_codec {
+        VideoCodec::Encoder(name) if !media::encode::is_available(name) => Some(name),
+        _ => None,
+    }
+}
+
 impl Probe {
     fn of(source: &Source) -> Self {
-        let missing = match &source.video_codec {
-            VideoCodec::Encoder(name) if !media::encode::is_available(name) => Some(name.clone()),
-            _ => None,
-        };
         Probe {
             name: source.name.to_string(),
             address: source.url.without_credentials(),
             trouble: None,
             video: None,
-            missing_encoder: missing,
+            missing_encoder: missing_encoder(source).map(str::to_owned),
         }
     }
 

@@ -462,3 +462,25 @@ fn a_password_that_looks_like_a_variable_is_told_when_settings_are_checked() {
     );
     assert!(!said.contains("GEHEIM"), "{said}");
 }
+
+#[test]
+fn an_encoder_that_does_not_exist_is_found_before_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("config.json");
+    for (encoder, code) in [("libx256", 2), ("mp4v", 2), ("libx264", 0), ("copy", 0)] {
+        let gate = json!({ "name": "gate", "url": "a.mp4", "video_codec": encoder });
+        let settings = json!({ "sources": [gate, "b.mp4"] });
+        std::fs::write(&config, settings.to_string()).expect("settings");
+        let output = command(&config)
+            .arg("--validate")
+            .current_dir(dir.path())
+            .stderr(Stdio::piped())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{encoder}: {said}");
+        let told =
+            format!("gate: video_codec {encoder}: the FFmpeg of this machine has no such encoder");
+        assert_eq!(said.contains(&told), code == 2, "{encoder}: {said}");
+    }
+}

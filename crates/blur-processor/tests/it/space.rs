@@ -191,6 +191,7 @@ fn a_published_video_stays_as_long_as_its_original_is_to_go() {
     });
     let other = "cam_20260131_120000_seg0001";
     fs::write(site.published(other), "its original is gone").unwrap();
+    fs::write(site.published(other).with_extension("json"), "{}").unwrap();
     for name in ["a", other] {
         two_days_old(&site.published(name));
     }

@@ -15,6 +15,8 @@ use std::time::Duration;
 /// [`holder`] holds the lock for a moment when it is free; this long is tried before giving up.
 const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often the list of what a process has open is read before a file is not in it.
+const READINGS: usize = 40;
 
 /// Why the lock was not obtained.
 #[derive(Debug, thiserror::Error)]
@@ -151,15 +153,19 @@ fn pid_within(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Whether that process has this very file open, as the lock's owner must.
+/// Whether that process has this very file open, as the lock's owner must. Its list is read more than once where it seems not to:
+/// a shell moves a descriptor out of the way of each command that it closes it for, past whoever reads the list just then.
 fn has_open(pid: u32, file: &File) -> bool {
     let Ok(ours) = file.metadata() else {
         return false;
     };
-    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
+    let is_listed = || {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok())
+            .any(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
     };
-    entries
-        .filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok())
-        .any(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+    (0..READINGS).any(|_| is_listed())
 }

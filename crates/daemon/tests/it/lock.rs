@@ -3,8 +3,8 @@ use daemon::Singleton;
 use daemon::child::Signal;
 use daemon::lock::{Holder, LockError, holder, signal_holder};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn one_process_at_a_time_and_free_after_kill() {
@@ -79,4 +79,25 @@ fn a_place_that_cannot_be_used_is_told_once_and_with_what_to_do() {
     let told = format!("{:#}", anyhow::Error::from(error));
     assert_eq!(told.matches("os error").count(), 1, "{told}");
     assert!(told.ends_with("; give another status_dir"), "{told}");
+}
+
+#[test]
+fn a_holder_that_moves_its_descriptors_about_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let script = r#"exec 9>>"$0"; flock -n 9; echo $$ > "$0"; while :; do true 9>&-; done"#;
+    let mut shell = Command::new("sh")
+        .args(["-c", script])
+        .arg(&path)
+        .spawn()
+        .unwrap();
+    let is_holder = || holder(&path).unwrap() == Holder::Process(shell.id());
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_holder() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let missed = (0..20_000).filter(|_| !is_holder()).count();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert_eq!(missed, 0);
 }

@@ -47,30 +47,28 @@ const MARGIN: u64 = 20;
 const MOST_MARGIN: u64 = 256 << 20;
 
 impl Floor {
-    /// Bytes that are free.
+    /// What to say while less is free; `was_short` tells whether that was so before. Then a little more must be free until it
+    /// is over: else each segment that is published and removed would let all cameras record for some seconds.
     ///
     /// # Errors
-    /// The disk cannot be asked.
-    pub fn free_bytes(&self) -> std::io::Result<u64> {
-        daemon::disk::free_bytes(&self.raw_dir)
+    /// The disk cannot be asked, which says nothing about how full it is.
+    pub fn alarm(&self, was_short: bool) -> std::io::Result<Option<String>> {
+        let free = daemon::disk::free_bytes(&self.raw_dir)?;
+        Ok(self.is_short(free, was_short).then(|| {
+            format!(
+                "less than {} free where {} lies; recording waits until there is space",
+                bytes_text(self.min_free_bytes),
+                self.raw_dir.display()
+            )
+        }))
     }
 
-    /// Whether recording must wait with so many bytes free, by whether it waited before.
-    pub fn is_short(&self, free_bytes: u64, was_short: bool) -> bool {
+    fn is_short(&self, free_bytes: u64, was_short: bool) -> bool {
         let margin = match was_short {
             true => (self.min_free_bytes / MARGIN).min(MOST_MARGIN),
             false => 0,
         };
         free_bytes < self.min_free_bytes.saturating_add(margin)
-    }
-
-    /// What to say when it is.
-    pub fn text(&self) -> String {
-        format!(
-            "less than {} free where {} lies; recording waits until there is space",
-            bytes_text(self.min_free_bytes),
-            self.raw_dir.display()
-        )
     }
 }
 

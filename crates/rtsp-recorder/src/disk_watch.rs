@@ -7,7 +7,6 @@
 use crate::disk::{DiskKeeper, DiskReport, Floor};
 use crate::finisher::FinisherHandle;
 use daemon::disk::Moment;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -108,18 +107,6 @@ impl DiskWatch {
 /// None when it panicked, which is in the log, or the program ends.
 async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(look).await.ok()
-}
-
-impl Floor {
-    /// What to say while less is free. Once it is, a little more must be free before it is over: else each segment that is
-    /// published and removed would let all cameras record for some seconds.
-    ///
-    /// # Errors
-    /// The disk cannot be asked, which says nothing about how full it is.
-    fn alarm(&self, was_short: bool) -> io::Result<Option<String>> {
-        let free = self.free_bytes()?;
-        Ok(self.is_short(free, was_short).then(|| self.text()))
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use media::synth::TestVideo;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Site, look, two_days_old};
 
@@ -150,16 +150,26 @@ fn an_output_directory_that_becomes_read_only_costs_no_attempt() {
     assert_eq!((site.report("a").attempt, site.report("b").attempt), (1, 1));
 }
 
-#[test]
-fn originals_that_cannot_be_removed_are_an_alarm() {
-    let mut site = Site::new(json!({ "max_attempts": 1, "blur_module_path": null }));
+/// A site with a ticket whose original lies on a disk that is read-only by now; `None` where there can be no such disk.
+fn with_read_only_originals(change: Value) -> Option<(Site, SmallDisk, String)> {
+    let mut site = Site::new(change);
     let Some(disk) = SmallDisk::mount(&site.path("raw_videos"), "20m") else {
         eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
-        return;
+        return None;
     };
     fs::create_dir(site.path("raw_videos/cam")).unwrap();
     let stem = site.add("a", &TestVideo::default());
     disk.remount("ro");
+    Some((site, disk, stem))
+}
+
+#[test]
+fn originals_that_cannot_be_removed_are_an_alarm() {
+    let Some((site, disk, stem)) =
+        with_read_only_originals(json!({ "max_attempts": 1, "blur_module_path": null }))
+    else {
+        return;
+    };
     let alarmed = |site: &Site| {
         fs::read_to_string(site.path("logs/blur_processor.status.json"))
             .is_ok_and(|status| status.contains("originals cannot be removed"))
@@ -177,14 +187,10 @@ fn originals_that_cannot_be_removed_are_an_alarm() {
 
 #[test]
 fn a_published_video_stays_as_long_as_its_original_is_to_go() {
-    let mut site = Site::new(json!({ "blur_module_path": null }));
-    let Some(disk) = SmallDisk::mount(&site.path("raw_videos"), "20m") else {
-        eprintln!("SKIPPED: a read-only disk needs the right to mount a tmpfs");
+    let Some((site, disk, stem)) = with_read_only_originals(json!({ "blur_module_path": null }))
+    else {
         return;
     };
-    fs::create_dir(site.path("raw_videos/cam")).unwrap();
-    let stem = site.add("a", &TestVideo::default());
-    disk.remount("ro");
     site.run_until(|site| {
         site.names("processing_queue/done").len() == 1
             && site.names("processing_queue/deferred").len() == 1

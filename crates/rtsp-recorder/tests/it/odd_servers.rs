@@ -1,12 +1,11 @@
 //! Servers that do what RTSP allows, or nearly, and what the RTSP library does not take: FFmpeg's demuxer gets on with them.
 
 use crate::rig::{
-    Rig, Segment, clip, clip_like, clip_of_many_packets, expect_run, frames, sent, simulator,
+    Rig, Segment, clip, clip_of_many_packets, clip_with_sound, expect_run, frames, sent, simulator,
     sleep, stretches,
 };
 use camera_simulator::CameraConfig;
 use daemon::SystemClock;
-use media::synth::TestVideo;
 use rtsp_recorder::input::Stamps;
 use rtsp_recorder::probe::probe;
 use serde_json::json;
@@ -261,15 +260,7 @@ async fn a_packet_under_another_ssrc_is_no_end_of_the_session() {
 #[tokio::test]
 async fn sound_that_a_camera_refuses_costs_no_picture() {
     let clips = tempfile::tempdir().expect("a directory");
-    let video = TestVideo {
-        width: 160,
-        height: 120,
-        frames: 60,
-        gop: 8,
-        audio: true,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_with_sound(clips.path(), "a.mp4");
     let simulator = simulator([CameraConfig::new("cam", &file)]);
     let camera = simulator.url("cam").expect("a camera");
     for status in [404, 461] {

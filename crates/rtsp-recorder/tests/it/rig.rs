@@ -269,6 +269,22 @@ pub(crate) fn clip(dir: &Path, name: &str) -> PathBuf {
     )
 }
 
+/// A clip of 4 s, 15 frames a second, a key frame twice a second, with sound.
+pub(crate) fn clip_with_sound(dir: &Path, name: &str) -> PathBuf {
+    clip_like(
+        dir,
+        name,
+        &TestVideo {
+            width: 160,
+            height: 120,
+            frames: 60,
+            gop: 8,
+            audio: true,
+            ..TestVideo::default()
+        },
+    )
+}
+
 /// A clip of 4 s whose frames take many packets each.
 pub(crate) fn clip_of_many_packets(dir: &Path, name: &str) -> PathBuf {
     clip_like(

@@ -1,7 +1,8 @@
 //! Files, encoding again, sound.
 
 use crate::rig::{
-    Rig, Segment, clip, clip_like, clip_of_many_packets, expect_run, frames, sent, simulator, sleep,
+    Rig, Segment, clip, clip_like, clip_of_many_packets, clip_with_sound, expect_run, frames, sent,
+    simulator, sleep,
 };
 use camera_simulator::{CameraConfig, Config, Fault, Simulator, StartAt, VideoCodec};
 use media::AudioCodec;
@@ -315,15 +316,7 @@ async fn a_camera_that_wants_a_secret_in_the_address_gets_it_and_nobody_else_doe
 #[tokio::test]
 async fn sound_is_recorded_only_when_asked_for() {
     let clips = tempfile::tempdir().unwrap();
-    let video = TestVideo {
-        width: 160,
-        height: 120,
-        frames: 60,
-        gop: 8,
-        audio: true,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_with_sound(clips.path(), "a.mp4");
     let simulator = simulator([CameraConfig::new("cam", &file)]);
     let url = simulator.url("cam").unwrap();
     let rig = Rig::new(json!([
@@ -350,15 +343,7 @@ async fn sound_is_recorded_only_when_asked_for() {
 #[tokio::test]
 async fn sound_is_recorded_where_the_video_is_encoded_again() {
     let clips = tempfile::tempdir().expect("a directory");
-    let video = TestVideo {
-        width: 160,
-        height: 120,
-        frames: 60,
-        gop: 8,
-        audio: true,
-        ..TestVideo::default()
-    };
-    let file = clip_like(clips.path(), "a.mp4", &video);
+    let file = clip_with_sound(clips.path(), "a.mp4");
     let simulator = simulator([CameraConfig::new("cam", &file)]);
     let rig = Rig::new(json!([{
         "name": "cam", "url": simulator.url("cam").expect("a camera"), "record_audio": true,
